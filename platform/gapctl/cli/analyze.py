@@ -16,6 +16,7 @@ import typer
 
 from gapctl.analysis.documents import build_combined_document, build_search_document, build_sweep_document
 from gapctl.analysis.service import judge_plans, rebuild_plans
+from gapctl.cli.completion import complete_sweeps
 from gapctl.cli.console import SafeConsole
 from gapctl.cli.options import (
     DEFAULT_RUNS,
@@ -53,7 +54,12 @@ _REPORT_SUFFIXES: Final = {ReportFormat.HTML: ".html", ReportFormat.MARKDOWN: ".
 def analyze_command(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Sweeps: files, or names such as imbalance.", show_default=False, metavar="[FILE]..."),
+        typer.Argument(
+            help="Sweeps: files, or names such as imbalance.",
+            show_default=False,
+            metavar="[FILE]...",
+            autocompletion=complete_sweeps,
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every sweep that the ledger keeps, without its files.")] = False,
     declared: Annotated[

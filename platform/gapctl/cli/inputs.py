@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gapctl.cli.completion import complete_trials
 from gapctl.cli.console import make_plain_console, show_progress
 from gapctl.cli.data import load_data
 from gapctl.cli.data_pack import describe_packed, list_places, resolve_data
@@ -56,7 +57,13 @@ class InputOptions:
         ),
     ] = None
     trial: Annotated[
-        str | None, typer.Option("--trial", help="A finished trial: its id, or the beginning of it.", metavar="ID")
+        str | None,
+        typer.Option(
+            "--trial",
+            help="A finished trial: its id, or the beginning of it.",
+            metavar="ID",
+            autocompletion=complete_trials,
+        ),
     ] = None
     runs: RunsOption = DEFAULT_RUNS
     model: Annotated[

@@ -21,12 +21,14 @@ from gapctl.folders import provide_home, require_working_folder
 VERBS: Final = {
     "sweep": "Train what is left of a sweep on Ray, with MLflow beside it, then judge its hypotheses.",
     "plan": "Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done.",
-    "status": "Which trials are done, running, stopped by a search, failed or missing.",
+    "status": "Which trials are done, running, stopped by a search, failed or missing; of one sweep or of all.",
     "clean": "Delete what killed writers left of a sweep's trainings, and checkpoints of finished ones.",
     "train": "One trial in this process, with the same numbers as in a sweep; before it, what it begins with.",
     "analyze": "Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own "
     "verdicts.",
+    "new": "A copy of a sweep to edit: its comments are kept, and its name is the file's.",
     "list": "The shipped sweeps: what each asks, what it costs, and the verdicts so far in this ledger.",
+    "metrics": "Every metric with its unit and meaning, by group, or those that a text names.",
     "claims": "The claims of arXiv 2404.07983: our tests, effects, verdicts, and what would change them.",
     "measure": "Gap, entropy, object bias and quality of embeddings, of a trial, or of any open_clip model.",
     "intervene": "Does closing the gap help here? Interventions on the same inputs that `gapctl measure` takes.",
@@ -91,7 +93,6 @@ app = typer.Typer(
     cls=VerbGroup,
     help="Test by experiment what causes the modality gap, object bias and entropy of CLIP models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gapctl.cli.completion import complete_scales, complete_settings, complete_sweeps
 from gapctl.config.load import Sweep, is_shipped, load_sweep
 from gapctl.config.trial import Data, PairData
 from gapctl.data.image_text.source import find_held_out_shortage, hash_pair_data
@@ -26,14 +27,25 @@ SweepFileArgument = Annotated[
         help="The sweep: a file, or a name such as imbalance, which is looked for in sweeps/ and in gapctl.",
         show_default=False,
         metavar="FILE",
+        autocompletion=complete_sweeps,
     ),
 ]
 ScaleOption = Annotated[
-    str | None, typer.Option("--scale", help="A named recipe of the file; its default_scale if left out.")
+    str | None,
+    typer.Option(
+        "--scale",
+        help="A named recipe of the file; its default_scale if left out.",
+        autocompletion=complete_scales,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a value, e.g. --set base.train.samples=20_000.", metavar="PATH=VALUE"),
+    typer.Option(
+        "--set",
+        help="Override a value, e.g. --set base.train.samples=20_000, or --set samples=20_000 where one path ends so.",
+        metavar="PATH=VALUE",
+        autocompletion=complete_settings,
+    ),
 ]
 RunsOption = Annotated[
     str,

@@ -1,8 +1,20 @@
-"""`gapctl status`: list the state of each trial of a sweep, from the ledger."""
+"""`gapctl status`: list the state of each trial of a sweep, or the states of all sweeps, from the ledger.
 
-from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple, get_args
+1. `status_command` reads the states of one sweep's trials, or, without a file, calls `_report_all_sweeps`.
+2. `_read_statuses` gives each trial its state: by its result, its failure, its stop or its lease, in that order.
+3. `_list_sweeps` counts them for each scale that a declaration of the ledger lists, and `_list_searches` for searches.
+"""
 
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple, get_args
+
+import typer
+
+from gapctl.analysis.service import rebuild_plans
+from gapctl.cli.completion import complete_sweeps
 from gapctl.cli.console import make_plain_console, make_table
 from gapctl.cli.options import (
     DEFAULT_RUNS,
@@ -10,14 +22,16 @@ from gapctl.cli.options import (
     RunsOption,
     ScaleOption,
     SetOption,
-    SweepFileArgument,
     load_ledger_plan,
 )
 from gapctl.cli.output import emit, exit_on_problems
-from gapctl.errors import WorkError
+from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.lease import LEASE_FILE, parse_lease
+from gapctl.ledger.preregistration import rebuild_plan
+from gapctl.ledger.search_record import SearchRecord
 from gapctl.ledger.trial import FAILURE, STOPPED, decode_failure
+from gapctl.plan.command_line import build_ledger_arguments, build_plan_arguments
 from gapctl.plan.plan import Trial
 
 TrialStateName = Literal["done", "running", "stopped", "failed", "damaged", "missing"]
@@ -33,15 +47,37 @@ class TrialStatus(NamedTuple):
     detail: str
 
 
+class SweepStatus(NamedTuple):
+    """A sweep at one scale: how many of its trials are in each state, and the arguments that name it."""
+
+    sweep: str
+    scale: str
+    totals: Mapping[str, int]
+    arguments: Sequence[str]
+
+
 def status_command(
-    file: SweepFileArgument,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A sweep: a file, or a name such as imbalance; every sweep of the ledger if left out.",
+            show_default=False,
+            metavar="FILE",
+            autocompletion=complete_sweeps,
+        ),
+    ] = None,
     scale: ScaleOption = None,
     overrides: SetOption = None,
     runs: RunsOption = DEFAULT_RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Which trials are done, running, stopped by a search, failed or missing."""
+    """Which trials are done, running, stopped by a search, failed or missing; of one sweep or of all."""
     ledger = Ledger(runs)
+    if file is None:
+        if scale is not None or overrides:
+            raise InputError("--scale and --set belong to a sweep; expected its file or name before them")
+        _report_all_sweeps(ledger, as_json=as_json)
+        return
     plan = load_ledger_plan(file, scale, overrides, ledger)
     rows = _read_statuses(ledger, plan.trainings, searched=plan.sweep.spec.search is not None)
     totals = {state: sum(row.state == state for row in rows) for state in get_args(TrialStateName)}
@@ -49,6 +85,69 @@ def status_command(
     exit_on_problems(
         f"{row.label} ({row.trial}) {row.state}: {row.detail}" for row in rows if row.state in PROBLEM_STATES
     )
+
+
+def _report_all_sweeps(ledger: Ledger, *, as_json: bool) -> None:
+    problems: list[GapctlError] = []
+    sweeps = [*_list_sweeps(ledger, problems), *_list_searches(ledger, problems)]
+    if not sweeps and not problems:
+        raise InputError(
+            f"{ledger.root}: keeps no sweep; expected a folder that `gapctl sweep FILE` wrote to. Run one, or name the "
+            "ledger with --runs"
+        )
+    document = [{"sweep": each.sweep, "scale": each.scale, "totals": dict(each.totals)} for each in sweeps]
+    emit({"sweeps": document}, lambda: _print_sweeps(sweeps), as_json)
+    exit_on_problems([*map(str, problems), *(line for each in sweeps for line in _explain_problems(each))])
+
+
+def _list_sweeps(ledger: Ledger, problems: list[GapctlError]) -> Iterator[SweepStatus]:
+    for plan in rebuild_plans(ledger, ledger.list_sweeps(), rebuild_plan, problems):
+        states = Counter(row.state for row in _read_statuses(ledger, plan.trainings, searched=False))
+        totals = {state: states[state] for state in get_args(TrialStateName)}
+        arguments = build_plan_arguments(plan, ledger.root)
+        yield SweepStatus(plan.sweep.spec.name, plan.sweep.scale_name, totals, arguments)
+
+
+def _list_searches(ledger: Ledger, problems: list[GapctlError]) -> Iterator[SweepStatus]:
+    for name in ledger.list_searches():
+        try:
+            record = ledger.search(name)
+        except GapctlError as error:
+            problems.append(error)
+            continue
+        if record is None or name.endswith(f".{record.study.replace('/', '_')}"):  # another study came after it
+            continue
+        sweep, _, scale = name.partition(".")
+        totals = _count_points(ledger, record)
+        yield SweepStatus(sweep, scale, totals, [sweep, "--scale", scale, *build_ledger_arguments(ledger.root)])
+
+
+def _count_points(ledger: Ledger, record: SearchRecord) -> dict[str, int]:
+    """Count a search's points by state; one whose training was killed is missing, as those not drawn yet are."""
+    running = [drawn.trial for drawn in record.drawn if drawn.state == "running"]
+    leases = [parse_lease(content) for content in ledger.contents(running, LEASE_FILE) if isinstance(content, bytes)]
+    states = Counter(drawn.state for drawn in record.drawn)
+    states["running"] = sum(lease is not None and lease.seems_alive for lease in leases)
+    totals = {state: states.get(state, 0) for state in get_args(TrialStateName)}
+    return totals | {"missing": max(0, record.asked - sum(totals.values()))}
+
+
+def _print_sweeps(sweeps: Sequence[SweepStatus]) -> None:
+    table = make_table("sweep", "scale", "done", "")
+    for each in sweeps:
+        others = [f"{count} {state}" for state, count in each.totals.items() if count and state != "done"]
+        done = f"{each.totals['done']} of {sum(each.totals.values())}"
+        table.add_row(each.sweep, each.scale, done, ", ".join(others))
+    console = make_plain_console()
+    console.print(table)
+    console.print("gapctl status FILE says it of each trial.")
+
+
+def _explain_problems(each: SweepStatus) -> Iterator[str]:
+    counts = [f"{each.totals[state]} {state}" for state in PROBLEM_STATES if each.totals[state]]
+    if counts:
+        command = shlex.join(["gapctl", "status", *each.arguments])
+        yield f"{each.sweep}, scale {each.scale}: {' and '.join(counts)}; `{command}` says why"
 
 
 def _read_statuses(ledger: Ledger, trials: Sequence[Trial], *, searched: bool) -> list[TrialStatus]:

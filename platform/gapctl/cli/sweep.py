@@ -14,7 +14,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -37,8 +37,9 @@ from gapctl.cluster.running_cost import RunningCost, detect_machine_kind, find_p
 from gapctl.config.base import Problem
 from gapctl.config.sweep import Limits
 from gapctl.errors import INTERRUPTED, InputError, WorkError
+from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger, LedgerSnapshot
-from gapctl.plan.command_line import build_ui_arguments
+from gapctl.plan.command_line import build_ledger_arguments, build_ui_arguments
 from gapctl.plan.estimate import Cost, explain_exceeded_limits
 from gapctl.plan.plan import Plan, Trial
 from gapctl.sweep.budget import Budget
@@ -65,8 +66,14 @@ def sweep_command(
     overrides: SetOption = None,
     runs: RunsOption = DEFAULT_RUNS,
     address: AddressOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", hidden=True)] = False,
 ) -> None:
     """Train what is left of a sweep on Ray, with MLflow beside it, then judge its hypotheses."""
+    if dry_run:
+        settings = [word for text in overrides or () for word in ("--set", hide_password(text))]
+        options = [*(["--scale", scale] if scale else []), *settings, *build_ledger_arguments(runs)]
+        command = shlex.join(["gapctl", "plan", str(file), *options])
+        raise InputError(f"--dry-run: a sweep has none; `{command}` lists what it would train, and runs nothing")
     from gapctl.data.shard_jobs import count_available_cores
     from gapctl.sweep.capacity import check_this_machine
 

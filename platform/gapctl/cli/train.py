@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gapctl.cli.completion import complete_trials
 from gapctl.cli.console import SafeConsole, make_plain_console
 from gapctl.cli.data import load_data
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument, load_ledger_plan
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 
 def train_command(
     file: SweepFileArgument,
-    trial: Annotated[str, typer.Option("--trial", help="The trial's id, or the beginning of it.", metavar="ID")],
+    trial: Annotated[
+        str,
+        typer.Option(
+            "--trial",
+            help="The trial's id, or the beginning of it.",
+            metavar="ID",
+            autocompletion=complete_trials,
+        ),
+    ],
     scale: ScaleOption = None,
     overrides: SetOption = None,
     runs: RunsOption = DEFAULT_RUNS,

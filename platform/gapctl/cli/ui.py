@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from gapctl.cli.completion import complete_sweeps
 from gapctl.cli.console import SafeConsole
 from gapctl.cli.options import ScaleOption, open_sweep
 from gapctl.config.sweep import Tracking
@@ -27,7 +28,12 @@ DEFAULT_EXPERIMENT: Final = "Default"
 def ui_command(
     file: Annotated[
         Path | None,
-        typer.Argument(help="A sweep, whose store and experiment are shown.", show_default=False, metavar="FILE"),
+        typer.Argument(
+            help="A sweep, whose store and experiment are shown.",
+            show_default=False,
+            metavar="FILE",
+            autocompletion=complete_sweeps,
+        ),
     ] = None,
     scale: ScaleOption = None,
     uri: Annotated[

@@ -185,6 +185,11 @@ class Ledger:
         """Return the record of a search, named `<sweep>.<scale>`, or None if it never ran here."""
         return self._read_document(SEARCH, f"{name}{SEARCH_SUFFIX}")
 
+    def list_searches(self) -> list[str]:
+        """Return the sorted names of the searches, `<sweep>.<scale>` each, archived studies too."""
+        files = self._runs.names("", keep=lambda name: name.endswith(SEARCH_SUFFIX))
+        return [name.removesuffix(SEARCH_SUFFIX) for name in files]
+
     def read_study_search(self, name: str, study: str) -> SearchRecord | None:
         """Return the record of one study of a search, current or archived, or None."""
         current = self.search(name)

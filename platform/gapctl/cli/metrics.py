@@ -1,0 +1,66 @@
+"""`gapctl metrics`: list every metric with its unit and its meaning."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Annotated
+
+import typer
+
+from gapctl.cli.completion import complete_metrics
+from gapctl.cli.console import SafeConsole, make_table
+from gapctl.cli.options import JsonOption
+from gapctl.cli.output import emit, require_choice
+from gapctl.config.base import name_choices
+from gapctl.config.metrics import METRICS, MetricName
+from gapctl.errors import InputError
+
+
+def metrics_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Only those that have all of these in their name, meaning or unit.",
+            show_default=False,
+            metavar="[TEXT]...",
+            autocompletion=complete_metrics,
+        ),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", help="Only this group: gap, bias, quality, ...", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every metric with its unit and meaning, by group, or those that a text names."""
+    if group is not None:
+        require_choice("--group", group, dict.fromkeys(metric.group for metric in METRICS.values()), "group")
+    chosen = [
+        metric
+        for metric in METRICS.values()
+        if group in (None, metric.group) and all(_mentions(metric, word) for word in words or ())
+    ]
+    if not chosen:
+        text = " ".join(words or ())
+        where = "" if group is None else f" in group {group}"
+        expected = name_choices(text, METRICS, "expected a part of a name or meaning; `gapctl metrics` lists them all")
+        raise InputError(f"{text}: no metric{where} has that in its name, meaning or unit; {expected}")
+    document = {"metrics": [{**asdict(metric), "group": metric.group} for metric in chosen]}
+    emit(document, lambda: _print_metrics(chosen), as_json)
+
+
+def _mentions(metric: MetricName, word: str) -> bool:
+    return any(word.lower() in text.lower() for text in (metric.key, metric.meaning, metric.unit))
+
+
+def _print_metrics(metrics: Sequence[MetricName]) -> None:
+    console = SafeConsole()
+    table = make_table(show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, overflow="fold")
+    table.add_column()
+    table.add_column()
+    for index, (_, members) in enumerate(groupby(metrics, key=lambda metric: metric.group)):
+        if index:
+            table.add_row()
+        for metric in members:
+            table.add_row(metric.key, metric.unit, metric.meaning)
+    console.print(table)
