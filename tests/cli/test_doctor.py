@@ -78,7 +78,7 @@ def test_it_tells_what_is_missing_where_a_package_is_gone_and_starts_no_ray(tmp_
     assert ran.stderr == ""
     assert "heavy: []" in ran.stdout
     text = " ".join(ran.stdout.split())
-    assert "problem MAD's images cannot be looked at: import of numpy halted" in text
+    assert "problem MAD's images cannot be looked at: numpy is not installed fix: python -m pip install gapctl" in text
     assert "ModuleNotFoundError: No module named 'no_such_module' no_such_module fix: install the package" in text
     assert "3 problems" in text
 

@@ -1,0 +1,116 @@
+"""Without torch, Ray and MLflow, as requirements-measure.lock leaves them out: what works, and what says why not."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gapctl.errors import InputError, is_installed, make_missing_package_error, require_packages
+
+REPOSITORY = Path(__file__).parents[1]
+GOLDEN = REPOSITORY / "tests" / "golden"
+PAIRS = str(GOLDEN / "pairs_small.npz")
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+BEYOND = (
+    "torch", "torchvision", "ray", "mlflow", "sqlalchemy", "open_clip", "optuna", "pandas", "pyarrow", "skimage",
+    "webdataset", "braceexpand", "torchmetrics", "lightning", "sklearn", "matplotlib", "tqdm", "PIL", "requests",
+)  # fmt: skip
+"""Modules that requirements-measure.lock does not bring."""
+WITHOUT = f"""
+import sys
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in {BEYOND} else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = map(Hiding, sys.meta_path)
+"""
+
+
+def run_without(code: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", WITHOUT + code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def run_verb(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return run_without(f"from gapctl.cli.main import run\nrun({list(arguments)!r})", folder)
+
+
+WORKS = {
+    "plan": (["plan", "imbalance"], "18 trials"),
+    "list": (["list"], "gapctl sweep imbalance"),
+    "status": (["status", "imbalance"], "18 missing"),
+    "metrics": (["metrics", "rmg"], "gap/rmg"),
+    "new": (["new", "my.yaml", "--from", "imbalance"], "named my"),
+    "measure": (["measure", "--embeddings", PAIRS], "linear_separability"),
+    "intervene": (["intervene", "--embeddings", PAIRS], "image-to-text recall at 1"),
+}
+
+
+@pytest.mark.parametrize("verb", WORKS)
+def test_a_verb_works_without(verb: str, tmp_path: Path) -> None:
+    arguments, expected = WORKS[verb]
+    ran = run_verb(tmp_path, *arguments)
+
+    assert ran.returncode == 0, ran.stderr
+    assert expected in ran.stdout
+
+
+LACKS = {
+    "sweep": (["sweep", "imbalance", "--scale", "smoke"], "ray"),
+    "train": (["train", "imbalance", "--trial", "27c8"], "torch"),
+    "measure of a model": (["measure", "--model", "a", "--pretrained", "b", "--data", "c"], "torch"),
+    "ui": (["ui", "--uri", "postgresql://host/db"], "sqlalchemy"),
+    "cluster": (["cluster", "lint", str(REPOSITORY / "cluster.yaml")], "ray"),
+}
+
+
+@pytest.mark.parametrize("verb", LACKS)
+def test_a_verb_says_what_it_lacks(verb: str, tmp_path: Path) -> None:
+    arguments, module = LACKS[verb]
+    ran = run_verb(tmp_path, *arguments)
+
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1] == f"gapctl: {make_missing_package_error(module)}"
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_doctor_says_what_is_not_installed(tmp_path: Path) -> None:
+    ran = run_verb(tmp_path, "doctor", "--json")
+    found = [check for check in json.loads(ran.stdout)["checks"] if "cannot be looked at" in check["found"]]
+
+    assert ran.returncode == 1
+    assert found
+    assert all("torch is not installed" in check["found"] for check in found)
+    assert all(check["fix"] == "python -m pip install gapctl" for check in found)
+
+
+def test_golden_values_are_measured_from_python(tmp_path: Path) -> None:
+    code = f"""
+import gapctl, numpy
+data = numpy.load({PAIRS!r})
+found = gapctl.measure(*(data[name] for name in data.files[:2]))
+print(found["gap/rmg"], found["gap/l2m"])
+"""
+    ran = run_without(code, tmp_path)
+
+    assert ran.returncode == 0, ran.stderr
+    official = json.loads((GOLDEN / "expected.json").read_text())["pairs_small"]
+    rmg, l2m = map(float, ran.stdout.split())
+    assert rmg == pytest.approx(official["rmg_off_diagonal"], rel=1e-6)
+    assert l2m == pytest.approx(official["l2m"], rel=1e-6)
+
+
+def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it() -> None:
+    assert is_installed("numpy.linalg")
+    with pytest.raises(InputError, match=r"no_such_package is not installed.* Run `pip install no_such_package`"):
+        require_packages("numpy", "no_such_package")
