@@ -163,7 +163,7 @@ def show_type(node: Schema, schema: Schema) -> str:
     if [option.get("type") for option in options] == ANY_VALUE:
         return "number, text, `true` or `false`"
     if options and "enum" in options[0]:
-        return "factor" if not set(METRICS) <= set(options[0]["enum"]) else "factor or [metric](metrics.md)"
+        return show_names(options[0]["enum"])
     if options and node.get("type") is None:
         return " or ".join(dict.fromkeys(show_type(resolve(option, schema), schema) for option in options))
     if node.get("type") == "array":
@@ -173,6 +173,18 @@ def show_type(node: Schema, schema: Schema) -> str:
     if node.get("type") in ("integer", "number"):
         return ", ".join([node["type"], *show_bounds(node)])
     return {"boolean": "`true` or `false`", "string": "text"}[node["type"]]
+
+
+def show_names(names: list[str]) -> str:
+    """Return the type of a value that is one of these names, or one that a file or another package defines."""
+    if set(names) == set(METRICS):
+        return "[metric](metrics.md)"
+    if set(METRICS) <= set(names):
+        return "factor or [metric](metrics.md)"
+    if any("." in name for name in names):
+        return "factor"
+    own = ", ".join(f"`{name}`" for name in names)
+    return f"{own}, or a name of [another package](../extending.md)"
 
 
 def show_list(node: Schema, schema: Schema) -> str:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from gapctl import losses, metrics, treatments
     from gapctl.api.accumulators import Entropy, Gap, ObjectBias
     from gapctl.api.measures import Measures, entropy, l2i, l2m, measure, moad, rmg
     from gapctl.api.models import EncodedData, Judgement, encode, intervene, load_model
@@ -38,9 +39,12 @@ __all__ = [
     "l2m",
     "load_model",
     "load_sweep",
+    "losses",
     "measure",
+    "metrics",
     "moad",
     "rmg",
+    "treatments",
     "trials",
     "verdicts",
 ]
@@ -54,10 +58,14 @@ _MODULES: Final = {
 }
 _HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
 _ACCUMULATORS: Final = "gapctl.api.accumulators"
+_SUBMODULES: Final = ("losses", "metrics", "treatments")
+"""Modules with `register`, for metrics, treatments and losses of one's own."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
+    if name in _SUBMODULES:
+        return import_module(f"gapctl.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'gapctl' has no attribute {name!r}; it offers {', '.join(__all__)}")

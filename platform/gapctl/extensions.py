@@ -1,36 +1,52 @@
 """Metrics, caption treatments and losses of other packages, named in sweep files as gapctl's own are.
 
-1. `register_metric`, `register_treatment` and `register_loss` are decorators that give a function its name.
+1. `register_metric`, `register_treatment` and `register_loss` are decorators that give a function its name. Users
+   spell them `gapctl.metrics.register`, `gapctl.treatments.register` and `gapctl.losses.register`.
 2. A package announces its functions by entry points of the groups `gapctl.metrics`, `gapctl.treatments` and
    `gapctl.losses`, so that every process finds them: those that train on a cluster, too.
-3. `find_extension` looks a name up; `hash_extensions` gives what a trial's id contains of the code behind its names.
+3. `find_extension` looks a name up; `explain_unusable` says why a sweep file cannot name it.
+4. `describe_extensions` gives the package, version and sha256 of the code behind names, which enters trials' ids.
+5. `explain_failures` turns whatever a function of another package raises into one error that names it.
 
 A name that is only registered, in a notebook say, works with `gapctl.measure`; a sweep needs the entry point.
 """
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 
 Kind = Literal["metrics", "treatments", "losses"]
 KINDS: Final[tuple[Kind, ...]] = ("metrics", "treatments", "losses")
+SINGULAR: Final[Mapping[Kind, str]] = {"metrics": "metric", "treatments": "treatment", "losses": "loss"}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class ExtensionError(Exception):
+    """A function of another package raised an error, or returned what it may not; a training with it fails."""
+
+
 class Extension(NamedTuple):
-    """A function of another package: its kind and name, what it means, and the unit of a metric."""
+    """A function of another package: its kind and name, and what it means.
+
+    `unit` is a metric's, and `initial_bias` where the logit bias of a loss starts, None for a loss without one.
+    """
 
     kind: Kind
     name: str
     function: Callable[..., Any]
     meaning: str
     unit: str = ""
+    initial_bias: float | None = None
 
     @property
     def source(self) -> Path | None:
@@ -41,6 +57,22 @@ class Extension(NamedTuple):
             return None
         return Path(file) if file is not None and Path(file).is_file() else None
 
+    @property
+    def title(self) -> str:
+        """The function for messages: `metric spread/mean_norm of gapctl-spread 1.0`."""
+        entry = _list_entry_points(self.kind).get(self.name)
+        origin = name_package(entry) if entry is not None else str(self.function.__module__)
+        return f"{SINGULAR[self.kind]} {self.name} of {origin}"
+
+
+@dataclass(frozen=True)
+class ExtensionCode:
+    """The code behind a name that a trial uses: package, version, and the sha256 of the file with the function."""
+
+    package: str
+    version: str
+    sha256: str
+
 
 _REGISTERED: Final[dict[tuple[Kind, str], Extension]] = {}
 
@@ -48,8 +80,9 @@ _REGISTERED: Final[dict[tuple[Kind, str], Extension]] = {}
 def register_metric(name: str, *, unit: str = "") -> Callable[[Function], Function]:
     """Return a decorator that registers a metric: a function from `Embeddings` to a number, NaN where undefined.
 
-    `name` is a group and a key with a slash between them, such as `spread/mean_norm`. The first line of the function's
-    docstring is the metric's meaning. Raise InputError for a name that is taken or is none.
+    The rows of the embeddings are L2-normalised. `name` is a group and a key with a slash between them, such as
+    `spread/mean_norm`. The first line of the function's docstring is the metric's meaning. Raise InputError for a name
+    that is taken or is none.
     """
     group, slash, key = name.partition("/")
     if not (slash and group and key) or "/" in key or not name.replace("/", "").replace("_", "").isalnum():
@@ -60,19 +93,22 @@ def register_metric(name: str, *, unit: str = "") -> Callable[[Function], Functi
 def register_treatment(name: str) -> Callable[[Function], Function]:
     """Return a decorator that registers a caption treatment: a function from a caption and a generator to a caption.
 
-    Its name can stand for `data.captions.keep` of image-text pairs. The generator is numpy's, seeded by sample and
-    epoch, so that a resumed training sees the same captions. Raise InputError for a name that is taken or is none.
+    Its name can stand for `data.captions.keep` of image-text pairs. The generator is numpy's, seeded by the trial's
+    seed, the epoch and the sample, so that a resumed training sees the same captions. Raise InputError for a name that
+    is taken or is none.
     """
-    return _register("treatments", _require_word(name), "")
+    return _register("treatments", _require_word(name))
 
 
-def register_loss(name: str) -> Callable[[Function], Function]:
+def register_loss(name: str, *, initial_bias: float | None = None) -> Callable[[Function], Function]:
     """Return a decorator that registers a loss, whose name can stand for `loss.kind`.
 
-    The function takes normalised image and text features (B, D), the logit scale and the logit bias (None unless the
-    model has one) as torch tensors, and returns a scalar. Raise InputError for a name that is taken or is none.
+    The function takes L2-normalised image and text features (B, D) of a whole batch, the logit scale and the logit
+    bias as torch tensors, and returns a scalar. With `initial_bias` models get a learned logit bias that starts there,
+    as SigLIP's does at -10; without it the function is given None. Raise InputError for a name that is taken or is
+    none.
     """
-    return _register("losses", _require_word(name), "")
+    return _register("losses", _require_word(name), initial_bias=initial_bias)
 
 
 def find_extension(kind: Kind, name: str) -> Extension | None:
@@ -85,32 +121,95 @@ def find_extension(kind: Kind, name: str) -> Extension | None:
     return _REGISTERED.get((kind, name))
 
 
+def require_extension(kind: Kind, name: str) -> Extension:
+    """Return the extension of this name; raise InputError where there is none."""
+    found = find_extension(kind, name)
+    if found is None:
+        raise InputError(f"{SINGULAR[kind]} {name}: {_explain_unknown(kind, name, list_extensions(kind))}")
+    return found
+
+
 def list_extensions(kind: Kind) -> list[str]:
     """Return the names of a kind, registered or announced, in sorted order; nothing is imported."""
     return sorted({*_list_entry_points(kind), *(name for known, name in _REGISTERED if known == kind)})
 
 
-def hash_extensions(names: Iterable[tuple[Kind, str]]) -> dict[str, str]:
-    """Return the sha256 of the file behind each extension, by kind and name.
+def list_announced(kind: Kind) -> list[str]:
+    """Return the names of a kind that installed packages announce, which sweep files can use, in sorted order."""
+    return sorted(_list_entry_points(kind))
+
+
+def explain_unusable(kind: Kind, name: str) -> str:
+    """Explain why a sweep file cannot use an extension of this name; return an empty text where it can."""
+    try:
+        extension = find_extension(kind, name)
+    except InputError as error:
+        return str(error)
+    if extension is None:
+        return f"found {name!r}; {_explain_unknown(kind, name, list_announced(kind))}"
+    if extension.source is None or name not in _list_entry_points(kind):
+        return (
+            f"found {name!r}, which is registered in this process alone, so no other could train with it; expected an "
+            f"entry point of the group gapctl.{kind} in an installed package"
+        )
+    return ""
+
+
+def _explain_unknown(kind: Kind, name: str, known: list[str]) -> str:
+    """Return the second half of the message for a name that no package has: what is there, and which is nearest."""
+    if not known:
+        return f"expected a {SINGULAR[kind]} that an installed package announces in the group gapctl.{kind}; none does"
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"expected one of {', '.join(known)}{f'; did you mean {close[0]}?' if close else ''}"
+
+
+def describe_extensions(names: Iterable[tuple[Kind, str]]) -> dict[str, ExtensionCode]:
+    """Return the code behind each extension by `kind/name`, such as `metrics/spread/mean_norm`.
 
     Raise InputError for one without a file or without an entry point, which other processes could not find.
     """
     found = {}
     for kind, name in names:
-        extension = find_extension(kind, name)
-        if extension is None:
-            raise InputError(f"{kind}: {name}: no such extension is installed; expected one of {_join(kind)}")
-        if extension.source is None or name not in _list_entry_points(kind):
-            raise InputError(
-                f"{name}: registered in this process alone, so that no other could train with it; expected an entry "
-                f"point of the group gapctl.{kind} in an installed package"
-            )
-        found[f"{kind}/{name}"] = hashlib.sha256(extension.source.read_bytes()).hexdigest()
+        if why := explain_unusable(kind, name):
+            raise InputError(f"{SINGULAR[kind]} {name}: {why}")
+        source = require_extension(kind, name).source
+        assert source is not None  # as explain_unusable has checked
+        entry = _list_entry_points(kind)[name]
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        dist = entry.dist
+        package, version = (entry.module, "unknown") if dist is None else (dist.name, dist.version)
+        found[f"{kind}/{name}"] = ExtensionCode(package, version, digest)
     return found
 
 
-def _join(kind: Kind) -> str:
-    return ", ".join(list_extensions(kind)) or "none, as no installed package announces any"
+def require_same_code(names: Iterable[tuple[Kind, str]], planned: Mapping[str, ExtensionCode]) -> None:
+    """Raise ExtensionError where this machine's code of an extension is not what a trial was planned with."""
+    for key, here in describe_extensions(names).items():
+        there = planned.get(key)
+        if there is not None and there.sha256 != here.sha256:
+            raise ExtensionError(
+                f"{key}: this process has other code than the sweep was planned with ({here.package} {here.version}, "
+                f"sha256 {here.sha256[:12]}, not {there.version}, {there.sha256[:12]}); install the same package on "
+                "every machine, and run the sweep again"
+            )
+
+
+@contextmanager
+def explain_failures(extension: Extension) -> Iterator[None]:
+    """Raise ExtensionError, which names the function and its package, for whatever a call of it raises."""
+    try:
+        yield
+    except ExtensionError:
+        raise
+    except Exception as error:
+        raise ExtensionError(
+            f"{extension.title} raised {type(error).__name__}: {first_line_of_error(error)}"
+        ) from error
+
+
+def name_package(entry: EntryPoint) -> str:
+    """Return the package of an entry point with its version, or its module where that is not known."""
+    return entry.module if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
 def _require_word(name: str) -> str:
@@ -119,33 +218,74 @@ def _require_word(name: str) -> str:
     return name
 
 
-def _register(kind: Kind, name: str, unit: str) -> Callable[[Function], Function]:
+def _register(
+    kind: Kind, name: str, unit: str = "", initial_bias: float | None = None
+) -> Callable[[Function], Function]:
     def register(function: Function) -> Function:
-        known = _REGISTERED.get((kind, name))
-        again = known is not None and known.function.__qualname__ == function.__qualname__
-        if known is not None and not again:
-            raise InputError(f"{name}: registered already, by {known.function.__module__}; choose another name")
+        _require_free(kind, name, function)
         meaning = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
-        _REGISTERED[kind, name] = Extension(kind, name, function, meaning, unit)
+        _REGISTERED[kind, name] = Extension(kind, name, function, meaning, unit, initial_bias)
         return function
 
     return register
 
 
-@cache
+def _require_free(kind: Kind, name: str, function: Callable[..., Any]) -> None:
+    """Raise InputError for a name of gapctl's own, of another function, or that another package announces.
+
+    The same function may register again, as a notebook's cell does that runs twice.
+    """
+    if name in _list_own_names(kind):
+        raise InputError(f"{SINGULAR[kind]} {name}: gapctl has its own of that name; choose another name")
+    known = _REGISTERED.get((kind, name))
+    place = (function.__module__, function.__qualname__)
+    if known is not None and (known.function.__module__, known.function.__qualname__) != place:
+        raise InputError(f"{SINGULAR[kind]} {name}: registered already, by {known.title}; choose another name")
+    entry = _list_entry_points(kind).get(name)
+    if entry is not None and entry.module.partition(".")[0] != function.__module__.partition(".")[0]:
+        raise InputError(f"{SINGULAR[kind]} {name}: {name_package(entry)} has one of that name; choose another name")
+
+
+def _list_own_names(kind: Kind) -> Iterable[str]:
+    # Imported late: these modules look names up here.
+    from gapctl.config.metrics import METRICS
+    from gapctl.config.trial import LOSSES, TREATMENTS
+
+    return {"metrics": METRICS, "treatments": TREATMENTS, "losses": LOSSES}[kind]
+
+
 def _list_entry_points(kind: Kind) -> Mapping[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=f"gapctl.{kind}")}
+    return _read_entry_points(kind, tuple(sys.path))
+
+
+@cache
+def _read_entry_points(kind: Kind, paths: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Return the entry points of a group by name; `paths` is where packages are found, as another may come there.
+
+    Raise InputError where two packages announce one name: which of them trains would be a matter of chance.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=f"gapctl.{kind}"):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise InputError(
+                f"{SINGULAR[kind]} {entry.name}: both {name_package(other)} and {name_package(entry)} have one of that "
+                "name; uninstall one of them"
+            )
+    return found
 
 
 def _load_entry_point(kind: Kind, name: str, entry: EntryPoint) -> None:
-    where = f"{name}: announced as {entry.value}"
+    where = f"{SINGULAR[kind]} {name}: {name_package(entry)} announces it as {entry.value}"
     try:
         function = entry.load()
+    except InputError as error:
+        raise InputError(f"{where}, which was refused: {error}") from error
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = f"{type(error).__name__}: {first_line_of_error(error)}"
         raise InputError(f"{where}, which cannot be imported ({reason}); mend or uninstall that package") from error
     if (kind, name) not in _REGISTERED:
         if not callable(function):
-            raise InputError(f"{where}, which is a {type(function).__name__}; expected a function")
-        register = register_metric(name) if kind == "metrics" else _register(kind, _require_word(name), "")
+            raise InputError(f"{where}, which is no function but a value of type {type(function).__name__}")
+        register = register_metric(name) if kind == "metrics" else _register(kind, _require_word(name))
         register(function)

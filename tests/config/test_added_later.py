@@ -28,6 +28,7 @@ ADDED = (
     ("train", "compile"),
     ("evaluate", "intervention"),
     ("evaluate", "strength"),
+    ("evaluate", "metrics"),
     ("train", "mismatched"),
     ("data", "sides"),
     ("model", "shared"),

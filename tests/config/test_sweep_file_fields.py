@@ -150,7 +150,7 @@ def test_every_value_of_a_training_is_among_these() -> None:
     tried = {path.removeprefix("base.") for path, _ in TAKES if path.startswith("base.")}
 
     refused = {"train.micro_batches", "train.compile"}  # by MAD
-    needed = {"temperature.final", "evaluate.strength"}  # by a schedule, by an intervention
+    needed = {"temperature.final", "evaluate.strength", "evaluate.metrics"}  # a schedule, intervention, package
     assert tried | refused | needed == set(list_leaf_paths(TrialConfig().model_dump()))
 
 

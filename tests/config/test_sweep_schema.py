@@ -1,6 +1,7 @@
 """The JSON Schema beside the sweeps is that of the code, and an editor that follows it underlines mistakes."""
 
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -35,7 +36,7 @@ MISTAKES: list[tuple[str, Any]] = [
     ("seeds", 0),
     ("base.train.smaples", 3),
     ("base.train.lr", "fast"),
-    ("base.loss.kind", "cliip"),
+    ("base.loss.kind", "two words"),
     ("vary", {}),
     ("vary", {"train.rl": [1]}),
     ("vary", {"train.lr": []}),
@@ -58,8 +59,12 @@ def test_it_finds_a_mistake_while_one_types(path: str, value: Any) -> None:
         jsonschema.validate(set_path(document(), path.split("."), value), SCHEMA)
 
 
-def test_it_knows_every_metric() -> None:
-    assert set(SCHEMA["$defs"]["Trend"]["properties"]["response"]["enum"]) == set(METRICS)
+def test_it_knows_every_metric_and_that_packages_have_others() -> None:
+    known, others = SCHEMA["$defs"]["Trend"]["properties"]["response"]["anyOf"]
+
+    assert set(known["enum"]) == set(METRICS)
+    assert re.search(others["pattern"], "spread/mean_norm")
+    assert not re.search(others["pattern"], "gap/rgm")
 
 
 def test_the_shipped_sweep_is_the_one_that_messages_name() -> None:

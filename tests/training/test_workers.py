@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
+import gapctl
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup, get_current_group
@@ -28,7 +29,22 @@ class Case(NamedTuple):
 
 
 ALL_TERMS = LossTerms(alignment=0.7, uniformity=0.5, cross_uniformity=0.3)
-CASES = [Case("clip", 1), Case("clip", 2), Case("siglip", 1), Case("siglip", 3), Case("clip", 2, ALL_TERMS)]
+CASES = [
+    Case("clip", 1),
+    Case("clip", 2),
+    Case("siglip", 1),
+    Case("siglip", 3),
+    Case("clip", 2, ALL_TERMS),
+    Case("squared_logits", 2, ALL_TERMS),
+]
+
+
+@gapctl.losses.register("squared_logits", initial_bias=-1.0)
+def squared_logits(image_AE: Tensor, text_AE: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """The mean squared difference of logits from 1 for matched pairs and 0 for others, as a package may register."""
+    assert bias is not None
+    return (scale * image_AE @ text_AE.T + bias - torch.eye(len(image_AE))).square().mean()
+
 
 Found = dict[str, Tensor]
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
-from gapctl.config.trial import FACTOR_VALUES, Loss, MadData, TrialConfig
+from gapctl.config.trial import FACTOR_VALUES, LOSSES, Loss, MadData, TrialConfig
 from gapctl.plan.plan import Plan, Trial
 
 LOSS_METRIC: Final = "train/loss"
@@ -156,6 +156,8 @@ def _check_loss(seed: int, value: float, config: TrialConfig) -> _SeedCheck:
     loss = config.loss
     if loss.alignment or loss.uniformity or loss.cross_uniformity:
         return _SeedCheck(seed, None, value, "what is added to the contrastive loss has no known value for guessing")
+    if loss.kind not in LOSSES:
+        return _SeedCheck(seed, None, value, f"loss.kind {loss.kind} has no known value for guessing")
     guessing = compute_guessing_loss(loss, config.train.batch_size)
     bar = f"not {LEAST_GAIN:.0%} below the {guessing:.3f} of guessing".replace("%", " %")
     return _SeedCheck(seed, value < (1 - LEAST_GAIN) * guessing, value, bar)

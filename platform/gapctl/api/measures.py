@@ -106,6 +106,7 @@ def measure(
     attributes: object = None,
     text_to_image: object = None,
     logit_scale: float | Sequence[float] | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> Measures:
     """Measure the modality gap, entropy, object bias and quality of image and text embeddings.
 
@@ -120,16 +121,20 @@ def measure(
         text_to_image: Each text's image (M,), where images have several captions.
         logit_scale: One over the temperature. With one, entropies are `entropy/i2t_nats` and so on; with several, each
             name ends in its scale. If left out: 1, 1/0.07 and 100.
+        metrics: Metrics of other packages to compute as well (`gapctl.metrics.register`). If left out, all that are
+            registered here or announced by installed packages.
 
     Returns:
         The metrics by name, as `gapctl measure` prints them for the same arrays.
 
     Raises:
-        InputError: An array is none, does not fit the others, or holds rows without a direction.
+        InputError: An array is none, does not fit the others, or holds rows without a direction. Or a metric of another
+            package is unknown, raises an error or returns no number.
 
     """
+    from gapctl.extensions import ExtensionError
     from gapctl.metrics.sampling import THOROUGH_LIMITS
-    from gapctl.metrics.suite import measure_at_scales
+    from gapctl.metrics.suite import measure_at_scales, measure_extensions, sort_metrics
 
     scales = read_logit_scales(logit_scale)
     encoded = getattr(images, "embeddings", None)
@@ -142,7 +147,12 @@ def measure(
         scales = DEFAULT_SCALES if embeddings.logit_scale is None else (embeddings.logit_scale,)
     zero_shot = getattr(images, "zero_shot", None)
     temperature = getattr(images, "temperature", {}) if encoded is not None else {}
-    return Measures(*measure_at_scales(embeddings, scales, THOROUGH_LIMITS, zero_shot, temperature))
+    values, samples = measure_at_scales(embeddings, scales, THOROUGH_LIMITS, zero_shot, temperature)
+    try:
+        others = measure_extensions(embeddings, metrics)
+    except ExtensionError as error:
+        raise InputError(f"{error}. With `metrics=[]`, metrics of other packages are left out") from error
+    return Measures({key: (values | others)[key] for key in sort_metrics([*values, *others])}, samples)
 
 
 def rmg(images: object, texts: object, text_to_image: object = None) -> float:

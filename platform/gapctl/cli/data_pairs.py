@@ -181,13 +181,13 @@ def captions_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the caption treatments, and show what a training of this seed would read in this epoch."""
-    from gapctl.data.treatments import TREATMENTS, treat_caption
+    from gapctl.data.treatments import find_treatment, treat_caption
 
     rules = _parse_rules(keep, rate, sentences, field)
     treatments: list[dict[str, object]] = []
     table = make_table("keep", "removes", "anew each time", "bits of chance", "needs")
     for rule in rules:
-        line = TREATMENTS[rule.keep]
+        line = find_treatment(rule.keep)
         bits = None if line.private_bits is None else round(line.private_bits(12, rule), 2)
         facts = {"keep": rule.keep, "removes": line.removes, "needs": line.needs or None}
         treatments.append({**facts, "random_per_access": line.per_access, "private_bits_of_12_words": bits})
@@ -217,15 +217,19 @@ def captions_command(
 def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | None) -> "list[PairCaptions]":
     from gapctl.config.trial import PairCaptions
     from gapctl.data.treatments import TREATMENTS
+    from gapctl.extensions import explain_unusable, list_extensions
 
+    known = [*TREATMENTS, *list_extensions("treatments")]
     names = (
         [name.strip() for name in keep.split(",")]
         if keep
-        else [name for name in TREATMENTS if name != "enriched" or field is not None]
+        else [name for name in known if name != "enriched" or field is not None]
     )
     for name in names:
-        if name not in TREATMENTS:
-            raise InputError(f"--keep: keep is {name!r}; {name_choices(name, TREATMENTS)}")
+        if name not in known:
+            raise InputError(f"--keep: keep is {name!r}; {name_choices(name, known)}")
+        if name not in TREATMENTS and (why := explain_unusable("treatments", name)):
+            raise InputError(f"--keep: {why}")
     if not 0 <= rate <= 1:
         raise InputError(f"--rate: rate is {rate}, expected 0 to 1")
     if not 1 <= sentences <= MAX_SENTENCES:

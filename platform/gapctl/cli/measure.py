@@ -21,6 +21,7 @@ from gapctl.cli.output import check_page, emit, write_page
 from gapctl.config.metrics import find_metric
 from gapctl.config.sweep import Tracking
 from gapctl.errors import InputError
+from gapctl.extensions import ExtensionError
 from gapctl.tracking.mlflow_sync import Measurement, log_measurement
 from gapctl.tracking.store import check_uri
 
@@ -41,7 +42,6 @@ DEFAULT_SCALES = ("1", "1/0.07", "100")
 """Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
 LARGEST_SCALE = 1e6
 """Beyond this scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
-METRIC_GROUPS = ("gap", "entropy", "temperature", "bias", "geometry", "quality")
 
 
 @add_input_options
@@ -137,7 +137,7 @@ def _measure_inputs(
     """Return the metrics in the order of their groups, and the samples of those that used a part of the rows."""
     from gapctl.metrics.classification import measure_accuracies
     from gapctl.metrics.sampling import THOROUGH_LIMITS
-    from gapctl.metrics.suite import measure_entropies_by_scale, measure_with_samples
+    from gapctl.metrics.suite import measure_entropies_by_scale, measure_extensions, measure_with_samples, sort_metrics
 
     effort = inputs.effort or THOROUGH_LIMITS
     values, sampled = measure_with_samples(inputs.embeddings, effort)
@@ -147,7 +147,11 @@ def _measure_inputs(
         found, sampled = found | by_scale.values, sampled | by_scale.samples
     found |= measure_accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
     samples = {key: each for key, each in sampled.items() if not each.whole and found.get(key) == each.value}
-    return {key: found[key] for key in sorted(found, key=lambda key: METRIC_GROUPS.index(_parse_group(key)))}, samples
+    try:
+        found |= measure_extensions(inputs.embeddings, effort=effort)
+    except ExtensionError as error:
+        raise InputError(f"{error}; mend or uninstall that package") from error
+    return {key: found[key] for key in sort_metrics(found)}, samples
 
 
 def _parse_logit_scales(written: Sequence[str]) -> tuple[float, ...]:

@@ -37,10 +37,18 @@ from gapctl.config.errors import (
     select_valid_parts,
 )
 from gapctl.config.hypotheses import Correlation, Hypothesis, Level, Trend
-from gapctl.config.metrics import METRICS, find_nearest_metric, is_metric, is_of_seed_pairs, is_of_several
+from gapctl.config.metrics import (
+    find_nearest_metric,
+    is_extension_metric,
+    is_metric,
+    is_of_seed_pairs,
+    is_of_several,
+    list_metric_names,
+)
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
-from gapctl.config.trial import FactorName, PairData, TrialConfig
+from gapctl.config.trial import LOSSES, FactorName, PairData, TrialConfig, has_bias
+from gapctl.text import join_and, join_or
 
 
 def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
@@ -49,13 +57,28 @@ def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Pro
         spec = SweepFile.model_validate(document)
     except ValidationError as error:
         found = list_problems(error, document, SweepFile)
-        return None, [*found, *_check_factors_and_hypotheses(select_valid_parts(document, found))]
+        others = _check_factors_and_hypotheses(select_valid_parts(document, found))
+        unknown = [_read_value(document, problem.path) for problem in found if problem.path[:3] == _METRIC_LIST]
+        return None, [*found, *(each for each in others if _read_value(document, each.path) not in unknown)]
     return spec, [
         *check_resources(spec),
         *check_grid_or_search(spec),
         *_check_drawn_values(spec),
         *_check_factors_and_hypotheses(collect_parts(spec)),
     ]
+
+
+_METRIC_LIST: Final = ("base", "evaluate", "metrics")
+"""Where a file names metrics of other packages; a wrong name there is not reported again where hypotheses use it."""
+
+
+def _read_value(document: Any, path: KeyPath) -> object:
+    """Return the value at a path of a document, or None."""
+    for step in path:
+        inside = isinstance(document, list) and isinstance(step, int) and step < len(document)
+        inside = inside or (isinstance(document, Mapping) and step in document)
+        document = document[step] if inside else None
+    return document
 
 
 def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:
@@ -286,7 +309,7 @@ def _check_given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[P
         if name in seen:
             yield Problem(place, f"found {format_value(name)} again; expected another metric or factor")
         elif name not in vary and not is_metric(name):
-            close = did_you_mean(name, [*vary, *METRICS])
+            close = did_you_mean(name, [*vary, *list_metric_names()])
             text = f"expected a metric such as gap/rmg or a factor that varies: {', '.join(vary)}{close}"
             yield Problem(place, f"found {format_value(name)}; {text}")
         seen.add(name)
@@ -372,6 +395,11 @@ def find_unlogged_metrics(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig
 
 def explain_unlogged(key: str, base: TrialConfig, vary: Vary) -> str:
     """Explain why no training logs a metric; return an empty text where at least one does."""
+    if is_extension_metric(key):
+        listed = [*base.evaluate.metrics, key]
+        if key in base.evaluate.metrics:
+            return ""
+        return f"it is another package's; expected base.evaluate.metrics: [{', '.join(listed)}]"
     if key.startswith(OF_TRAINING) and not any(_list_values("train.samples", base.train.samples, vary)):
         return "it is of what is trained on, and train.samples is 0"
     if not isinstance(base.data, PairData):
@@ -383,8 +411,11 @@ def explain_unlogged(key: str, base: TrialConfig, vary: Vary) -> str:
         return "it needs questions about attributes; expected data.classes, a file with several"
     if is_of_several(key):
         return _explain_no_comparison(key, base, vary)
-    if key == "temperature/bias" and "siglip" not in _list_values("loss.kind", base.loss.kind, vary):
+    losses = [str(kind) for kind in _list_values("loss.kind", base.loss.kind, vary)]
+    if key == "temperature/bias" and not any(has_bias(kind) for kind in losses):
         return "only loss.kind siglip has a bias"
+    if key == "train/loss_floor" and not set(losses) & set(LOSSES):
+        return f"the floor of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
     size = re.search(r"_nats_at_(\d+)$", key)
     galleries = _list_values("evaluate.gallery", base.evaluate.gallery, vary)
     if size and max(int(gallery) for gallery in galleries if isinstance(gallery, int)) < int(size[1]):

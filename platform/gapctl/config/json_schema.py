@@ -32,7 +32,7 @@ def build_schema() -> Schema:
     }
     schema["oneOf"] = [{"required": ["vary"]}, {"required": ["search"]}]
     search = schema["$defs"]["Search"]["properties"]
-    search["metric"]["enum"] = sorted(METRICS)
+    search["metric"] |= _build_metric_schema()
     search["space"]["propertyNames"] = {"enum": paths}
     schema["$defs"]["Domain"] |= {"minProperties": 1, "maxProperties": 1}
     for hypothesis in TESTS.values():
@@ -52,13 +52,13 @@ def _merge_lists(lists: Iterable[list[str]]) -> list[str]:
 
 def _complete_key(name: str, known: Schema, paths: list[str]) -> None:
     """Add the metrics or factors that a key of a hypothesis may name to that key's schema."""
-    metrics = sorted(METRICS)
     if name in ("response", "against"):
-        known["enum"] = metrics
+        known.update(_build_metric_schema())
     elif name in ("factor", "mediator"):
         known.update(_build_factor_schema(paths))
     elif name == "given":
-        known["items"].update(_build_factor_schema([*paths, *metrics]))
+        known["items"].update(_build_factor_schema([*paths, *sorted(METRICS)]))
+        known["items"]["anyOf"].append(_build_other_metric_schema())
     elif name == "where":
         known["propertyNames"] = _build_factor_schema(paths)
 
@@ -66,6 +66,17 @@ def _complete_key(name: str, known: Schema, paths: list[str]) -> None:
 def _build_factor_schema(paths: list[str]) -> Schema:
     """Return the schema of a factor's name: one of the paths, or the name of a treatment."""
     return {"anyOf": [{"enum": paths}, {"pattern": SLUG}]}
+
+
+def _build_metric_schema() -> Schema:
+    """Return the schema of a metric's name: one of gapctl's own, or one of another group."""
+    return {"anyOf": [{"enum": sorted(METRICS)}, _build_other_metric_schema()]}
+
+
+def _build_other_metric_schema() -> Schema:
+    """Return the schema of another package's metric. A name in gapctl's own groups would hide misspelt ones."""
+    groups = "|".join(sorted({metric.group for metric in METRICS.values()}))
+    return {"pattern": rf"^(?!({groups})/)\w+/\w+$"}
 
 
 def format_schema() -> str:

@@ -1,12 +1,14 @@
 """The metrics by name: what each means and in which unit. Hypotheses are checked against these names.
 
-`METRICS` is the catalog; the code that computes them is in `gapctl.metrics`.
+`METRICS` is the catalog; the code that computes them is in `gapctl.metrics`. `is_metric`, `find_metric` and
+`list_metrics` also know the metrics of other packages (`gapctl.extensions`).
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from gapctl.config.base import did_you_mean
+from gapctl.extensions import find_extension, list_extensions
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,23 @@ METRICS: Final = {
 
 
 def is_metric(key: str) -> bool:
-    """Return whether there is a metric of that name."""
-    return key in METRICS
+    """Return whether there is a metric of that name, gapctl's own or of another package."""
+    return key in METRICS or is_extension_metric(key)
+
+
+def is_extension_metric(key: str) -> bool:
+    """Return whether a metric is another package's; nothing is imported."""
+    return key not in METRICS and key in list_extensions("metrics")
+
+
+def list_metric_names() -> list[str]:
+    """List the names of all metrics, gapctl's own first; nothing is imported."""
+    return [*METRICS, *list_extensions("metrics")]
+
+
+def list_metrics() -> dict[str, MetricName]:
+    """Return all metrics by name: the catalog, then those of other packages, which this imports."""
+    return {key: name for key in list_metric_names() if (name := find_metric(key)) is not None}
 
 
 def is_of_several(key: str) -> bool:
@@ -193,9 +210,15 @@ def is_of_seed_pairs(key: str) -> bool:
 
 def find_nearest_metric(key: str) -> str:
     """Return `; did you mean ...?` where a metric's name is close, else an empty text."""
-    return did_you_mean(key, METRICS)
+    return did_you_mean(key, list_metric_names())
 
 
 def find_metric(key: str) -> MetricName | None:
-    """Return a metric by its name, or None; accept `gapctl measure`'s logit-scale suffix (`..._scale_100`)."""
-    return METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])
+    """Return a metric by its name, or None; accept `gapctl measure`'s logit-scale suffix (`..._scale_100`).
+
+    Raise InputError for a metric of another package that cannot be imported.
+    """
+    known = METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])
+    if known is None and (extension := find_extension("metrics", key)) is not None:
+        return MetricName(key, extension.meaning, extension.unit)
+    return known

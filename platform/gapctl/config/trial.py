@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -33,7 +34,10 @@ from gapctl.config.base import (
     set_path,
 )
 from gapctl.config.hypotheses import Level
+from gapctl.config.metrics import METRICS
 from gapctl.config.presets import PRESETS
+from gapctl.extensions import Kind, explain_unusable, find_extension, list_announced, list_extensions
+from gapctl.text import join_or
 
 FactorName = Literal["digit", "thickness", "swelling", "fracture", "scale", "colour"]
 FACTOR_VALUES: Final[Mapping[str, int]] = {
@@ -45,7 +49,7 @@ FACTOR_VALUES: Final[Mapping[str, int]] = {
     "colour": 7,
 }
 """The number of values of each factor of a MAD image; one over it is the chance of guessing the factor."""
-Keep = Literal[
+TREATMENTS: Final = (
     "full",
     "half",
     "quarter",
@@ -57,7 +61,10 @@ Keep = Literal[
     "shuffled",
     "length_matched",
     "enriched",
-]
+)
+"""The caption treatments that gapctl itself has."""
+LOSSES: Final = ("clip", "siglip")
+"""The contrastive losses that gapctl itself has."""
 Degrade = Literal["none", "blur", "downscale", "grey", "patches"]
 AMOUNTS: Final[Mapping[str, tuple[float, float]]] = {
     "none": (0, 0),
@@ -67,6 +74,48 @@ AMOUNTS: Final[Mapping[str, tuple[float, float]]] = {
     "patches": (0, 1),
 }
 """The range of `amount` for each degradation of images."""
+
+
+def _check_name(kind: Kind, name: str, own: Sequence[str]) -> str:
+    """Return a name of gapctl's own or of an installed package; raise ValueError for any other."""
+    if name in own:
+        return name
+    if name not in list_extensions(kind):
+        known = [*own, *list_announced(kind)]
+        close = did_you_mean(name, known)
+        hint = "" if close else f", or the name of one that an installed package announces in the group gapctl.{kind}"
+        raise ValueError(f"found {name!r}; expected {join_or(known)}{hint}{close}")
+    if why := explain_unusable(kind, name):
+        raise ValueError(why)
+    return name
+
+
+def has_bias(loss: str) -> bool:
+    """Return whether models that are trained by a loss have a logit bias, as SigLIP's do."""
+    other = None if loss in LOSSES else find_extension("losses", loss)
+    return loss == "siglip" or (other is not None and other.initial_bias is not None)
+
+
+def _describe_names(own: Sequence[str]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"enum": list(own)}, {"type": "string", "pattern": r"^[A-Za-z_]\w*$"}]})
+
+
+Keep = Annotated[
+    str, AfterValidator(lambda name: _check_name("treatments", name, TREATMENTS)), _describe_names(TREATMENTS)
+]
+LossName = Annotated[str, AfterValidator(lambda name: _check_name("losses", name, LOSSES)), _describe_names(LOSSES)]
+
+
+def _check_metric_name(name: str) -> str:
+    """Return the name of another package's metric; raise ValueError for any other."""
+    if name in METRICS:
+        raise ValueError(f"found {name!r}, which every training measures; expected a metric of an installed package")
+    if why := explain_unusable("metrics", name):
+        raise ValueError(why)
+    return name
+
+
+MetricNames = list[Annotated[str, AfterValidator(_check_metric_name)]]
 
 
 class MadCaptions(FrozenModel):
@@ -119,7 +168,7 @@ class PairCaptions(FrozenModel):
 
     `rate` is the share of words that `words` and `length_matched` keep, `sentences` how many of them `sentences`
     keeps, `field` the key of a sample's json that `enriched` adds. Held-out captions are read `full`, as in
-    arXiv 2404.07983, or `treated` like those of training.
+    arXiv 2404.07983, or `treated` like those of training. `keep` may also name a treatment of an installed package.
     """
 
     keep: Keep = "full"
@@ -281,10 +330,11 @@ class Loss(FrozenModel):
     `alignment` adds the mean of |x_i - y_i|^2 over a batch's pairs, `uniformity` the log of the mean of
     exp(-2 |x_i - x_j|^2) over different samples, images and texts averaged (arXiv 2005.10242), and `cross_uniformity`
     the log of the mean of exp(-2 |x_i - y_j|^2) over unmatched images and texts (arXiv 2405.18570, which adds all
-    three). `train/loss` is of the whole sum, `train/loss_floor` of the contrastive loss alone.
+    three). `train/loss` is of the whole sum, `train/loss_floor` of the contrastive loss alone. `kind` may also name a
+    loss of an installed package (docs/extending.md), whose floor is not known.
     """
 
-    kind: Literal["clip", "siglip"] = "clip"
+    kind: LossName = "clip"
     alignment: Weight = 0.0
     uniformity: Weight = 0.0
     cross_uniformity: Weight = 0.0
@@ -334,13 +384,23 @@ class Evaluate(FrozenModel):
     """How often (in training samples) and on how many held-out pairs a trial is measured.
 
     Before it is measured, `intervention` moves all that was encoded, `strength` of the way to where it would put it:
-    0 changes nothing, 1 is all of it, and beyond 1 `shift` and `centre` go past each other's means.
+    0 changes nothing, 1 is all of it, and beyond 1 `shift` and `centre` go past each other's means. `metrics` names
+    metrics of installed packages that are measured as well.
     """
 
     every: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 25_600
     gallery: Annotated[int, Field(ge=2, le=168_000)] = 4_096
     intervention: Annotated[Intervention, OmitFromHash(before="none")] = "none"
     strength: Annotated[float, Field(ge=-10.0, le=10.0), OmitFromHash(before=1.0)] = 1.0
+    metrics: Annotated[MetricNames, OmitFromHash(before=[])] = Field(default_factory=list)
+
+    @field_validator("metrics", mode="after")
+    @classmethod
+    def _check_repeated_metrics(cls, metrics: list[str]) -> list[str]:
+        for name in metrics:
+            if metrics.count(name) > 1:
+                raise ValueError(f"found {name!r} {metrics.count(name)} times; expected each metric once")
+        return metrics
 
     @model_validator(mode="after")
     def _check_strength(self) -> "Evaluate":
@@ -423,6 +483,15 @@ class TrialConfig(FrozenModel):
             raise WrongValueError("intervention", f"{found}; expected fewer dimensions to be removed than there are")
         return evaluate
 
+    @field_validator("loss", mode="after")
+    @classmethod
+    def _check_loss_sides(cls, loss: Loss, info: ValidationInfo) -> Loss:
+        data = info.data.get("data")
+        if isinstance(data, MadData) and data.sides == "image_image" and loss.kind not in LOSSES:
+            expected = f"expected {join_or(LOSSES)}, as other losses are trained with a text encoder"
+            raise WrongValueError("kind", f"found {loss.kind!r} with data.sides image_image; {expected}")
+        return loss
+
     @model_validator(mode="after")
     def _check_temperature_rate(self) -> "TrialConfig":
         found, most = self.temperature.lr, MOST_SPEED * self.train.lr
@@ -444,6 +513,16 @@ class TrialConfig(FrozenModel):
             text = "expected the same pairs, so that none held out was trained on"
             raise WrongValueError("init_from", f"changes one of {', '.join(SPLIT_PATHS)}; {text}")
         return self
+
+    @property
+    def extensions(self) -> list[tuple[Kind, str]]:
+        """The metrics, treatment and loss of other packages that this training uses, by kind and name."""
+        named: list[tuple[Kind, str]] = [("metrics", name) for name in self.evaluate.metrics]
+        if isinstance(self.data, PairData) and self.data.captions.keep not in TREATMENTS:
+            named.append(("treatments", self.data.captions.keep))
+        if self.loss.kind not in LOSSES:
+            named.append(("losses", self.loss.kind))
+        return named
 
     @property
     def parent(self) -> "TrialConfig | None":

@@ -10,9 +10,10 @@ rate are kept at a higher one. Arms that share a seed so differ in as little as 
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from gapctl.config.trial import PairCaptions, PairImages
 from gapctl.data.rng import Purpose, make_generator
+from gapctl.extensions import Extension, ExtensionError, explain_failures, require_extension
 
 OBJECT_TAGS: Final = ("NOUN", "PROPN")
 ATTRIBUTE_TAGS: Final = ("ADJ", "NUM")
@@ -81,9 +83,12 @@ def treat_caption(
     """Return the caption as a training reads it, or None if the sample lacks data that the treatment needs.
 
     `about` is the sample's JSON, `sample` its number in the data. Words are separated by single spaces, as in the
-    paper's code. Raise ValueError for a negative seed, epoch or sample if the treatment draws.
+    paper's code. Raise ValueError for a negative seed, epoch or sample if the treatment draws, and ExtensionError for a
+    treatment of another package that raises an error or returns no text.
     """
-    return TREATMENTS[rule.keep].apply(_TreatmentInput(caption, caption.split(" "), about, rule, seed, epoch, sample))
+    return find_treatment(rule.keep).apply(
+        _TreatmentInput(caption, caption.split(" "), about, rule, seed, epoch, sample)
+    )
 
 
 def _make_part_treatment(parts: int) -> Callable[[_TreatmentInput], TreatedCaption]:
@@ -219,7 +224,30 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
         "nothing; a second caption is added", "the text `field` in the json", False, _return_no_bits, _append_caption
     ),
 }
-"""All treatments by their names in `data.captions.keep`."""
+"""gapctl's own treatments by their names in `data.captions.keep`."""
+
+
+def find_treatment(name: str) -> Treatment:
+    """Return a treatment by its name; raise InputError for a name that neither gapctl nor a package has."""
+    return TREATMENTS[name] if name in TREATMENTS else _wrap_extension(require_extension("treatments", name))
+
+
+@cache
+def _wrap_extension(extension: Extension) -> Treatment:
+    """Return another package's function as a treatment; its bits of chance are unknown."""
+
+    def apply(given: _TreatmentInput) -> TreatedCaption:
+        with explain_failures(extension):
+            text = extension.function(given.caption, given.draws)
+        if not isinstance(text, str):
+            raise ExtensionError(
+                f"{extension.title} returned {text!r:.60} for sample {given.sample:,}; expected a text, which may be "
+                "empty"
+            )
+        kept = (Counter(given.words) & Counter(text.split(" "))).total()
+        return TreatedCaption(_replace_surrogates(text), kept, len(given.words))
+
+    return Treatment(extension.meaning or "not described", "", True, None, apply)
 
 
 class Degradation(NamedTuple):

@@ -14,6 +14,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import yaml
@@ -288,5 +289,6 @@ def describe_trial(trial: Trial) -> dict[str, object]:
         "data_fingerprint": trial.data_fingerprint,
         **({"parent": trial.parent} if trial.parent else {}),
         "recipe_version": RECIPE_VERSION,
+        **({"extensions": {name: asdict(code) for name, code in trial.extensions.items()}} if trial.extensions else {}),
         "config": trial.config.model_dump(mode="json"),
     }

@@ -4,16 +4,20 @@
 2. Metrics that reduce to sums come from `streaming.sum_embeddings`.
 3. Metrics that compare rows use unit rows from `normalise_clouds` and samples within `SampleLimits`.
 4. `measure_entropies_by_scale` measures entropies alone, at several logit scales.
+5. `measure_extensions` computes the metrics of other packages, named or all.
 
 Index letters: N images, M texts, C classes, F attribute factors, D embedding.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
 from typing import Final, NamedTuple
 
 import numpy as np
 
+from gapctl.extensions import ExtensionError, explain_failures, list_extensions, require_extension
 from gapctl.metrics.checks import Rows, make_single_row_error
 from gapctl.metrics.classification import ZeroShotTasks, flip_rate, measure_accuracies
 from gapctl.metrics.clustering import measure_label_clustering
@@ -93,8 +97,47 @@ def measure_at_scales(
     if zero_shot is not None:
         values |= measure_accuracies(embeddings.image_ND, zero_shot)
     samples = {key: each for key, each in sampled.items() if not each.whole and values.get(key) == each.value}
-    ordered = sorted(values, key=lambda key: METRIC_GROUPS.index(key.partition("/")[0]))
-    return MetricEstimates({key: values[key] for key in ordered}, samples)
+    return MetricEstimates({key: values[key] for key in sort_metrics(values)}, samples)
+
+
+def sort_metrics(keys: Collection[str]) -> list[str]:
+    """Return metric names in the order of their groups; groups of other packages come last."""
+    groups = dict.fromkeys([*METRIC_GROUPS, *(key.partition("/")[0] for key in keys)])
+    places = {group: place for place, group in enumerate(groups)}
+    return sorted(keys, key=lambda key: places[key.partition("/")[0]])
+
+
+def measure_extensions(
+    embeddings: Embeddings, names: Sequence[str] | None = None, effort: SampleLimits = THOROUGH_LIMITS
+) -> dict[str, float]:
+    """Return these metrics of other packages by name, or all that are registered or announced where `names` is None.
+
+    They are given L2-normalised rows. Raise InputError for a name that no package has and for a package that cannot be
+    imported, and ExtensionError for a metric that raises an error or returns no number.
+    """
+    asked = list_extensions("metrics") if names is None else names
+    if not asked:
+        return {}
+    image_ND, text_MD = normalise_clouds(embeddings, effort)
+    classes, bias_ND = embeddings.class_CD, embeddings.bias_image_ND
+    unit = replace(
+        embeddings,
+        image_ND=image_ND,
+        text_MD=text_MD,
+        class_CD=None if classes is None else normalise_rows(classes, "class"),
+        bias_image_ND=None if bias_ND is None else normalise_rows(bias_ND, "image_with_attributes"),
+    )
+    return {name: _call_metric(name, unit) for name in asked}
+
+
+def _call_metric(name: str, embeddings: Embeddings) -> float:
+    metric = require_extension("metrics", name)
+    with explain_failures(metric):
+        found = metric.function(embeddings)
+        value = found.item() if hasattr(found, "item") else found  # numpy's and torch's scalars
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isinf(value):
+        raise ExtensionError(f"{metric.title} returned {found!r:.60}; expected a number, or NaN where it is undefined")
+    return float(value)
 
 
 def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Rows, Rows]:

@@ -13,7 +13,8 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, empty_like, nn
 
 from gapctl.config.presets import PRESETS, Colour, PatchTower, Preset
-from gapctl.config.trial import MadData, TrialConfig
+from gapctl.config.trial import LOSSES, MadData, TrialConfig
+from gapctl.extensions import require_extension
 from gapctl.models.fused import WeightMap, cut_patches
 from gapctl.models.losses import LossKind
 
@@ -153,8 +154,15 @@ def _initialise_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocab
             pool_type="eos",
         ),
         init_logit_scale=math.log(1 / head.temperature),
-        init_logit_bias=SIGLIP_INITIAL_BIAS if head.loss == "siglip" else None,
+        init_logit_bias=_find_initial_bias(head.loss),
     )
+
+
+def _find_initial_bias(loss: LossKind) -> float | None:
+    """Return where the logit bias of a loss starts, None for a loss without one."""
+    if loss in LOSSES:
+        return SIGLIP_INITIAL_BIAS if loss == "siglip" else None
+    return require_extension("losses", loss).initial_bias
 
 
 @torch.no_grad()

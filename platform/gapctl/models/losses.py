@@ -7,7 +7,7 @@ Index letters: N pairs, K different captions, B pairs of one worker, A pairs of 
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
-LossKind = Literal["clip", "siglip"]
+from gapctl.extensions import ExtensionError, explain_failures, require_extension
+
+LossKind = str
+"""`clip`, `siglip`, or the name of another package's loss."""
 ContrastiveLoss = Callable[..., Tensor]
 
 
@@ -109,10 +112,31 @@ def local_siglip_loss(rows: GatheredFeatures, scale: Tensor, bias: Tensor | None
     return -logsigmoid(matched_BA * logits_BA).sum() / own
 
 
-LOCAL_LOSSES: dict[LossKind, Callable[[GatheredFeatures, Tensor, Tensor | None], Tensor]] = {
-    "clip": local_clip_loss,
-    "siglip": local_siglip_loss,
-}
+LocalLoss = Callable[[GatheredFeatures, Tensor, Tensor | None], Tensor]
+LOCAL_LOSSES: dict[LossKind, LocalLoss] = {"clip": local_clip_loss, "siglip": local_siglip_loss}
+
+
+def make_local_loss(kind: LossKind) -> LocalLoss:
+    """Return a worker's share of a loss, whose mean over workers is the loss of all pairs.
+
+    A loss of another package is computed by each worker over all pairs. What it raises, or returns instead of a scalar
+    with a gradient, is an ExtensionError.
+    """
+    if kind in LOCAL_LOSSES:
+        return LOCAL_LOSSES[kind]
+    extension = require_extension("losses", kind)
+
+    def compute_loss(rows: GatheredFeatures, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+        with explain_failures(extension):
+            loss = extension.function(rows.image_AE, rows.text_AE, scale, bias)
+        if not isinstance(loss, Tensor):
+            raise ExtensionError(f"{extension.title} returned {loss!r:.60}; expected a scalar tensor with a gradient")
+        if loss.numel() != 1 or not loss.requires_grad:
+            found = f"a tensor of shape {tuple(loss.shape)}" if loss.numel() != 1 else "a tensor without a gradient"
+            raise ExtensionError(f"{extension.title} returned {found}; expected a scalar with a gradient")
+        return loss.reshape(())
+
+    return compute_loss
 
 
 def compute_loss_floor(caption_id_B: NDArray[np.int64], kind: LossKind) -> float:

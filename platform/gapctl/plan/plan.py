@@ -9,23 +9,25 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
-from gapctl.config.base import Problem, hash_value, select_hashed_fields, write_canonical_json
+from gapctl.config.base import Problem, hash_value, select_hashed_fields, set_path, write_canonical_json
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import Sweep
 from gapctl.config.sweep import Domain, Search, SweepFile
-from gapctl.config.trial import Data, MadCaptions, MadData, TrialConfig
+from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, TrialConfig
 from gapctl.errors import InputError
+from gapctl.extensions import ExtensionCode, Kind, describe_extensions
 
 
 @dataclass(frozen=True)
 class Trial:
     """One training: `factors` are the treatments by their dotted path, `label` names them for people.
 
-    `parent` is the id of the training whose last weights it starts from.
+    `parent` is the id of the training whose last weights it starts from. `extensions` is the code of the metrics,
+    treatment and loss of other packages that the configuration names.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Trial:
     config: TrialConfig
     data_fingerprint: str
     parent: str | None = None
+    extensions: Mapping[str, ExtensionCode] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def _build_trial(
     def build(label: str, factors: Mapping[str, Level], config: TrialConfig, parent: str | None = None) -> Trial:
         fingerprint = fingerprints[config.data.address]
         trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent)
-        return Trial(trial_id, f"{label} seed={seed}", seed, dict(factors), config, fingerprint, parent)
+        code = describe_extensions(config.extensions)
+        return Trial(trial_id, f"{label} seed={seed}", seed, dict(factors), config, fingerprint, parent, code)
 
     first = build(arm.preparation, {}, arm.config.parent) if arm.config.parent else None
     return build(arm.label, arm.factors, arm.config, first.id if first else None), first
@@ -170,6 +174,9 @@ def compute_trial_id(
 ) -> str:
     """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
 
+    The sha256 of the code of other packages' metrics, treatment and loss is hashed too, where the configuration names
+    any.
+
     Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; the
     changes that describe a parent, as its id stands for them; and the learning rate of a temperature that is not
     learned.
@@ -184,8 +191,14 @@ def compute_trial_id(
         "data": data_fingerprint,
         "recipe": recipe_version,
         **({"parent": parent} if parent else {}),
+        **_hash_extensions(describe_extensions(config.extensions)),
     }
     return hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
+
+
+def _hash_extensions(code: Mapping[str, ExtensionCode]) -> dict[str, dict[str, str]]:
+    """Return what a hash contains of the code of other packages; nothing where none is used, so that old ids stay."""
+    return {"extensions": {name: each.sha256 for name, each in code.items()}} if code else {}
 
 
 def strip_address(config: TrialConfig) -> dict[str, Any]:
@@ -212,7 +225,8 @@ def hash_design(plan: Plan) -> str:
     data = sorted({trial.data_fingerprint for trial in plan.trainings})
     first = {"first_seed": spec.first_seed} if spec.first_seed else {}
     named = {"treatments": spec.treatments} if spec.treatments else {}
-    return hash_value({"base": strip_address(spec.base), "vary": spec.vary, "data": data, **named, **first})
+    code = _hash_extensions({name: each for trial in plan.trainings for name, each in trial.extensions.items()})
+    return hash_value({"base": strip_address(spec.base), "vary": spec.vary, "data": data, **named, **first, **code})
 
 
 SIGNIFICANT_DIGITS: Final = 3
@@ -277,8 +291,17 @@ def name_study(sweep: Sweep, data_fingerprint: str) -> str:
         "first_seed": sweep.spec.first_seed,
         "data": data_fingerprint,
         "recipe": RECIPE_VERSION,
+        **_hash_extensions(describe_extensions(_list_search_extensions(sweep.spec.base, get_search(sweep)))),
     }
     return f"{sweep.scale_name}-{hash_value(asked)[:12]}"
+
+
+def _list_search_extensions(base: TrialConfig, search: Search) -> dict[tuple[Kind, str], None]:
+    """List what a search's trainings use of other packages: base names it, or a value that can be drawn."""
+    document = base.model_dump()
+    drawn = [set_path(document, path.split("."), value) for path in search.space for value in search.space[path].values]
+    configs = [base, *map(TrialConfig.model_validate, drawn)]
+    return dict.fromkeys(name for config in configs for name in config.extensions)
 
 
 def _replace_vary(sweep: Sweep, levels: Mapping[str, list[Level]]) -> Sweep:
@@ -321,12 +344,14 @@ Pack = tuple[Trial, ...]
 def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
     """Group trials of one shape into packs of at most `size`.
 
-    Trials keep their order, and packs that of their first trials. Trials on image-text pairs are trained alone.
+    Trials keep their order, and packs that of their first trials. Trials on image-text pairs, and those with a loss of
+    another package, are trained alone.
     """
     waiting: dict[str, list[Trial]] = {}
     packs: list[list[Trial]] = []
     for trial in trials:
-        shape = extract_shape(trial.config).model_dump_json() if trial.config.data.dataset == "mad" else trial.id
+        alone = trial.config.data.dataset != "mad" or trial.config.loss.kind not in LOSSES
+        shape = trial.id if alone else extract_shape(trial.config).model_dump_json()
         pack = waiting.get(shape)
         if pack is None or len(pack) == size:
             pack = waiting[shape] = []

@@ -14,6 +14,7 @@ import polars as pl
 from markupsafe import Markup
 
 from gapctl.analysis.results import Analysis, Interval, Outcome, Verdict
+from gapctl.extensions import list_extensions
 from gapctl.report.figures import (
     EMPTY_RECORD,
     FactorFigures,
@@ -336,9 +337,12 @@ _MAIN_METRICS: Final = (
 
 
 def list_main_metrics(analysis: Analysis) -> list[str]:
-    """List the metrics to show: those of hypotheses first, then the usual ones, as far as trials have them."""
+    """List the metrics to show: those of hypotheses first, then the usual ones, as far as trials have them.
+
+    Metrics of other packages come last: a sweep has those that its file names.
+    """
     asked = [verdict.response for verdict in analysis.verdicts if verdict.response not in _MAIN_METRICS]
-    wanted = dict.fromkeys([*asked, *_MAIN_METRICS])
+    wanted = dict.fromkeys([*asked, *_MAIN_METRICS, *list_extensions("metrics")])
     return [key for key in wanted if has_metric(analysis.trials, key)]
 
 

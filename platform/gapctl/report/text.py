@@ -10,7 +10,7 @@ from typing import Final
 
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.config.hypotheses import Level
-from gapctl.config.metrics import METRICS
+from gapctl.config.metrics import find_metric, is_metric
 from gapctl_charts.factor import plain
 
 NOT_KNOWN: Final = "–"
@@ -79,12 +79,14 @@ def name_metric(key: str) -> str:
 
 def explain_metric(key: str) -> str:
     """Return what a metric measures, in one line; empty for an unknown one."""
-    return METRICS[key].meaning if key in METRICS else ""
+    found = find_metric(key)
+    return "" if found is None else found.meaning
 
 
 def get_metric_unit(key: str) -> str:
     """Return a metric's unit; empty for an unknown one."""
-    return METRICS[key].unit if key in METRICS else ""
+    found = find_metric(key)
+    return "" if found is None else found.unit
 
 
 def label_metric_axis(key: str) -> str:
@@ -224,7 +226,7 @@ def _describe_comparison(verdict: Verdict) -> str:
     if verdict.test == "threshold":
         return f", less {format_declared_number(verdict.value)}" if verdict.value else ""
     if verdict.test == "correlation":
-        names = [name_metric(name) if name in METRICS else name_factor(name) for name in verdict.given]
+        names = [name_metric(name) if is_metric(name) else name_factor(name) for name in verdict.given]
         return f" with {name_metric(verdict.factor)}" + (f" given {' and '.join(names)}" if names else "")
     if not verdict.between:
         return ""

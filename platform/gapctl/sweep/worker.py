@@ -20,6 +20,7 @@ from ray import tune
 from gapctl.data.image_text.feed import PairReader
 from gapctl.data.load import Dataset
 from gapctl.errors import WorkError
+from gapctl.extensions import require_same_code
 from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
 from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Trial
@@ -278,6 +279,8 @@ class PackWork:
         group: WorkerGroup = SINGLE_WORKER,
         folders: Mapping[str, TrialFolder] | None = None,
     ) -> None:
+        for trial in trials:
+            require_same_code(trial.config.extensions, trial.extensions)
         torch.set_num_threads(threads)
         self.device = select_training_device(gpu=gpu)
         if self.device.type == "cuda":
@@ -354,7 +357,7 @@ class PackWork:
             metrics=member.read_final_metrics(),
             samples_seen=member.samples_seen,
             seconds=round(member.seconds, 3),
-            versions=list_versions(),
+            versions=list_versions() | {code.package: code.version for code in trial.extensions.values()},
             hardware={
                 **describe_hardware(self.device, precision),
                 "packed": member.packed,

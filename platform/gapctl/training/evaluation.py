@@ -10,6 +10,7 @@ The towers are the hand-written ones, in float32: open_clip's numbers but for ro
 Index letters: N gallery pairs, L caption positions, F factors, C values of a factor, T prompt templates, D embedding.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -31,7 +32,7 @@ from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_a
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import gap_direction
 from gapctl.metrics.sampling import TRIAL_LIMITS
-from gapctl.metrics.suite import measure_embeddings
+from gapctl.metrics.suite import measure_embeddings, measure_extensions
 from gapctl.models.build import SECOND_ENCODER, is_image_image, measure_temperature
 from gapctl.models.fused import ImageTower, TextTower, collect_forward_weights, cut_captions, cut_patches
 
@@ -93,10 +94,11 @@ class FittingEvaluation(Evaluation, Protocol):
         ...
 
 
-def compute_trial_metrics(encoded: GalleryEncoding) -> EvaluationResult:
-    """Return the metrics that a trial logs.
+def compute_trial_metrics(encoded: GalleryEncoding, others: Sequence[str] = ()) -> EvaluationResult:
+    """Return the metrics that a trial logs, those of other packages that `others` names included.
 
-    Raise ArithmeticError if the model's embeddings have no direction any more.
+    Raise ArithmeticError if the model's embeddings have no direction any more, and ExtensionError if a metric of
+    another package raises an error or returns no number.
     """
     embeddings = encoded.embeddings
     try:
@@ -104,6 +106,7 @@ def compute_trial_metrics(encoded: GalleryEncoding) -> EvaluationResult:
     except InputError as error:
         raise ArithmeticError(f"the model's embeddings cannot be measured: {error}") from error
     metrics = measures | encoded.temperature | measure_accuracies(embeddings.image_ND, encoded.zero_shot)
+    metrics |= measure_extensions(embeddings, others, TRIAL_LIMITS)
     image_ND, text_ND = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     image_mean_D, text_mean_D = image_ND.mean(axis=0), text_ND.mean(axis=0)
     axis_D = gap_direction(image_mean_D, text_mean_D)

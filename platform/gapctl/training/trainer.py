@@ -19,7 +19,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from gapctl.config.presets import PRESETS, PatchTower, Preset
-from gapctl.config.trial import TrialConfig
+from gapctl.config.trial import LOSSES, TrialConfig
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.batches import iterate_batches
 from gapctl.training.fused_step import FusedStep, keep_freed_memory
@@ -211,10 +211,13 @@ class TrialStep(Protocol):
 def build_trial_step(
     models: Sequence[CLIP], config: TrialConfig, device: torch.device, group: WorkerGroup
 ) -> TrialStep:
-    """Return the step of a configuration; MAD's models, one or several, are trained by the hand-written step."""
+    """Return the step of a configuration; MAD's models, one or several, are trained by the hand-written step.
+
+    A loss of another package is trained by autograd, whatever the model.
+    """
     rule = build_step_options(config, resolve_precision(config.train.precision, device))
     preset = PRESETS[config.model.preset]
-    if config.data.dataset == "mad":
+    if config.data.dataset == "mad" and config.loss.kind in LOSSES:
         return FusedStep(models, preset, rule)
     (model,) = models
     return build_single_step(model, preset, rule, device, group)
@@ -225,9 +228,11 @@ def build_single_step(
 ) -> TrialStep:
     """Return a step for a preset's model; both kinds give the same numbers but for rounding.
 
-    The hand-written step needs a vision transformer that is trained in full, by one worker, on a CPU, in whole batches.
+    The hand-written step needs a vision transformer that is trained in full, by one worker, on a CPU, in whole batches,
+    and one of gapctl's own losses.
     """
     alone = group.size == 1 and rule.micro_batches == 1 and not rule.compile
     trained_in_full = all(value.requires_grad for name, value in model.named_parameters() if name != "logit_scale")
     by_hand = isinstance(preset.image, PatchTower) and alone and device.type == "cpu" and trained_in_full
+    by_hand = by_hand and rule.loss in LOSSES
     return FusedStep([model], preset, rule) if by_hand else AutogradStep(model, rule, device, group)

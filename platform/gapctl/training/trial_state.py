@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.config.presets import PRESETS
-from gapctl.config.trial import TrialConfig
+from gapctl.config.trial import LOSSES, TrialConfig
 from gapctl.data.image_text.read import FeedCounts
 from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import Dataset
@@ -192,7 +192,8 @@ class TrialState:
 
     def count(self, caption_id_B: NDArray[np.int64], packed: int) -> None:
         """Record one step: the loss floor of its captions, and the number of trials that took it together."""
-        self._state.sums.floor += compute_loss_floor(caption_id_B, self.config.loss.kind)
+        if self.config.loss.kind in LOSSES:  # that of another package's loss is not known
+            self._state.sums.floor += compute_loss_floor(caption_id_B, self.config.loss.kind)
         self._state.sums.steps += 1
         self._state.step += 1
         self._state.packed = max(self._state.packed, packed)
@@ -222,14 +223,15 @@ class TrialState:
             self._state.rows.append({"samples_seen": self.samples_seen})
             return
         started = time.monotonic()
-        result = compute_trial_metrics(self._evaluation.encode(self.model))
+        result = compute_trial_metrics(self._evaluation.encode(self.model), self.config.evaluate.metrics)
         row = {"samples_seen": self.samples_seen, **result.metrics}
         if self._counted.samples:
             row |= self._counted.metrics()
         sums, self._state.sums = self._state.sums, LossSums()
         if sums.steps:
             row["train/loss"] = sums.loss / sums.steps
-            row["train/loss_floor"] = sums.floor / sums.steps
+            if self.config.loss.kind in LOSSES:
+                row["train/loss_floor"] = sums.floor / sums.steps
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
         self._store.save_history(self._state.rows)

@@ -39,7 +39,7 @@ from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, 
 from gapctl.data.image_text.order import Chunk
 from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
 from gapctl.data.shard_jobs import Workers
-from gapctl.data.treatments import TREATMENTS, degrade_image, treat_caption
+from gapctl.data.treatments import degrade_image, find_treatment, treat_caption
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home
 
@@ -80,7 +80,7 @@ class ReadOptions:
     @property
     def needs_about(self) -> bool:
         """Whether the caption treatment needs a sample's JSON."""
-        return bool(TREATMENTS[self.captions.keep].needs)
+        return bool(find_treatment(self.captions.keep).needs)
 
 
 def require_pair_data(config: TrialConfig) -> PairData:
