@@ -1,5 +1,6 @@
 """Metrics, treatments and losses of an installed package train by their names; wrong ones are answered plainly."""
 
+import hashlib
 import json
 import math
 import os
@@ -146,9 +147,45 @@ def test_a_sweep_trains_with_a_metric_a_treatment_and_a_loss_of_a_package(instal
         assert code["sha256"] == own.extensions["losses/margin"].sha256
     assert result["versions"]["gapctl-example"] == "1.2.0"
     assert 0 < result["metrics"]["spread/mean_norm"] <= 1
+    again = run_gapctl("measure", "--trial", trial_id, "--runs", str(tmp_path / "runs"), "--json")
+    assert json.loads(again.out)["metrics"]["spread/mean_norm"] == result["metrics"]["spread/mean_norm"]
     assert result["metrics"]["captions/share_kept"] == pytest.approx(0.5, abs=0.15)
     assert 0 < result["metrics"]["train/loss"] < 0.5  # a hinge of cosines, and no logarithm of 16
     assert "train/loss_floor" not in result["metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_workers_of_ray_find_the_package_and_the_verdict_is_about_its_metric(installed: Path, tmp_path: Path) -> None:
+    content = {**document(), "vary": {"loss.kind": ["clip", "margin"]}, "seeds": 2}
+    content["base"] = {
+        "train": {"samples": 256, "batch_size": 64},
+        "evaluate": {"every": 128, "gallery": 40, "metrics": ["spread/mean_norm"]},
+    }
+    content["hypotheses"] = [
+        {
+            **content["hypotheses"][1],
+            "factor": "loss.kind",
+            "between": ["clip", "margin"],
+            "response": "spread/mean_norm",
+        }
+    ]
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content))
+    done = subprocess.run(
+        [sys.executable, "-m", "gapctl", "sweep", "sweep.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+    answer = run_gapctl("analyze", str(tmp_path / "sweep.yaml"), "--runs", str(tmp_path / "runs"), "--json")
+    (verdict,) = json.loads(answer.out)["verdicts"]
+    assert verdict["trials"] == 4
+    assert math.isfinite(verdict["estimate"])
+    (page,) = (tmp_path / "runs").glob("*.report.html")
+    assert "Length of the mean image embedding" in page.read_text()
 
 
 def test_a_changed_file_gives_other_trials_to_those_that_use_it_alone(installed: Path, tmp_path: Path) -> None:
@@ -341,8 +378,9 @@ def test_two_packages_with_one_name_are_both_named(use: Callable[[Path], None], 
         write_package(tmp_path / "site", name, code, metrics={"own/metric": "value"})
     use(tmp_path / "site")
 
-    with pytest.raises(InputError, match=r"both gapctl-\w+ 0\.1 and gapctl-\w+ 0\.1 have one of that name; uninstall"):
+    with pytest.raises(InputError, match=r"gapctl-\w+ 0\.1 and gapctl-\w+ 0\.1 have one of that name each; uninstall"):
         find_extension("metrics", "own/metric")
+    assert plan_of(tmp_path, document()).trials  # no other sweep minds
 
 
 def test_a_function_without_the_decorator_is_registered_by_its_entry_point(
@@ -353,6 +391,17 @@ def test_a_function_without_the_decorator_is_registered_by_its_entry_point(
 
     assert complaints(tmp_path, named("evaluate.metrics", "own/metric")) == []
     assert find_metric("own/metric") == MetricName("own/metric", "Return one", "")
+
+
+def test_an_object_that_is_called_like_a_function_has_its_modules_hash(
+    use: Callable[[Path], None], tmp_path: Path
+) -> None:
+    code = "from functools import partial\ndef power(n, embeddings): return 2.0**n\nvalue = partial(power, 3)\n"
+    use(write_package(tmp_path / "site", "gapctl-other", code, metrics={"own/metric": "value"}))
+    trial = plan_of(tmp_path, named("evaluate.metrics", "own/metric")).trials[0]
+
+    assert trial.extensions["metrics/own/metric"].sha256 == hashlib.sha256(code.encode()).hexdigest()
+    assert gapctl.measure(*np.random.default_rng(0).normal(size=(2, 30, 4)))["own/metric"] == 8
 
 
 def test_what_is_registered_in_a_notebook_alone_measures_and_does_not_train(

@@ -13,12 +13,14 @@ A name that is only registered, in a notebook say, works with `gapctl.measure`; 
 
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
@@ -50,18 +52,22 @@ class Extension(NamedTuple):
 
     @property
     def source(self) -> Path | None:
-        """The file that defines the function; None for one that was typed into a notebook or a prompt."""
+        """The file that defines the function; None for one that was typed into a notebook or a prompt.
+
+        For an object that is called like a function, it is the file of the module that the entry point names.
+        """
+        entry = _list_entry_points(self.kind).get(self.name)
         try:
             file = inspect.getsourcefile(inspect.unwrap(self.function))
         except TypeError:
-            return None
+            file = None if entry is None else inspect.getsourcefile(import_module(entry.module))
         return Path(file) if file is not None and Path(file).is_file() else None
 
     @property
     def title(self) -> str:
         """The function for messages: `metric spread/mean_norm of gapctl-spread 1.0`."""
         entry = _list_entry_points(self.kind).get(self.name)
-        origin = name_package(entry) if entry is not None else str(self.function.__module__)
+        origin = name_package(entry) if entry is not None else _locate_function(self.function)[0]
         return f"{SINGULAR[self.kind]} {self.name} of {origin}"
 
 
@@ -84,9 +90,6 @@ def register_metric(name: str, *, unit: str = "") -> Callable[[Function], Functi
     `spread/mean_norm`. The first line of the function's docstring is the metric's meaning. Raise InputError for a name
     that is taken or is none.
     """
-    group, slash, key = name.partition("/")
-    if not (slash and group and key) or "/" in key or not name.replace("/", "").replace("_", "").isalnum():
-        raise InputError(f"metric {name!r}: expected a group and a key, such as 'spread/mean_norm'")
     return _register("metrics", name, unit)
 
 
@@ -97,7 +100,7 @@ def register_treatment(name: str) -> Callable[[Function], Function]:
     seed, the epoch and the sample, so that a resumed training sees the same captions. Raise InputError for a name that
     is taken or is none.
     """
-    return _register("treatments", _require_word(name))
+    return _register("treatments", name)
 
 
 def register_loss(name: str, *, initial_bias: float | None = None) -> Callable[[Function], Function]:
@@ -108,13 +111,14 @@ def register_loss(name: str, *, initial_bias: float | None = None) -> Callable[[
     as SigLIP's does at -10; without it the function is given None. Raise InputError for a name that is taken or is
     none.
     """
-    return _register("losses", _require_word(name), initial_bias=initial_bias)
+    return _register("losses", name, initial_bias=initial_bias)
 
 
 def find_extension(kind: Kind, name: str) -> Extension | None:
     """Return the extension of this name, registered or announced by an entry point, or None.
 
-    Raise InputError for an entry point whose package cannot be imported, or that does not register its name.
+    Raise InputError for an entry point whose package cannot be imported, that names no function, or that two packages
+    have: which of them trains would be a matter of chance.
     """
     if (kind, name) not in _REGISTERED and (entry := _list_entry_points(kind).get(name)) is not None:
         _load_entry_point(kind, name, entry)
@@ -212,22 +216,38 @@ def name_package(entry: EntryPoint) -> str:
     return entry.module if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
-def _require_word(name: str) -> str:
-    if not name.isidentifier():
-        raise InputError(f"{name!r}: expected a name of letters, digits and underscores")
-    return name
+def _require_name(kind: Kind, name: str) -> None:
+    """Raise InputError for what cannot be the name of a metric, or of a treatment or loss."""
+    parts = name.split("/")
+    if kind == "metrics" and not (len(parts) == 2 and all(re.fullmatch(r"\w+", part) for part in parts)):
+        raise InputError(f"metric {name!r}: expected a group and a key, such as 'spread/mean_norm'")
+    if kind != "metrics" and not name.isidentifier():
+        raise InputError(f"{SINGULAR[kind]} {name!r}: expected a name of letters, digits and underscores")
 
 
 def _register(
     kind: Kind, name: str, unit: str = "", initial_bias: float | None = None
 ) -> Callable[[Function], Function]:
+    _require_name(kind, name)
+
     def register(function: Function) -> Function:
         _require_free(kind, name, function)
-        meaning = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
-        _REGISTERED[kind, name] = Extension(kind, name, function, meaning, unit, initial_bias)
+        _store(kind, name, function, unit, initial_bias)
         return function
 
     return register
+
+
+def _store(
+    kind: Kind, name: str, function: Callable[..., Any], unit: str = "", initial_bias: float | None = None
+) -> None:
+    meaning = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
+    _REGISTERED[kind, name] = Extension(kind, name, function, meaning, unit, initial_bias)
+
+
+def _locate_function(function: Callable[..., Any]) -> tuple[str, str]:
+    """Return a function's module and its name there, which objects that are called like functions may lack."""
+    return str(getattr(function, "__module__", "this process")), str(getattr(function, "__qualname__", repr(function)))
 
 
 def _require_free(kind: Kind, name: str, function: Callable[..., Any]) -> None:
@@ -235,15 +255,18 @@ def _require_free(kind: Kind, name: str, function: Callable[..., Any]) -> None:
 
     The same function may register again, as a notebook's cell does that runs twice.
     """
-    if name in _list_own_names(kind):
-        raise InputError(f"{SINGULAR[kind]} {name}: gapctl has its own of that name; choose another name")
-    known = _REGISTERED.get((kind, name))
-    place = (function.__module__, function.__qualname__)
-    if known is not None and (known.function.__module__, known.function.__qualname__) != place:
+    _require_other_than_own(kind, name)
+    known, place = _REGISTERED.get((kind, name)), _locate_function(function)
+    if known is not None and _locate_function(known.function) != place:
         raise InputError(f"{SINGULAR[kind]} {name}: registered already, by {known.title}; choose another name")
     entry = _list_entry_points(kind).get(name)
-    if entry is not None and entry.module.partition(".")[0] != function.__module__.partition(".")[0]:
+    if entry is not None and entry.module.partition(".")[0] != place[0].partition(".")[0]:
         raise InputError(f"{SINGULAR[kind]} {name}: {name_package(entry)} has one of that name; choose another name")
+
+
+def _require_other_than_own(kind: Kind, name: str) -> None:
+    if name in _list_own_names(kind):
+        raise InputError(f"{SINGULAR[kind]} {name}: gapctl has its own of that name; choose another name")
 
 
 def _list_own_names(kind: Kind) -> Iterable[str]:
@@ -255,28 +278,26 @@ def _list_own_names(kind: Kind) -> Iterable[str]:
 
 
 def _list_entry_points(kind: Kind) -> Mapping[str, EntryPoint]:
-    return _read_entry_points(kind, tuple(sys.path))
+    """Return the entry points of a kind by name, the first of each."""
+    return {name: entries[0] for name, entries in _read_entry_points(kind, tuple(sys.path)).items()}
 
 
 @cache
-def _read_entry_points(kind: Kind, paths: tuple[str, ...]) -> Mapping[str, EntryPoint]:
-    """Return the entry points of a group by name; `paths` is where packages are found, as another may come there.
-
-    Raise InputError where two packages announce one name: which of them trains would be a matter of chance.
-    """
-    found: dict[str, EntryPoint] = {}
+def _read_entry_points(kind: Kind, paths: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """Return all entry points of a kind by name; `paths` is where packages are found, as another may come there."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in entry_points(group=f"gapctl.{kind}"):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise InputError(
-                f"{SINGULAR[kind]} {entry.name}: both {name_package(other)} and {name_package(entry)} have one of that "
-                "name; uninstall one of them"
-            )
+        found[entry.name] = (*found.get(entry.name, ()), entry)
     return found
 
 
 def _load_entry_point(kind: Kind, name: str, entry: EntryPoint) -> None:
-    where = f"{SINGULAR[kind]} {name}: {name_package(entry)} announces it as {entry.value}"
+    titles = list(dict.fromkeys(map(name_package, _read_entry_points(kind, tuple(sys.path))[name])))
+    if len(titles) > 1:
+        raise InputError(
+            f"{SINGULAR[kind]} {name}: {' and '.join(titles)} have one of that name each; uninstall all but one of them"
+        )
+    where = f"{SINGULAR[kind]} {name}: {titles[0]} announces it as {entry.value}"
     try:
         function = entry.load()
     except InputError as error:
@@ -284,8 +305,10 @@ def _load_entry_point(kind: Kind, name: str, entry: EntryPoint) -> None:
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line_of_error(error)}"
         raise InputError(f"{where}, which cannot be imported ({reason}); mend or uninstall that package") from error
-    if (kind, name) not in _REGISTERED:
-        if not callable(function):
-            raise InputError(f"{where}, which is no function but a value of type {type(function).__name__}")
-        register = register_metric(name) if kind == "metrics" else _register(kind, _require_word(name))
-        register(function)
+    if (kind, name) in _REGISTERED:  # by its decorator
+        return
+    if not callable(function):
+        raise InputError(f"{where}, which is no function but a value of type {type(function).__name__}")
+    _require_name(kind, name)
+    _require_other_than_own(kind, name)
+    _store(kind, name, function)

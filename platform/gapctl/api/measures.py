@@ -147,11 +147,11 @@ def measure(
         scales = DEFAULT_SCALES if embeddings.logit_scale is None else (embeddings.logit_scale,)
     zero_shot = getattr(images, "zero_shot", None)
     temperature = getattr(images, "temperature", {}) if encoded is not None else {}
-    values, samples = measure_at_scales(embeddings, scales, THOROUGH_LIMITS, zero_shot, temperature)
-    try:
+    try:  # first, so that no long measurement is lost to another package
         others = measure_extensions(embeddings, metrics)
     except ExtensionError as error:
         raise InputError(f"{error}. With `metrics=[]`, metrics of other packages are left out") from error
+    values, samples = measure_at_scales(embeddings, scales, THOROUGH_LIMITS, zero_shot, temperature)
     return Measures({key: (values | others)[key] for key in sort_metrics([*values, *others])}, samples)
 
 

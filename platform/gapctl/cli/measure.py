@@ -140,6 +140,10 @@ def _measure_inputs(
     from gapctl.metrics.suite import measure_entropies_by_scale, measure_extensions, measure_with_samples, sort_metrics
 
     effort = inputs.effort or THOROUGH_LIMITS
+    try:  # first, so that no long measurement is lost to another package
+        others = measure_extensions(inputs.embeddings, effort=effort)
+    except ExtensionError as error:
+        raise InputError(f"{error}; mend or uninstall that package") from error
     values, sampled = measure_with_samples(inputs.embeddings, effort)
     found = {**values, **inputs.temperature}
     if logit_scales != (inputs.embeddings.logit_scale,):
@@ -147,10 +151,7 @@ def _measure_inputs(
         found, sampled = found | by_scale.values, sampled | by_scale.samples
     found |= measure_accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
     samples = {key: each for key, each in sampled.items() if not each.whole and found.get(key) == each.value}
-    try:
-        found |= measure_extensions(inputs.embeddings, effort=effort)
-    except ExtensionError as error:
-        raise InputError(f"{error}; mend or uninstall that package") from error
+    found |= others
     return {key: found[key] for key in sort_metrics(found)}, samples
 
 

@@ -1,6 +1,6 @@
 """Rebuild a finished trial of the ledger, and encode its evaluation gallery again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from gapctl.data.image_text.read import get_clip_tokenizer
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import parse_caption_texts
 from gapctl.errors import InputError, first_line_of_error
+from gapctl.extensions import SINGULAR, explain_unusable
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.trial import CONFIGURATION, WEIGHTS
 from gapctl.models.build import build_model
@@ -89,11 +90,24 @@ def _read_description(folder: TrialFolder) -> TrialDescription:
     text = folder.read_text(CONFIGURATION)
     try:
         found = yaml.safe_load(text or "")
+        _require_packages(found, folder)
         config = TrialConfig.model_validate(found["config"])
         return TrialDescription(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config)
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {first_line_of_error(error)}"
         raise folder.damaged(CONFIGURATION, reason) from error
+
+
+def _require_packages(description: object, folder: TrialFolder) -> None:
+    """Raise InputError where a package whose metric, treatment or loss the trial used is not installed."""
+    named = description.get("extensions") if isinstance(description, Mapping) else None
+    for key, code in named.items() if isinstance(named, Mapping) else ():
+        kind, _, name = key.partition("/")
+        if explain_unusable(kind, name):
+            raise InputError(
+                f"{folder.path(CONFIGURATION)}: its training had {SINGULAR[kind]} {name} of {code['package']} "
+                f"{code['version']}, which cannot be used here; install that package"
+            )
 
 
 def _encode_gallery(folder: TrialFolder, described: TrialDescription, data: Dataset, result: Result) -> GalleryEncoding:
