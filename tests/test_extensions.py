@@ -321,6 +321,14 @@ def test_an_unknown_name_is_answered_with_the_nearest(
     assert text in said
 
 
+def test_a_name_that_no_package_announces_imports_nothing(use: Callable[[Path], None], tmp_path: Path) -> None:
+    use(write_package(tmp_path / "site", "gapctl-other", "value = 1", metrics={"own/metric": "value"}))
+
+    for place, name in (("loss.kind", "gapctl_other"), ("evaluate.metrics", "gapctl_other:value")):
+        assert complaints(tmp_path, named(place, name))
+    assert "gapctl_other" not in sys.modules
+
+
 def test_a_metric_listed_twice_is_refused(installed: Path, tmp_path: Path) -> None:
     content = named("evaluate.metrics", "spread/mean_norm")
     content["base"]["evaluate"]["metrics"] *= 2
