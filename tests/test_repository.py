@@ -34,6 +34,7 @@ IMPORTS = {
     "cluster": {"config", "plan"},
     "inference": {"ledger", "training"},
     "cli": {"sweep", "inference", "report", "cluster", "interventions"},
+    "api": {"cli"},
 }
 
 # Libraries besides the standard one: all that a package may use, where the design says so.

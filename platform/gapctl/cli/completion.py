@@ -45,9 +45,9 @@ def complete_trials(ctx: typer.Context, incomplete: str) -> Offers:
 
 def complete_metrics(incomplete: str) -> Offers:
     """Offer the names of metrics."""
-    from gapctl.config.metrics import METRICS
+    from gapctl.config.metrics import list_metric_names
 
-    return _filter_names(METRICS, incomplete)
+    return _filter_names(list_metric_names(), incomplete)
 
 
 def complete_settings(ctx: typer.Context, incomplete: str) -> Offers:

@@ -12,7 +12,7 @@ from gapctl.cli.console import SafeConsole, make_table
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import emit, require_choice
 from gapctl.config.base import name_choices
-from gapctl.config.metrics import METRICS, MetricName
+from gapctl.config.metrics import MetricName, list_metrics
 from gapctl.errors import InputError
 
 
@@ -32,17 +32,18 @@ def metrics_command(
     as_json: JsonOption = False,
 ) -> None:
     """Every metric with its unit and meaning, by group, or those that a text names."""
+    metrics = list_metrics()
     if group is not None:
-        require_choice("--group", group, dict.fromkeys(metric.group for metric in METRICS.values()), "group")
+        require_choice("--group", group, dict.fromkeys(metric.group for metric in metrics.values()), "group")
     chosen = [
         metric
-        for metric in METRICS.values()
+        for metric in metrics.values()
         if group in (None, metric.group) and all(_mentions(metric, word) for word in words or ())
     ]
     if not chosen:
         text = " ".join(words or ())
         where = "" if group is None else f" in group {group}"
-        expected = name_choices(text, METRICS, "expected a part of a name or meaning; `gapctl metrics` lists them all")
+        expected = name_choices(text, metrics, "expected a part of a name or meaning; `gapctl metrics` lists them all")
         raise InputError(f"{text}: no metric{where} has that in its name, meaning or unit; {expected}")
     document = {"metrics": [{**asdict(metric), "group": metric.group} for metric in chosen]}
     emit(document, lambda: _print_metrics(chosen), as_json)

@@ -29,6 +29,7 @@ from gapctl.config.base import (
     FrozenModel,
     OmitFromHash,
     WrongValueError,
+    find_nearest,
     flatten_document,
     name_choices,
     set_path,
@@ -82,9 +83,12 @@ def _check_name(kind: Kind, name: str, own: Sequence[str]) -> str:
         return name
     if name not in list_extensions(kind):
         known = [*own, *list_announced(kind)]
-        close = did_you_mean(name, known)
-        hint = "" if close else f", or the name of one that an installed package announces in the group gapctl.{kind}"
-        raise ValueError(f"found {name!r}; expected {join_or(known)}{hint}{close}")
+        hint = (
+            ""
+            if find_nearest(name, known)
+            else f", or the name of one that an installed package announces in the group gapctl.{kind}"
+        )
+        raise ValueError(f"found {name!r}; {name_choices(name, known)}{hint}")
     if why := explain_unusable(kind, name):
         raise ValueError(why)
     return name
