@@ -101,3 +101,9 @@ def test_commands_of_the_package_page_name_shipped_sweeps(wheel: Path) -> None:
 
     assert named
     assert {f"gapctl/sweeps/{name}.yaml" for name in named} <= names_in(wheel)
+
+
+def test_a_wheel_registers_the_pages_that_gapctl_ui_serves_with_mlflow(wheel: Path) -> None:
+    entry_points = content_of(wheel, "gapctl-0.1.0.dist-info/entry_points.txt").decode()
+
+    assert "[mlflow.app]\ngapctl = gapctl.tracking.pages_app:create_app\n" in entry_points

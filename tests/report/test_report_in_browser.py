@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from analysis_examples import ATTRIBUTES, METRICS, analysis
-from browser import Browser, Tab, browser_program, browsing
 
+from browser import Browser, Tab, browser_program, browsing
 from gapctl.report.html import RunPages
 from gapctl.report.page_parts import RunRecord
 from gapctl.report.sweep_page import render_report

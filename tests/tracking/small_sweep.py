@@ -1,8 +1,12 @@
 """A small sweep, a ledger that tests fill as a training would, and MLflow asked what it holds."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LoggedModel, Run
@@ -10,6 +14,7 @@ from mlflow.entities import Experiment, LoggedModel, Run
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Trial
 
+UI = "import typer; from gapctl.cli.ui import ui_command; typer.run(ui_command)"
 FINGERPRINT = "d1617" * 12 + "beef"
 SWEEP = """\
 name: {name}
@@ -89,3 +94,16 @@ class Shown:
         found = self.client.get_metric_history(run.info.run_id, key)
         assert len({metric.step for metric in found}) == len(found), "a step was logged twice"
         return {metric.step: metric.value for metric in found}
+
+
+def start_ui(*arguments: str, cwd: Path, packages: Sequence[str] = ()) -> "subprocess.Popen[str]":
+    """Start `gapctl ui` in a process, which also finds the packages that are installed in these folders."""
+    path = os.pathsep.join([*packages, *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", UI, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

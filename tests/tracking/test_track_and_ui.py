@@ -2,19 +2,16 @@
 
 import io
 import json
-import os
 import re
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from small_sweep import SWEEP, Runs, Shown
+from small_sweep import SWEEP, Runs, Shown, start_ui
 from typer.testing import CliRunner
 
 from gapctl.cli.options import load_plan
@@ -27,7 +24,6 @@ from gapctl.tracking.server import find_free_port
 from gapctl.tracking.views import SweepFindings
 from unhelpful_servers import answering, unused_address
 
-UI = "import typer; from gapctl.cli.ui import ui_command; typer.run(ui_command)"
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -159,7 +155,7 @@ def test_ui_serves_the_runs_and_their_files_until_it_is_interrupted(
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         taken = listener.getsockname()[1]
-        process = ui(str(plan.sweep.path), "--uri", uri, "--port", str(taken), cwd=tmp_path)
+        process = start_ui(str(plan.sweep.path), "--uri", uri, "--port", str(taken), cwd=tmp_path)
         said = [process.stdout.readline() for _ in range(5)] if process.stdout else []
     address = said[2].removeprefix("MLflow: ").partition("/#/")[0]
     parent = shown.sweeps()["full"].info.run_id
@@ -192,7 +188,7 @@ def test_a_store_of_another_version_of_mlflow_is_named_before_a_page_opens(
         connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
 
     port = unused_address().rpartition(":")[2]
-    process = ui(str(file), "--uri", uri, "--port", port, cwd=tmp_path)
+    process = start_ui(str(file), "--uri", uri, "--port", port, cwd=tmp_path)
     said = process.communicate(timeout=120)[0]
 
     assert process.returncode != 0
@@ -206,15 +202,3 @@ def answers(address: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def ui(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1", "COLUMNS": "200"}
-    return subprocess.Popen(
-        [sys.executable, "-c", UI, *arguments],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -22,6 +23,7 @@ from urllib.parse import quote
 
 from gapctl.errors import InputError, WorkError
 from gapctl.proxies import bypass_proxies
+from gapctl.tracking.pages_app import APP_NAME
 from gapctl.tracking.store import locate_artifact_root, make_absolute
 
 SETTINGS: Final = {
@@ -116,7 +118,8 @@ def find_free_port(host: str, first: int) -> int:
 def start_server(store: str, files: str, host: str, port: int, log: Path) -> "subprocess.Popen[bytes]":
     """Start `mlflow server` in its own session, on `store`, with the files of new experiments at `files`.
 
-    The store's address may hold a password, so it is in the environment, which other users cannot read.
+    The store's address may hold a password, so it is in the environment, which other users cannot read. Its pages are
+    those of `gapctl.tracking.pages_app`, unless gapctl runs from an installation that does not register them yet.
     """
     options = {
         "--default-artifact-root": "mlflow-artifacts:/",
@@ -125,6 +128,7 @@ def start_server(store: str, files: str, host: str, port: int, log: Path) -> "su
         "--port": str(port),
         "--workers": "1",
         "--uvicorn-opts": "--log-level warning --no-access-log",
+        **({"--app-name": APP_NAME} if entry_points(group="mlflow.app", name=APP_NAME) else {}),
     }
     with log.open("ab") as output:
         return subprocess.Popen(

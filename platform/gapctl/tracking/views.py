@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from gapctl.config.checks import explain_unlogged
 from gapctl.config.load import Sweep
 from gapctl.errors import WorkError
 from gapctl.io.passwords import hide_password
@@ -62,7 +63,10 @@ PREFIX: Final = "mlflow.sharedViewState."
 TABLE: Final = "gapctl-table"
 CURVES: Final = "gapctl-curves"
 IS_TRIAL: Final = "tags.`gapctl.kind` = 'trial'"
-USUAL_RESPONSES: Final = ("gap/rmg", "bias/moad_image", "quality/object_accuracy")
+GAP: Final = "gap/rmg"
+BIAS: Final = "bias/moad_image"
+"""What every sweep is about; the bias is of data with attributes."""
+USUAL_RESPONSES: Final = (GAP, BIAS, "quality/object_accuracy")
 """Metrics shown for a sweep without hypotheses."""
 ALSO_SHOWN: Final = ("quality/object_accuracy", "temperature/tau", "train/loss")
 NARROWEST: Final = 110
@@ -81,9 +85,12 @@ def build_views(plan: Plan) -> dict[str, str]:
     """Return the experiment's view tags: a table of sweeps and trials, and curves by treatment."""
     treatments = TreatmentColumns(plan)
     responses = list(dict.fromkeys(item.response for item in plan.sweep.spec.hypotheses)) or list(USUAL_RESPONSES)
-    metrics = list(dict.fromkeys([*responses, *ALSO_SHOWN]))
-    columns = [f"tags.`{VERDICTS}`", *(f"params.`{name}`" for name in (*treatments.names, "seed"))]
-    columns += [f"metrics.`{name}`" for name in metrics]
+    spec = plan.sweep.spec
+    always = [key for key in (GAP, BIAS) if not explain_unlogged(key, spec.base, spec.vary)]
+    metrics = list(dict.fromkeys([*always, *responses, *ALSO_SHOWN]))
+    # Metrics come before treatments and seed, which the runs' names say: so the first two are on a laptop's screen.
+    columns = [f"tags.`{VERDICTS}`", *(f"metrics.`{name}`" for name in metrics)]
+    columns += [f"params.`{name}`" for name in (*treatments.names, "seed")]
     longest = max(len(treatments.run_name(trial)) for trial in plan.trials)
     table: JsonObject = {
         "orderByKey": "tags.`mlflow.runName`",
