@@ -59,6 +59,41 @@ def test_what_is_found_for_a_sweep_is_found_once_its_runs_are_known(finished: Pl
     assert known == [{trial.id for trial in finished.trials}]
 
 
+def test_a_sweeps_run_has_its_parameters_and_the_numbers_of_its_verdicts(
+    finished: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    first = {"verdict/closes/estimate": -0.25, "verdict/closes/p": 0.5, "verdict/other/p": 0.125}
+    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 supported", "", metrics=first))
+    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 refuted", "", metrics={"verdict/closes/p": 0.25}))
+    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 refuted", "", metrics={"verdict/closes/p": 0.25}))
+
+    parent = shown.sweeps()["full"]
+    assert {key: parent.data.params[key] for key in ("scale", "seeds", "data.captions.attributes", "train.samples")} == {
+        "scale": "full",
+        "seeds": "[0, 1]",
+        "data.captions.attributes": "[0, 5]",
+        "train.samples": "2560",
+    }
+    assert parent.data.metrics["verdict/closes/p"] == 0.25
+    assert math.isnan(parent.data.metrics["verdict/other/p"]), "a number that is no more must not stay"
+    history = shown.client.get_metric_history(parent.info.run_id, "verdict/closes/p")
+    assert [metric.value for metric in history] == [0.5, 0.25]
+
+
+def test_a_sweep_with_other_parameters_replaces_its_run_and_keeps_those_of_its_trials(
+    finished: Plan, plan_of: PlanOf, runs: Runs, uri: str, shown: Shown
+) -> None:
+    sync_sweep(finished, runs.ledger, uri)
+    before = {trial: run.info.run_id for trial, run in shown.trials().items()}
+
+    sync_sweep(plan_of(levels=[0, 3, 5]), runs.ledger, uri)
+
+    (parent,) = shown.sweeps().values()
+    assert parent.data.params["data.captions.attributes"] == "[0, 3, 5]"
+    assert {trial: run.info.run_id for trial, run in shown.trials().items()} == before
+    assert {run.data.tags["mlflow.parentRunId"] for run in shown.trials().values()} == {parent.info.run_id}
+
+
 def test_a_run_says_which_trial_sweep_seed_and_data_it_is(finished: Plan, runs: Runs, uri: str, shown: Shown) -> None:
     sync_sweep(finished, runs.ledger, uri)
 

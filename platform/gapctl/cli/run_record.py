@@ -1,6 +1,7 @@
 """What a report shows beside the analysis: the ledger's record of the run, and its pages in MLflow."""
 
 import json
+import math
 import shlex
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,28 @@ def summarise_run(analysis: "Analysis", record: "RunRecord") -> SweepFindings:
     from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
 
     marked = (f"{verdict.id}: {', '.join(verdict.marks)}" for verdict in analysis.verdicts if verdict.marks)
-    files = render_artifacts(analysis, record)
     return SweepFindings(
-        summarise_verdicts(analysis), render_verdict_markdown(analysis), files, marks="; ".join(marked)
+        summarise_verdicts(analysis),
+        render_verdict_markdown(analysis),
+        render_artifacts(analysis, record),
+        marks="; ".join(marked),
+        metrics=_build_verdict_metrics(analysis),
     )
+
+
+def _build_verdict_metrics(analysis: "Analysis") -> dict[str, float]:
+    """Return the estimate, interval and deciding p of each verdict, so far as it has them."""
+    numbers = {
+        f"verdict/{verdict.id}/{key}": value
+        for verdict in analysis.verdicts
+        for key, value in {
+            "estimate": verdict.estimate,
+            "low": verdict.ci.low,
+            "high": verdict.ci.high,
+            "p": verdict.p,
+        }.items()
+    }
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}
 
 
 def render_search_page(plan: Plan, record: SearchRecord, ledger: Ledger) -> str:

@@ -40,6 +40,7 @@ from gapctl.tracking.run_contents import (
     build_columns,
     build_dataset_input,
     build_sweep_files,
+    build_sweep_params,
     build_sweep_tags,
     build_trial_params,
     build_trial_tags,
@@ -122,6 +123,20 @@ class RunMirror:
         self.tags.update(new_tags)
         self._params.update(new_params)
         self.changed = True
+
+    def update_metrics(self, values: Mapping[str, float]) -> None:
+        """Log values that differ from MLflow's as of now; NaN for those that MLflow has and `values` lacks."""
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        wanted = {**dict.fromkeys(self._metrics, math.nan), **values}
+        new = {key: value for key, value in wanted.items() if not _is_equal(self._metrics.get(key), value)}
+        self.write({}, metrics=[Metric(key, value, now, 0) for key, value in new.items()])
+        self._metrics.update(new)
+
+    def contradicts_params(self, params: Mapping[str, str]) -> bool:
+        """Return whether MLflow has other parameters, which it does not let change."""
+        return any(self._params.get(key, value) != value for key, value in params.items())
 
     def remove_tag(self, key: str) -> None:
         """Remove a tag if it is there."""
@@ -223,6 +238,11 @@ class RunMirror:
     @property
     def _logged(self) -> int:
         return int(self.tags.get(LOGGED, -1))
+
+
+def _is_equal(one: float | None, other: float) -> bool:
+    """Return whether two numbers are equal, NaN being equal to itself."""
+    return one == other or (one is not None and math.isnan(one) and math.isnan(other))
 
 
 def _split_batches(rows: Sequence[EvaluationRow]) -> Iterator[list[EvaluationRow]]:
@@ -363,7 +383,7 @@ class Projection:
         return "created" if created else "updated" if changed else "unchanged"
 
     def tell(self, summary: SweepFindings) -> None:
-        """Show verdicts and the report's files in the sweep's own run."""
+        """Show verdicts, their numbers and the report's files in the sweep's own run."""
         parent = self._ensure_sweep_run()
         parent.put(summary.files)
         report = format_file_address(self.experiment_id, parent.run_id, REPORT)
@@ -371,6 +391,7 @@ class Projection:
         if not summary.marks:
             parent.remove_tag(MARKS)
         marks = {MARKS: summary.marks[:LONGEST_NOTE]} if summary.marks else {}
+        parent.update_metrics(summary.metrics)
         parent.write({VERDICTS: summary.verdicts, NOTE: note, **marks})
 
     def note(self) -> None:
@@ -431,13 +452,18 @@ class Projection:
 
     def _ensure_sweep_run(self) -> RunMirror:
         sweep = self._plan.sweep
+        params = build_sweep_params(sweep)
         if self._parent is None:
-            there = self._find_new_run(SCALE, sweep.scale_name, self._is_of_this_sweep)
-            self._parent = there or self._start_run(self._began(), build_sweep_tags(sweep))
+            self._parent = self._find_new_run(SCALE, sweep.scale_name, self._is_of_this_sweep)
+        if self._parent is not None and not self._parent_is_current and self._parent.contradicts_params(params):
+            self._parent.remove()
+            self._parent = None
+        if self._parent is None:
+            self._parent = self._start_run(self._began(), build_sweep_tags(sweep))
         if not self._parent_is_current:
             self._parent.put(build_sweep_files(sweep))
             note = {} if self._parent.tags.get(VERDICTS) else {NOTE: write_sweep_note(sweep, None, "", "")}
-            self._parent.write({**build_sweep_tags(sweep), **note})
+            self._parent.write({**build_sweep_tags(sweep), **note}, params)
             views = self._client.get_experiment(self.experiment_id).tags
             for key, value in build_views(self._plan).items():
                 if views.get(key) != value:

@@ -176,6 +176,8 @@ MODEL = "gapctl.model"
 RUN_NAME = "mlflow.runName"
 NOT_TRAINED = ("resources", "tracking", "limits")
 """Sections that `--set` may change without changing which trials there are."""
+LONGEST_PARAM = 500
+"""Characters that each version of MLflow accepts."""
 DIGEST_LENGTH = 36
 """Longest digest of a data set that MLflow accepts."""
 
@@ -201,6 +203,20 @@ def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
         "gapctl.spec_sha256": sweep.spec_sha256,
         "gapctl.hypotheses_sha256": sweep.hypotheses_sha256,
     }
+
+
+def build_sweep_params(sweep: Sweep) -> dict[str, str]:
+    """Return the sweep's configuration by dotted path: levels in lists where it varies, and what a search draws."""
+    spec = sweep.spec
+    document: dict[str, object] = {
+        "scale": sweep.scale_name,
+        "seeds": list(spec.replicates),
+        **spec.base.model_dump(mode="json"),
+        **({"search": spec.search.model_dump(mode="json", exclude_none=True)} if spec.search else {}),
+    }
+    varied = {path: str(list(levels)) for path, levels in spec.vary.items()}
+    params = {**dict(_flatten_document(document)), **varied}
+    return {key: value[:LONGEST_PARAM] for key, value in params.items()}
 
 
 def build_sweep_files(sweep: Sweep) -> dict[str, bytes]:

@@ -34,13 +34,15 @@ class SweepFindings:
     """The verdicts of a sweep as its run shows them.
 
     `verdicts` is a short text, `table` is Markdown, `files` are by name and include the report. `marks` name the
-    verdicts that carry any, such as `slope: not learned; difference: exploratory, not learned`.
+    verdicts that carry any, such as `slope: not learned; difference: exploratory, not learned`. `metrics` are the
+    verdicts' numbers, such as `verdict/slope/estimate`.
     """
 
     verdicts: str
     table: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     marks: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_sweep_note(sweep: Sweep, findings: SweepFindings | None, report: str, curves: str) -> str:
