@@ -9,6 +9,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.saved: list[tuple[str, bytes]] = []
         self.rows: list[Mapping[str, float]] = []
+        self.steps: list[dict[str, float]] = []
         self.centroids: tuple[Sequence[float], Sequence[float]] | None = None
         self.axis: tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[int]] | None = None
 
@@ -28,6 +29,12 @@ class MemoryStore:
         self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
     ) -> None:
         self.axis = (image_N, text_N, on_mean_N, label_N)
+
+    def save_steps(self, rows: Sequence[Mapping[str, float]]) -> None:
+        self.steps = [dict(row) for row in rows]
+
+    def read_steps(self) -> list[dict[str, float]]:
+        return [dict(row) for row in self.steps]
 
     def heartbeat(self, samples_seen: int) -> None:
         pass

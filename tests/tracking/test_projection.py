@@ -68,7 +68,9 @@ def test_a_sweeps_run_has_its_parameters_and_the_numbers_of_its_verdicts(
     sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 refuted", "", metrics={"verdict/closes/p": 0.25}))
 
     parent = shown.sweeps()["full"]
-    assert {key: parent.data.params[key] for key in ("scale", "seeds", "data.captions.attributes", "train.samples")} == {
+    assert {
+        key: parent.data.params[key] for key in ("scale", "seeds", "data.captions.attributes", "train.samples")
+    } == {
         "scale": "full",
         "seeds": "[0, 1]",
         "data.captions.attributes": "[0, 5]",
@@ -225,6 +227,26 @@ def test_speed_and_memory_are_system_metrics(finished: Plan, runs: Runs, uri: st
     speeds = shown.history(run, "system/samples_per_second")
     assert speeds == pytest.approx({1280: 1280 / 1.75, 2560: 1280 / 1.75})
     assert shown.history(run, "system/memory_usage_megabytes") == {2560: 765.0}
+
+
+def test_a_run_shows_what_was_logged_of_single_steps_once_the_next_evaluation_is_there(
+    plan: Plan, runs: Runs, uri: str, shown: Shown
+) -> None:
+    trial = plan.trials[0]
+    steps = [
+        {"samples_seen": seen, "seconds": seen / 1000, "step/loss": 4.0 - seen / 2560} for seen in (640, 1280, 1920)
+    ]
+    runs.begin(trial, ROWS[:2])
+    runs.ledger.trial(trial.id).save_steps(steps)
+    sync_sweep(plan, runs.ledger, uri)
+    early = shown.history(shown.trials()[trial.id], "step/loss")
+    runs.finish(trial)
+    sync_sweep(plan, runs.ledger, uri)
+    late = shown.history(shown.trials()[trial.id], "step/loss")
+
+    assert early == {640: 3.75, 1280: 3.5}
+    assert late == {**early, 1920: 3.25}
+    assert shown.history(shown.trials()[trial.id], "gap/rmg") == {0: 0.9, 1280: 0.5, 2560: 0.30000000000000004}
 
 
 def test_the_experiment_offers_a_table_and_curves_of_what_the_hypotheses_are_about(

@@ -6,6 +6,7 @@
 | `lease.json` | which process trains it now |
 | `history.parquet` | a row per evaluation |
 | `machine.parquet` | use of the machine |
+| `steps.parquet` | a row every few training steps: loss, learning rate, gradient norm, temperature |
 | `dimensions.parquet`, `axis.parquet` | final embeddings: means by dimension, projections on the gap |
 | `checkpoints/*.pt` | the newest two checkpoints; `final.pt` once it is done |
 | `failure.txt`, `stopped.txt` | why the last attempt failed; why a search stopped it |
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 CONFIGURATION: Final = "trial.yaml"
 HISTORY: Final = "history.parquet"
 MACHINE: Final = "machine.parquet"
+STEPS: Final = "steps.parquet"
 DIMENSIONS: Final = "dimensions.parquet"
 AXIS: Final = "axis.parquet"
 FAILURE: Final = "failure.txt"
@@ -44,6 +46,7 @@ AXIS_COLUMNS: Final = (["image", "text"], ["image", "text", "image_on_mean", "la
 """Columns of `axis.parquet`, in older trials and now."""
 REQUIRED_COLUMNS: Final = {
     MACHINE: ["samples_seen", "seconds"],
+    STEPS: ["samples_seen", "seconds"],
     DIMENSIONS: ["dimension", "image_mean", "text_mean"],
 }
 CHECKPOINTS_KEPT = 2
@@ -181,7 +184,7 @@ class TrialFolder:
         return [(path, content) for path, content in contents if content is not None]
 
     def save_rows(self, name: str, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write rows of numbers: evaluations (HISTORY), or the machine's use (MACHINE), on which no result depends."""
+        """Write rows of numbers: evaluations (HISTORY), or MACHINE and STEPS, on which no result depends."""
         import polars as pl
 
         self.write_table(name, pl.DataFrame([dict(row) for row in rows], infer_schema_length=None))
@@ -190,10 +193,18 @@ class TrialFolder:
         """Write `history.parquet`: a row per evaluation, a column per metric."""
         self.save_rows(HISTORY, rows)
 
-    def read_machine_rows(self) -> list[dict[str, float]]:
-        """Return the rows of `machine.parquet` without missing values; [] if it is missing or damaged."""
+    def save_steps(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write `steps.parquet`: a row every few training steps. Older trials have none."""
+        self.save_rows(STEPS, rows)
+
+    def read_steps(self) -> list[dict[str, float]]:
+        """Return the rows of `steps.parquet`."""
+        return self.read_rows(STEPS)
+
+    def read_rows(self, name: str) -> list[dict[str, float]]:
+        """Return the rows of MACHINE or STEPS without missing values; [] if the file is missing or damaged."""
         try:
-            found = self.read_table(MACHINE)
+            found = self.read_table(name)
         except WorkError:
             return []
         rows = () if found is None else found.iter_rows(named=True)

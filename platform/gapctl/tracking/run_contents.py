@@ -17,7 +17,7 @@ from gapctl.config.load import Sweep
 from gapctl.errors import WorkError
 from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.ledger import Ledger, Result, TrialFolder
-from gapctl.ledger.trial import CONFIGURATION, HISTORY
+from gapctl.ledger.trial import CONFIGURATION, HISTORY, MACHINE, STEPS
 from gapctl.ledger.trial import FAILURE as FAILURE_FILE
 from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, shorten_paths
 
@@ -35,7 +35,7 @@ MEMORY = {"memory_mb": "system/memory_usage_megabytes", "gpu_memory_mb": "system
 
 
 class EvaluationRow(NamedTuple):
-    """One evaluation: samples seen, seconds of work until then, and its finite metrics."""
+    """An evaluation or a step: samples seen, seconds of work until then, and its finite metrics."""
 
     samples_seen: int
     seconds: float
@@ -44,8 +44,9 @@ class EvaluationRow(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialSnapshot:
-    """A trial that has begun: start (seconds since 1970), seconds of work, evaluations, and status.
+    """A trial that has begun: start (seconds since 1970), seconds of work, rows, and status.
 
+    `rows` are the evaluations and what was logged of single steps.
     `work` has the training rate and use of the machine, of which the ledger may know less than of the rest.
     """
 
@@ -78,9 +79,10 @@ def take_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None = None)
 def _read_trial(folder: TrialFolder, trial_yaml: str, began: float, running: bool | None) -> TrialSnapshot:
     history, result = folder.read_table(HISTORY), folder.result()
     table = () if history is None else history.sort("samples_seen").iter_rows(named=True)
-    rows = tuple(_convert_row(row) for row in table)
+    evaluations = tuple(_convert_row(row) for row in table)
+    rows = _merge_steps(evaluations, [_convert_row(row) for row in folder.read_rows(STEPS)])
     seconds = rows[-1].seconds if rows else 0.0
-    work = (*_compute_speeds(rows), *_read_machine(folder, result))
+    work = (*_compute_speeds(evaluations), *_read_machine(folder, result))
     if result is not None:
         return TrialSnapshot(began, result.seconds, rows, "FINISHED", None, trial_yaml, work)
     if running:
@@ -91,6 +93,18 @@ def _read_trial(folder: TrialFolder, trial_yaml: str, began: float, running: boo
     lease = folder.lease() if running is None else None
     alive = lease is not None and lease.seems_alive
     return TrialSnapshot(began, seconds, rows, "RUNNING" if alive else "KILLED", None, trial_yaml, work)
+
+
+def _merge_steps(evaluations: Sequence[EvaluationRow], steps: Sequence[EvaluationRow]) -> tuple[EvaluationRow, ...]:
+    """Return evaluations and single steps by samples seen, as one row where both are of the same samples.
+
+    Steps after the last evaluation wait for the next one, so that a sample's metrics are complete once it is shown.
+    """
+    rows = {row.samples_seen: row for row in steps if evaluations and row.samples_seen <= evaluations[-1].samples_seen}
+    for row in evaluations:
+        step = rows.get(row.samples_seen)
+        rows[row.samples_seen] = row._replace(metrics={**step.metrics, **row.metrics}) if step else row
+    return tuple(rows[samples_seen] for samples_seen in sorted(rows))
 
 
 def _convert_row(found: Mapping[str, float], prefix: str = "") -> EvaluationRow:
@@ -113,7 +127,7 @@ def _compute_speeds(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
 
 def _read_machine(folder: TrialFolder, result: Result | None) -> list[EvaluationRow]:
     """Return the trial's machine rows or, if there are none, the memory in its result."""
-    noted = [_convert_row(row, SYSTEM) for row in folder.read_machine_rows()]
+    noted = [_convert_row(row, SYSTEM) for row in folder.read_rows(MACHINE)]
     if noted or result is None:
         return noted
     memory = {name: float(result.hardware[key]) for key, name in MEMORY.items() if key in result.hardware}

@@ -106,6 +106,10 @@ class FusedStep:
         """Return the optimiser state of the model at `index`, for its checkpoint."""
         return self._optimizer.export_state(index)
 
+    def gradient_norms(self) -> Tensor:
+        """Return the length of each model's gradient at the last step (M,)."""
+        return self._optimizer.gradient_norms()
+
     def __call__(
         self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None] = ()
     ) -> Tensor:

@@ -93,6 +93,15 @@ class StepOptimizer:
         for model in self._learned:
             clamp_temperature(model)
 
+    @torch.no_grad()
+    def gradient_norms(self) -> Tensor:
+        """Return the length of each model's whole gradient at the last step (M,), on the device."""
+        gradients = [value.grad for kind in self._kinds for value in kind if value.grad is not None]
+        models = len(gradients[0]) if self._stacked else 1
+        parts = [torch.linalg.vector_norm(gradient.reshape(models, -1), dim=1) for gradient in gradients]
+        norm_M: Tensor = torch.linalg.vector_norm(torch.stack(parts), dim=0)
+        return norm_M
+
     def export_state(self, index: int) -> OptimizerState:
         """Return the state of the model at `index` on the CPU, with one row of moments per kind of parameter."""
         groups = [

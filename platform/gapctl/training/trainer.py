@@ -10,9 +10,10 @@ trials get the same numbers but for the order of sums.
 Index letters: B pairs of a batch, S pairs of all models, M models, C channels, H and W rows and columns, L positions.
 """
 
+import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from open_clip.model import CLIP
@@ -35,6 +36,40 @@ UNREAD_LOSSES = 64
 """Losses that stay on the device before they are read; each reading waits for all queued work."""
 
 
+ROWS_AT_MOST = 1000
+"""Rows that `steps.parquet` may have; a training of more than ten times as many steps logs fewer of them."""
+
+
+def count_steps_between_rows(steps: int) -> int:
+    """Return how many steps lie between two rows of `steps.parquet`: 10, or more where the training is long."""
+    return max(10, math.ceil(steps / ROWS_AT_MOST))
+
+
+class StepRow(NamedTuple):
+    """A step whose loss is still unread, at `place` among the unread ones; its tensors stay on the device."""
+
+    place: int
+    step: int
+    rate: float
+    gradient_norm_M: Tensor
+    logit_scale_M: Tensor
+    seconds_M: list[float]
+
+    def list_values(self, loss_M: Sequence[float]) -> list[dict[str, float]]:
+        """Return the columns of `steps.parquet` for each model, given its loss."""
+        tensors = self.gradient_norm_M.tolist(), self.logit_scale_M.tolist()
+        return [
+            {
+                "seconds": seconds,
+                "step/loss": loss,
+                "step/learning_rate": self.rate,
+                "step/gradient_norm": gradient_norm,
+                "step/temperature": math.exp(-logit_scale),
+            }
+            for loss, seconds, gradient_norm, logit_scale in zip(loss_M, self.seconds_M, *tensors, strict=True)
+        ]
+
+
 class PackedTrials:
     """Trials that take their steps together. It takes over the members' models and optimiser states."""
 
@@ -52,6 +87,8 @@ class PackedTrials:
         self._step.load([member.optimizer_state for member in members])
         self._pairs = iterate_batches(members, device, group, reader)
         self._unread: list[Tensor] = []
+        self._log_every = count_steps_between_rows(config.train.steps)
+        self._unread_rows: list[StepRow] = []
 
     def step(self) -> None:
         """Take one step of all members."""
@@ -62,6 +99,8 @@ class PackedTrials:
         self._unread.append(self._step(pairs.image_SCHW, pairs.second, rate, temperatures))
         for member, caption_id_B in zip(self.members, pairs.caption_id_MB, strict=True):
             member.count(caption_id_B, len(self.members))
+        if self.members[0].leads and self.members[0].steps % self._log_every == 0:
+            self._unread_rows.append(self._measure_step(rate))
         self._share_time_since(started)
         if len(self._unread) >= UNREAD_LOSSES:
             self.read_losses()
@@ -75,7 +114,23 @@ class PackedTrials:
         self._unread.clear()
         for member, member_losses in zip(self.members, losses, strict=True):
             member.add_losses(member_losses)
+        for row in self._unread_rows:
+            loss_M = [member_losses[row.place] for member_losses in losses]
+            for member, values in zip(self.members, row.list_values(loss_M), strict=True):
+                member.add_step_row({"samples_seen": row.step * self._train.batch_size, **values})
+        self._unread_rows.clear()
         self._share_time_since(started)
+
+    def _measure_step(self, rate: float) -> "StepRow":
+        """Return what the last step was, without waiting for the device."""
+        return StepRow(
+            place=len(self._unread) - 1,
+            step=self.members[0].steps,
+            rate=rate,
+            gradient_norm_M=self._step.gradient_norms(),
+            logit_scale_M=torch.stack([member.model.logit_scale.detach() for member in self.members]),
+            seconds_M=[member.seconds for member in self.members],
+        )
 
     def _share_time_since(self, started: float) -> None:
         share = (time.monotonic() - started) / len(self.members)
@@ -196,6 +251,10 @@ class TrialStep(Protocol):
 
     def optimizer_state(self, index: int = 0) -> OptimizerState:
         """Return the optimiser state of the model at `index`, for its checkpoint."""
+        ...
+
+    def gradient_norms(self) -> Tensor:
+        """Return the length of each model's gradient at the last step (M,)."""
         ...
 
     def __call__(

@@ -72,6 +72,14 @@ class TrialStore(Protocol):
         """Store the gallery's final projections on the gap's direction and on the images' mean, with labels."""
         ...
 
+    def save_steps(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Store all rows about single steps so far, oldest first."""
+        ...
+
+    def read_steps(self) -> list[dict[str, float]]:
+        """Return the stored rows about single steps; [] without any."""
+        ...
+
     def heartbeat(self, samples_seen: int) -> None:
         """Record that the trial is alive."""
         ...
@@ -123,6 +131,9 @@ class TrialState:
         self._counted_before = FeedCounts(**self._state.feed)
         self._counted = self._counted_before
         self._evaluation = build_evaluation(data, config, device) if leads else None
+        before = store.read_steps() if leads and self.steps else []
+        self._step_rows = [row for row in before if row["samples_seen"] <= self.samples_seen]
+        self._step_rows_saved = len(self._step_rows)
         self._last_loss = math.nan
         self._saved_at = time.monotonic()
         self.samples_saved = self.samples_seen
@@ -208,6 +219,15 @@ class TrialState:
             self._state.sums.loss += loss
         self._last_loss = losses[-1]
 
+    def add_step_row(self, row: dict[str, float]) -> None:
+        """Add a row about a single step, which is stored before the next evaluation or checkpoint."""
+        self._step_rows.append(row)
+
+    def _save_step_rows(self) -> None:
+        if len(self._step_rows) > self._step_rows_saved:
+            self._store.save_steps(self._step_rows)
+            self._step_rows_saved = len(self._step_rows)
+
     def add_counts(self, group: WorkerGroup) -> None:
         """Add up the feed counts of all workers, each of which must call this at the same step."""
         if not self.counts.samples:
@@ -234,6 +254,7 @@ class TrialState:
                 row["train/loss_floor"] = sums.floor / sums.steps
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
+        self._save_step_rows()
         self._store.save_history(self._state.rows)
         if self.steps == self.steps_total:
             self._store.save_dimensions(result.image_mean_D.tolist(), result.text_mean_D.tolist())
@@ -262,6 +283,7 @@ class TrialState:
         """Write a checkpoint now."""
         self._state.feed = self._counted.state() if self._counted.samples else {}
         started = time.monotonic()
+        self._save_step_rows()
         self._store.save_checkpoint(self.samples_seen, pack_checkpoint(self.model, optimizer, self._state))
         self._saved_at, self.samples_saved = time.monotonic(), self.samples_seen
         self._save_seconds = self._saved_at - started
