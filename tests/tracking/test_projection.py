@@ -163,13 +163,14 @@ def test_a_finished_trial_is_a_logged_model_with_its_last_metrics_and_where_its_
 
     trial = finished.trials[-1]
     model, run = shown.models()[trial.id], shown.trials()[trial.id]
-    assert (model.name, model.status.name, model.source_run_id) == ("attributes=5 seed=1", "READY", run.info.run_id)
+    assert (model.name, model.status.name, model.source_run_id) == ("attributes=5 seed=1", "PENDING", run.info.run_id)
     assert {metric.key: (metric.step, metric.value) for metric in model.metrics or ()} == {
         "gap/rmg": (2560, 0.30000000000000004),
         "quality/i2t_recall_1": (2560, 40.0),
     }
     assert model.params == {"model.preset": "mad-tiny", "attributes": "5", "seed": "1"}
     assert Path(model.tags["gapctl.weights"]).is_file()
+    assert model.tags["gapctl.load"] == f"gapctl.load_model('{trial.id}', runs='{runs.ledger.everywhere}')"
     outputs = shown.client.get_run(run.info.run_id).outputs
     assert [output.model_id for output in outputs.model_outputs] == [model.model_id]
 

@@ -282,6 +282,8 @@ def ensure_experiment(client: "MlflowClient", name: str, note: str, uri: str) ->
 
 LOGGED_TRIAL: Final = "gapctl.trial"
 WEIGHTS: Final = "gapctl.weights"
+LOAD: Final = "gapctl.load"
+"""The tag with the Python call that loads the model."""
 NOT_IN_A_NAME: Final = str.maketrans(dict.fromkeys("/:.%\"'", "_"))
 """Characters that MLflow refuses in a model's name."""
 
@@ -502,24 +504,26 @@ class Projection:
     def _make_model(self, run_id: str, trial: Trial, *, anew: bool) -> str:
         """Create a run's model and return its id. Unless the run is new (`anew`), delete what a kill left halfway.
 
-        Until the tag that names it is written, a model counts as incomplete.
+        Until the tag that names it is written, a model counts as incomplete. It stays pending, as it points to weights
+        in the ledger: MLflow calls a model ready whose files it has, and `mlflow.pytorch.load_model` finds none.
         """
         from mlflow.entities import LoggedModelOutput
 
         if not anew:
             for half_made in self._client.search_logged_models([self.experiment_id], f"source_run_id = '{run_id}'"):
                 self._client.delete_logged_model(half_made.model_id)
-        weights = Ledger(self._ledger.everywhere).trial(trial.id).path("checkpoints/final.pt")
+        runs = self._ledger.everywhere
+        weights = Ledger(runs).trial(trial.id).path("checkpoints/final.pt")
+        how = f"gapctl.load_model({trial.id!r}, runs={runs!r})"
         model = self._client.create_logged_model(
             self.experiment_id,
             name=trial.label.translate(NOT_IN_A_NAME),
             source_run_id=run_id,
-            tags={LOGGED_TRIAL: trial.id, WEIGHTS: weights},
+            tags={LOGGED_TRIAL: trial.id, WEIGHTS: weights, LOAD: how},
             params={"model.preset": trial.config.model.preset, **build_columns(self._plan, trial)},
             model_type=trial.config.model.preset,
         )
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, trial.config.train.samples)])
-        self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)
 
 
