@@ -10,6 +10,7 @@ class MemoryStore:
         self.saved: list[tuple[str, bytes]] = []
         self.rows: list[Mapping[str, float]] = []
         self.steps: list[dict[str, float]] = []
+        self.clouds: bytes | None = None
         self.centroids: tuple[Sequence[float], Sequence[float]] | None = None
         self.axis: tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[int]] | None = None
 
@@ -29,6 +30,9 @@ class MemoryStore:
         self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
     ) -> None:
         self.axis = (image_N, text_N, on_mean_N, label_N)
+
+    def save_clouds(self, picture: bytes) -> None:
+        self.clouds = picture
 
     def save_steps(self, rows: Sequence[Mapping[str, float]]) -> None:
         self.steps = [dict(row) for row in rows]

@@ -230,6 +230,19 @@ def test_speed_and_memory_are_system_metrics(finished: Plan, runs: Runs, uri: st
     assert shown.history(run, "system/memory_usage_megabytes") == {2560: 765.0}
 
 
+def test_a_finished_run_has_the_picture_that_the_ledger_has(plan: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+    drawn, older = plan.trials[:2]
+    runs.begin(drawn)
+    runs.ledger.trial(drawn.id).save_clouds(b"png")
+    runs.finish(drawn)
+    runs.finish(older)
+    sync_sweep(plan, runs.ledger, uri)
+
+    files = {key: shown.client.list_artifacts(run.info.run_id) for key, run in shown.trials().items()}
+    assert [file.path for file in files[drawn.id]] == ["clouds.png", "trial.yaml"]
+    assert [file.path for file in files[older.id]] == ["trial.yaml"]
+
+
 def test_a_run_shows_what_was_logged_of_single_steps_once_the_next_evaluation_is_there(
     plan: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:

@@ -8,6 +8,7 @@
 | `machine.parquet` | use of the machine |
 | `steps.parquet` | a row every few training steps: loss, learning rate, gradient norm, temperature |
 | `dimensions.parquet`, `axis.parquet` | final embeddings: means by dimension, projections on the gap |
+| `clouds.png` | both clouds of the final embeddings in two dimensions |
 | `checkpoints/*.pt` | the newest two checkpoints; `final.pt` once it is done |
 | `failure.txt`, `stopped.txt` | why the last attempt failed; why a search stopped it |
 | `result.json` | final metrics; written last, so it exists if and only if the trial is done |
@@ -36,6 +37,7 @@ MACHINE: Final = "machine.parquet"
 STEPS: Final = "steps.parquet"
 DIMENSIONS: Final = "dimensions.parquet"
 AXIS: Final = "axis.parquet"
+CLOUDS: Final = "clouds.png"
 FAILURE: Final = "failure.txt"
 STOPPED: Final = "stopped.txt"
 """Why a search stopped the trial, which is then neither failed nor done and keeps its checkpoint and history."""
@@ -233,6 +235,10 @@ class TrialFolder:
         places = {"image": image_N, "text": text_N, "image_on_mean": on_mean_N}
         columns = {name: pl.Series(values, dtype=pl.Float32) for name, values in places.items()}
         self.write_table(AXIS, pl.DataFrame({**columns, "label": pl.Series(label_N, dtype=pl.Int32)}))
+
+    def save_clouds(self, picture: bytes) -> None:
+        """Write `clouds.png`. Older trials have none."""
+        self.write(CLOUDS, picture)
 
     def finish(self, result: Result, weights: bytes) -> None:
         """Write the final weights, remove the checkpoints, and last of all write `result.json`; release the lease.

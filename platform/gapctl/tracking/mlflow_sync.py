@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
-from gapctl.ledger.trial import CONFIGURATION
+from gapctl.ledger.trial import CLOUDS, CONFIGURATION
 from gapctl.plan.plan import Plan, Trial
 from gapctl.tracking.run_contents import (
     FAILURE,
@@ -493,6 +493,8 @@ class Projection:
             mirror.remove_tag(FAILURE)
         tags, params = self._tags(trial), build_trial_params(self._plan, trial)
         if snapshot.status == "FINISHED" and mirror.tags.get(MODEL) is None:
+            if (picture := self._ledger.trial(trial.id).read(CLOUDS)) is not None:
+                mirror.put({CLOUDS: picture})
             model_id = self._make_model(mirror.run_id, trial, anew=anew)
             mirror.complete(params, {**tags, MODEL: model_id}, snapshot.rows, snapshot.work, model_id)
         else:

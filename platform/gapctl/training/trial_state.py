@@ -34,6 +34,7 @@ from gapctl.training.evaluation import (
     compute_trial_metrics,
 )
 from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature
+from gapctl.training.pictures import draw_clouds
 from gapctl.training.workers import WorkerGroup
 
 MAD_VOCABULARY = TokenVocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
@@ -70,6 +71,10 @@ class TrialStore(Protocol):
         self, image_N: Sequence[float], text_N: Sequence[float], on_mean_N: Sequence[float], label_N: Sequence[int]
     ) -> None:
         """Store the gallery's final projections on the gap's direction and on the images' mean, with labels."""
+        ...
+
+    def save_clouds(self, picture: bytes) -> None:
+        """Store the picture of the final embeddings."""
         ...
 
     def save_steps(self, rows: Sequence[Mapping[str, float]]) -> None:
@@ -243,7 +248,8 @@ class TrialState:
             self._state.rows.append({"samples_seen": self.samples_seen})
             return
         started = time.monotonic()
-        result = compute_trial_metrics(self._evaluation.encode(self.model), self.config.evaluate.metrics)
+        encoded = self._evaluation.encode(self.model)
+        result = compute_trial_metrics(encoded, self.config.evaluate.metrics)
         row = {"samples_seen": self.samples_seen, **result.metrics}
         if self._counted.samples:
             row |= self._counted.metrics()
@@ -264,6 +270,7 @@ class TrialState:
                 result.image_on_mean_N.tolist(),
                 result.label_N.tolist(),
             )
+            self._store.save_clouds(draw_clouds(encoded.embeddings.image_ND, encoded.embeddings.text_MD))
         if self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at):
             self._saved_at = -math.inf  # an evaluation that costs more than a checkpoint is worth one
 
