@@ -10,7 +10,7 @@ import pytest
 from analysis_examples import ATTRIBUTES, CONDITIONAL, REFUTED, SUPPORTED, analysis
 
 from gapctl.analysis.analyze import analyze_plan
-from gapctl.cli.run_record import read_run_record
+from gapctl.cli.run_record import _build_verdict_metrics, read_run_record
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan, Trial, make_plan
@@ -223,3 +223,15 @@ def test_a_contrast_is_drawn_between_its_own_levels() -> None:
 
 def drawn_small(read: PageReader) -> list[dict[str, Any]]:
     return list(read.charts()["rmg-by-attributes"]["datasets"]["too small to count"])
+
+
+def test_a_sweeps_run_gets_the_estimate_interval_and_deciding_p_of_each_verdict() -> None:
+    verdicts = analysis().verdicts
+    metrics = _build_verdict_metrics(analysis())
+
+    assert len(verdicts) > 1
+    for verdict in verdicts:
+        numbers = {"estimate": verdict.estimate, "low": verdict.ci.low, "high": verdict.ci.high, "p": verdict.p}
+        found = {key: metrics.get(f"verdict/{verdict.id}/{key}") for key in numbers}
+        assert found == {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    assert any(key.endswith("/p") for key in metrics)
