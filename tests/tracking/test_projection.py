@@ -63,9 +63,9 @@ def test_a_sweeps_run_has_its_parameters_and_the_numbers_of_its_verdicts(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
     first = {"verdict/closes/estimate": -0.25, "verdict/closes/p": 0.5, "verdict/other/p": 0.125}
-    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 supported", "", metrics=first))
-    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 refuted", "", metrics={"verdict/closes/p": 0.25}))
-    sync_sweep(finished, runs.ledger, uri, lambda: RunSummary("1 refuted", "", metrics={"verdict/closes/p": 0.25}))
+    sync_sweep(finished, runs.ledger, uri, lambda: SweepFindings("1 supported", "", metrics=first))
+    sync_sweep(finished, runs.ledger, uri, lambda: SweepFindings("1 refuted", "", metrics={"verdict/closes/p": 0.25}))
+    sync_sweep(finished, runs.ledger, uri, lambda: SweepFindings("1 refuted", "", metrics={"verdict/closes/p": 0.25}))
 
     parent = shown.sweeps()["full"]
     assert {
