@@ -16,6 +16,7 @@ from gapctl.config.load import load_sweep
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial, make_plan
+from gapctl.report.text import explain_seeds_needed
 
 
 @pytest.fixture
@@ -94,6 +95,28 @@ def test_a_trend_is_judged_by_its_slope_per_unit(tmp_path: Path, ledger: Ledger)
     assert found.estimate == pytest.approx(-0.05, abs=0.005)
     assert found.p_direction == pytest.approx((1 / 720) ** 3)
     assert "per unit of attributes" in found.reason
+
+
+def turning(trial: Trial) -> dict[str, float]:
+    """RMG that falls once and then rises a little, except at seed 2, which falls with every level."""
+    level = int(trial.factors[ATTRIBUTES])
+    slope = 0.09 if trial.seed == 2 else 0.091 + 0.001 * trial.seed
+    turn = 0.0 if trial.seed == 2 else {0: 0.0, 1: -0.15, 2: -0.05, 3: 0.05}[level]
+    return {RMG: 0.9 - slope * level + turn}
+
+
+def test_a_trend_that_pages_test_keeps_open_names_the_levels_out_of_order(tmp_path: Path, ledger: Ledger) -> None:
+    plan = plan_of(sweep_file(tmp_path, {**TREND, "smallest_effect": 0.01}, vary={ATTRIBUTES: [3, 0, 1, 2]}))
+    fill(ledger, plan, turning)
+    found = analyze_plan(plan, ledger).verdicts[0]
+
+    assert (found.verdict, found.p_test, found.seeds_out_of_order) == ("inconclusive", "page", 2)
+    assert "but p of the order of the levels (Page's test) after Holm is" in found.reason
+    assert found.reason.endswith(
+        "the levels are out of order in 2 of 3 seeds: gap/rmg rises from 1 to 2 in 2 of them and from 2 to 3 in 2 of "
+        "them."
+    )
+    assert explain_seeds_needed(found).startswith("If the response turns between these levels, it has no trend to find")
 
 
 def test_levels_of_a_trend_are_ordered_by_size_whatever_the_files_order(tmp_path: Path, ledger: Ledger) -> None:

@@ -83,7 +83,8 @@ class Verdict:
 
     `replicates` counts the effects that the estimate averages, `seeds` the paired seeds behind them, `trials` the
     trainings used. `seeds_needed` is the total number of seeds that would probably settle the verdict; None where it is
-    settled or no number would.
+    settled or no number would. `seeds_out_of_order` counts the seeds whose levels stand against a trend's direction,
+    where Page's test of order alone keeps it open; else it is 0.
 
     `refuted_as` is where a refuted verdict's interval lies. `redesigned` marks a sweep that asks an answered question
     again, and `first_answer` is that answer. `not_learned` are the checks of learning that compared arms failed
@@ -133,6 +134,7 @@ class Verdict:
     not_learned: tuple[ArmCheck, ...] = ()
     redesigned: bool = False
     first_answer: FirstAnswer | None = None
+    seeds_out_of_order: int = 0
 
     @property
     def marks(self) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 1. `build_verdict` applies the decision rule and fills in the `Verdict`.
 2. `explain_verdict` writes its one-sentence reason: what the seeds' effects are (`describe_seed_effects`), what the
-   interval and p mean, and which seeds were left out (`explain_excluded_seeds`).
+   interval and p mean, and which seeds were left out (`explain_excluded_seeds`). Where Page's test of order leaves a
+   trend open, it names the levels that stand against the order (`_explain_disorder`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from gapctl.analysis.estimates import (
     count_sides,
     count_sign_test_seeds,
     is_significant,
+    rank_values,
+    tie_tolerance,
 )
 from gapctl.analysis.learning import ArmCheck
 from gapctl.analysis.measured import (
@@ -80,6 +83,9 @@ def build_verdict(
         seeds=len(found.effects_S) * each,
         trials=measured.trials,
         seeds_needed=None if needed is None else needed * each,
+        seeds_out_of_order=(
+            each * len(_find_reversals(measured).seeds) if _is_open_by_order(measured, outcome, p, alpha) else 0
+        ),
         exploratory=exploratory,
         reason=explain_verdict(measured, outcome, p, claim, alpha, remaining),
         p=claim.p,
@@ -129,6 +135,7 @@ def explain_verdict(
             *describe_seed_effects(measured),
             meaning,
             *_describe_share(measured),
+            *(_explain_disorder(measured) if _is_open_by_order(measured, verdict, p, alpha) else []),
             *_explain_p_test(measured, verdict, claim),
             *clauses,
         ]
@@ -170,8 +177,51 @@ def _explain_outcome(
 def _name_failed_p(measured: HypothesisResult, p: HolmPValue, claim: HolmPValue, alpha: float) -> str:
     """Name the p that is not significant: that of the direction, or that of an effect as large as claimed."""
     if measured.direction == "neither" or not is_significant(p.p, alpha):
-        return f"p after Holm is {format_number(p.p)}"
+        order = " of the order of the levels (Page's test)" if measured.estimate.p_test == "page" else ""
+        return f"p{order} after Holm is {format_number(p.p)}"
     return f"p of an effect beyond it, after Holm, is {format_number(claim.p)}"
+
+
+def _is_open_by_order(measured: HypothesisResult, verdict: Outcome, p: HolmPValue, alpha: float) -> bool:
+    """Return whether only Page's test keeps a trend open: the interval alone would support it."""
+    found = measured.estimate
+    beyond = is_beyond(found.ci, measured.hypothesis.smallest_effect, measured.direction, found.rounding)
+    return verdict == "inconclusive" and found.p_test == "page" and beyond and not is_significant(p.p, alpha)
+
+
+class _Reversals(NamedTuple):
+    """Where a trend's responses step against its direction.
+
+    `seeds` are the rows with such a step. `counts` has the number of seeds for each pair of neighbouring levels, by the
+    place of the lower one.
+    """
+
+    seeds: tuple[int, ...]
+    counts: Mapping[int, int]
+
+
+def _find_reversals(measured: HypothesisResult) -> _Reversals:
+    values_SL = measured.responses.values_SC
+    steps_SL = np.diff(rank_values(values_SL, tie_tolerance(values_SL)), axis=1)
+    against_SL = steps_SL > 0 if measured.direction == "decreasing" else steps_SL < 0
+    counts = {place: int(count) for place, count in enumerate(against_SL.sum(axis=0)) if count}
+    return _Reversals(tuple(np.flatnonzero(against_SL.any(axis=1)).tolist()), counts)
+
+
+def _explain_disorder(measured: HypothesisResult) -> list[str]:
+    """Name the seeds and the neighbouring levels that stand against the declared order; [] where none do."""
+    hypothesis, found = measured.hypothesis, _find_reversals(measured)
+    if not isinstance(hypothesis, Trend) or not found.seeds:
+        return []
+    name, every = name_replicate(measured), len(measured.estimate.effects_S)
+    levels = [cell[hypothesis.factor] for cell in measured.cells]
+    most = sorted(found.counts, key=lambda place: (-found.counts[place], place))[:MOST_NAMED]
+    verb = "rises" if measured.direction == "decreasing" else "falls"
+    steps = [f"from {levels[place]} to {levels[place + 1]} in {found.counts[place]} of them" for place in most]
+    more = len(found.counts) - len(most)
+    listed = join_and([*steps, *([f"{more} more such step{'' if more == 1 else 's'}"] if more else [])])
+    where = f"{len(found.seeds)} of {every} {name.many}"
+    return [f"the levels are out of order in {where}: {hypothesis.response} {verb} {listed}"]
 
 
 def _explain_refutation(ci: Interval, size: float, smallest: str, zero: str) -> str:

@@ -114,8 +114,7 @@ def _explain_verdict(verdict: "Verdict", width: int) -> Text:
         f"Effect: {describe_effect_with_unit(verdict).translate(ASCII_REPLACEMENTS)}.",
         verdict.reason,
     ]
-    if verdict.seeds_needed is not None:
-        lines.append(explain_seeds_needed(verdict.seeds_needed))
+    lines += filter(None, [explain_seeds_needed(verdict)])
     lines += [line.translate(ASCII_REPLACEMENTS) for line in explain_marks(verdict)]
     mark = format_marks(verdict.marks)
     wrapper = textwrap.TextWrapper(max(width, MIN_WIDTH), initial_indent="  ", subsequent_indent="  ")

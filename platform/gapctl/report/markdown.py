@@ -209,7 +209,7 @@ def _explain_test(verdict: Verdict) -> dict[str, object]:
         "test": verdict.test,
         "declared": f"{verdict.direction}, smallest effect {format_declared_number(verdict.smallest_effect)}",
         "reason": verdict.reason,
-        "needed": Markup(explain_seeds_needed(verdict.seeds_needed)) if verdict.seeds_needed else "",
+        "needed": Markup(explain_seeds_needed(verdict)),
         "marks": explain_marks(verdict),
     }
 

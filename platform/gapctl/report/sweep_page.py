@@ -258,12 +258,12 @@ _FACTOR_TERMS: Final = {"correlation": "other metric"}
 
 def _describe_card(verdict: Verdict, alpha: float, strip: Figure | None) -> dict[str, object]:
     estimate, *interval = align_numbers([verdict.estimate, *verdict.ci])
-    needed = "" if verdict.seeds_needed is None else f" {explain_seeds_needed(verdict.seeds_needed)}"
+    needed = explain_seeds_needed(verdict)
     known = math.isfinite(verdict.standardised)
     return {
         "verdict": verdict,
         "symbol": VERDICT_SYMBOLS[verdict.verdict],
-        "reason": f"{verdict.reason}{needed}",
+        "reason": f"{verdict.reason} {needed}".strip(),
         "notes": explain_marks(verdict),
         "effect_name": capitalise_first(describe_effect(verdict)),
         "estimate": estimate,

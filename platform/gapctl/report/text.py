@@ -156,12 +156,21 @@ def _use_minus_sign(text: str) -> str:
     return text.replace("-", "−")
 
 
-def explain_seeds_needed(seeds: int) -> str:
-    """Explain what would settle an inconclusive verdict: a new sweep, as added seeds would be a stopping rule."""
-    return (
-        f"About {seeds} seeds would probably settle it: ask anew under another name, with a first_seed that no "
-        "training has had yet; seeds added here only explore."
-    )
+def explain_seeds_needed(verdict: Verdict) -> str:
+    """Explain what would settle an inconclusive verdict: a new sweep, as added seeds would be a stopping rule.
+
+    Empty where no number of seeds would. A trend whose levels are out of order may be none: then seeds are no remedy.
+    """
+    if verdict.seeds_needed is None:
+        return ""
+    anew = "ask anew under another name, with a first_seed that no training has had yet; seeds added here only explore."
+    if verdict.seeds_out_of_order:
+        return (
+            "If the response turns between these levels, it has no trend to find, and more seeds are no remedy: state "
+            "a contrast of two levels. If noise alone reversed them, "
+            f"about {verdict.seeds_needed} seeds might show the order: {anew}"
+        )
+    return f"About {verdict.seeds_needed} seeds would probably settle it: {anew}"
 
 
 _STEP_NAMES: Final = {"data.captions.attributes": "attribute"}
