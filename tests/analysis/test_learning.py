@@ -297,10 +297,12 @@ def test_the_mark_stands_wherever_the_verdict_is_shown(tmp_path: Path) -> None:
     why = "attributes=0: loss 5.600 in 1 of 3 seeds (0), not 2 % below the 5.545 of guessing"
 
     assert "slope: supported (not learned)" in told.out
-    assert "supported!" in told.out.partition("slope: ")[0]
-    assert "! not learned" in told.out.splitlines()
+    assert "supported (not learned)  " in told.out.partition("slope: ")[0]
     assert f"Not learned: {why}." in " ".join(told.out.split())
     assert "NOT LEARNED</span>" in html
+    assert '<strong class="badge">supported</strong>' in html
+    assert "<b>1 supported (not learned)</b>" in html
+    assert "✓ **supported**" not in markdown
     assert why in html
     assert "**supported** (not learned)" in markdown
     assert why in markdown.replace("\\", "")

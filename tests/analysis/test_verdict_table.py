@@ -67,6 +67,19 @@ def test_where_names_leave_no_room_for_numbers_these_stand_below_them(analysis: 
     assert len({len(line) for line in narrow[1::2]}) == 1
 
 
+def test_marks_stand_in_words_beside_the_verdict_or_below_it_in_a_narrow_terminal(analysis: Analysis) -> None:
+    first, _, other = analysis.verdicts
+    marked = replace(analysis, verdicts=(replace(first, exploratory=True, redesigned=True), other))
+    wide, narrow, narrowest = (printed(marked, width).split("\n\n")[0].splitlines() for width in (160, 75, 66))
+
+    assert any(line.startswith("slope ") and "  supported (exploratory, redesigned)  " in line for line in wide)
+    assert narrow[2].split()[:2] == ["slope", "supported"]
+    assert narrow[3] == f"{' ' * len('hypothesis')}  (exploratory, redesigned)"
+    assert narrowest[3:6:2] == ["slope", "  (exploratory, redesigned)"]
+    assert narrowest[4].split()[0] == "supported"
+    assert max(map(len, [*narrow, *narrowest])) <= 75
+
+
 def test_each_claim_is_followed_by_its_effect_its_reason_and_the_seeds_it_needs(analysis: Analysis) -> None:
     joined = " ".join(printed(analysis).split())
     effects = ["slope of relative modality gap (RMG), per attribute", BETWEEN % "relative modality gap (RMG)"]

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 VERDICT_STYLES: Final[dict["Outcome", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
 ASCII_REPLACEMENTS: Final = str.maketrans({"−": "-", "–": "-", "τ": "tau"})
-MARK_SIGNS: Final = {"exploratory": "*", "redesigned": "^", "not learned": "!"}
-"""Signs for marks, in columns without room for words."""
 HASH_DIGITS = 12
 MIN_WIDTH = 20
 COLUMN_GAP: Final = "  "
@@ -66,32 +64,37 @@ def describe_declaration(analysis: "Analysis") -> str:
 
 
 def _print_table(analysis: "Analysis", console: Console) -> None:
-    """Print a row for each hypothesis; where that is too wide, its name on one line and the numbers below."""
-    from gapctl.report.text import format_confidence_level
+    """Print a row for each hypothesis.
+
+    Where that is too wide, its name stands on a line above; where even that is, the marks on a line below.
+    """
+    from gapctl.report.text import format_confidence_level, format_marks
 
     header = ["verdict", "estimate", f"{format_confidence_level(analysis.alpha)} interval", "p (Holm)", "seeds"]
+    marks = ["", *(format_marks(verdict.marks) for verdict in analysis.verdicts)]
     cells = [header, *(_format_cells(verdict) for verdict in analysis.verdicts)]
-    columns = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    whole = [[f"{word}{mark}", *numbers] for (word, *numbers), mark in zip(cells, marks, strict=True)]
+    in_line = _compute_row_width(_compute_widths(whole)) <= console.width
+    rows = whole if in_line else cells
+    columns = _compute_widths(rows)
     names = ["hypothesis", *(verdict.id for verdict in analysis.verdicts)]
     longest = max(map(len, names))
-    beside = longest + sum(len(COLUMN_GAP) + column for column in columns) <= console.width
+    beside = longest + _compute_row_width(columns) <= console.width
     styles = ["bold", *(VERDICT_STYLES[verdict.verdict] for verdict in analysis.verdicts)]
-    for name, row, style in zip(names, cells, styles, strict=True):
+    for name, row, style, mark in zip(names, rows, styles, marks, strict=True):
         start = name.ljust(longest) if beside else f"{name}\n"
-        console.print(_format_row(start, row, columns, style, "bold" if row is header else ""))
-    if note := explain_signs(analysis.verdicts):
-        console.print(note, highlight=False)
+        console.print(_format_row(start, row, columns, style, "bold" if name == names[0] else ""))
+        if mark and not in_line:
+            indent = " " * longest if beside else ""
+            console.print(Text(f"{indent}{COLUMN_GAP}{mark.strip()}", style))
 
 
-def join_signs(verdict: "Verdict") -> str:
-    """Return a sign for each mark of a verdict."""
-    return "".join(MARK_SIGNS[mark] for mark in verdict.marks)
+def _compute_widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
-def explain_signs(verdicts: Sequence["Verdict"]) -> str:
-    """Explain the signs of these verdicts; empty where there are none."""
-    marked = {mark for verdict in verdicts for mark in verdict.marks}
-    return ", ".join(f"{sign} {mark}" for mark, sign in MARK_SIGNS.items() if mark in marked)
+def _compute_row_width(columns: Sequence[int]) -> int:
+    return sum(len(COLUMN_GAP) + column for column in columns)
 
 
 def _format_row(start: str, cells: Sequence[str], columns: Sequence[int], first: str, others: str) -> Text:
@@ -103,7 +106,7 @@ def _format_row(start: str, cells: Sequence[str], columns: Sequence[int], first:
 
 
 def _format_cells(verdict: "Verdict") -> list[str]:
-    return [f"{verdict.verdict}{join_signs(verdict)}", *_format_numbers(verdict), str(verdict.seeds)]
+    return [verdict.verdict, *_format_numbers(verdict), str(verdict.seeds)]
 
 
 def _explain_verdict(verdict: "Verdict", width: int) -> Text:
@@ -170,20 +173,21 @@ def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", consol
             console.print(Text(f"\n{describe_comparison(comparison)}; {effect}".translate(ASCII_REPLACEMENTS)))
             findings = [finding for finding in comparison.findings if finding.effect == effect]
             console.print(_build_table(findings, list_column_names(comparison)))
-        notes = [note_interval_levels(comparison), explain_signs([finding.verdict for finding in comparison.findings])]
-        _print_lines([note for note in notes if note], console)
+        _print_lines(list(filter(None, [note_interval_levels(comparison)])), console)
 
 
 def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) -> Table:
-    """Build the table of one effect, which the heading names, so that it fits into 80 columns."""
+    """Build the table of one effect, which the heading names; in 80 columns the marks stand below the verdicts."""
     from gapctl.report.compare_page import format_verdict_cells
 
     table = Table(box=None, pad_edge=False)
     for index, name in enumerate([headings[0], *headings[2:]]):
-        table.add_column(name, overflow="fold", no_wrap=index > 0, justify="right" if index > 1 else "left")
+        least = len("inconclusive") if index == 1 else None
+        table.add_column(
+            name, overflow="fold", no_wrap=index > 1, min_width=least, justify="right" if index > 1 else "left"
+        )
     for finding in findings:
-        sweep, _, _, *numbers = (cell.translate(ASCII_REPLACEMENTS) for cell in format_verdict_cells(finding))
-        word = finding.verdict.verdict + join_signs(finding.verdict)
+        sweep, _, word, *numbers = (cell.translate(ASCII_REPLACEMENTS) for cell in format_verdict_cells(finding))
         table.add_row(Text(sweep), Text(word, style=VERDICT_STYLES[finding.verdict.verdict]), *numbers)
     return table
 

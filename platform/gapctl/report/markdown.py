@@ -28,7 +28,7 @@ from gapctl.report.compare_page import (
 from gapctl.report.figures import PngFigure, render_pngs
 from gapctl.report.html import load_text_templates
 from gapctl.report.page_parts import collect_run_facts, read_record
-from gapctl.report.sweep_page import VERDICT_SYMBOLS, list_main_metrics
+from gapctl.report.sweep_page import get_symbol, list_main_metrics
 from gapctl.report.text import (
     align_numbers,
     capitalise_first,
@@ -192,7 +192,7 @@ def _format_verdicts(analysis: Analysis) -> Markup:
 def _format_verdict_cells(verdict: Verdict) -> list[str]:
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     return [
-        f"{VERDICT_SYMBOLS[verdict.verdict]} **{verdict.verdict}**{format_marks(verdict.marks)}",
+        f"{get_symbol(verdict)} **{verdict.verdict}**{format_marks(verdict.marks)}".strip(),
         escape_markdown(verdict.claim),
         escape_markdown(describe_effect_with_unit(verdict)),
         estimate,

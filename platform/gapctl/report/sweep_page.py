@@ -40,6 +40,7 @@ from gapctl.report.text import (
     explain_seeds_needed,
     format_confidence_level,
     format_declared_number,
+    format_marks,
     format_number,
     format_p_value,
     get_metric_unit,
@@ -52,6 +53,11 @@ from gapctl_charts.figure import Figure, trusted
 from gapctl_charts.look import PAGE_LOOK
 
 VERDICT_SYMBOLS: Final[dict[Outcome, str]] = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
+
+
+def get_symbol(verdict: Verdict) -> str:
+    """Return a verdict's symbol; empty for one that is supported but marked, as a check mark would hide the mark."""
+    return "" if verdict.verdict == "supported" and verdict.marks else VERDICT_SYMBOLS[verdict.verdict]
 
 
 DESCRIPTIVE: Final = (
@@ -167,9 +173,11 @@ def describe_verdicts(analysis: Analysis, record: RunRecord, strips: Mapping[str
 
 
 def _summarise_verdicts(analysis: Analysis) -> list[str]:
-    """List the number of hypotheses by verdict, alpha, and the number of trainings done."""
-    counts = Counter(verdict.verdict for verdict in analysis.verdicts)
-    ended = [f"{VERDICT_SYMBOLS[word]} {counts[word]} {word}" for word in VERDICT_SYMBOLS if counts[word]]
+    """List the number of hypotheses by verdict and marks, alpha, and the number of trainings done."""
+    order = list(VERDICT_SYMBOLS)
+    ranked = sorted(analysis.verdicts, key=lambda verdict: (order.index(verdict.verdict), verdict.marks))
+    counts = Counter((get_symbol(one), f"{one.verdict}{format_marks(one.marks)}") for one in ranked)
+    ended = [f"{symbol} {count} {words}".strip() for (symbol, words), count in counts.items()]
     tested = [f"alpha {analysis.alpha:g}, Holm over {len(analysis.verdicts)}"] if ended else []
     done = f"{len(analysis.trials)} of {analysis.planned} trainings done"
     return [", ".join(ended) or "No hypotheses", *tested, done]
@@ -262,7 +270,7 @@ def _describe_card(verdict: Verdict, alpha: float, strip: Figure | None) -> dict
     known = math.isfinite(verdict.standardised)
     return {
         "verdict": verdict,
-        "symbol": VERDICT_SYMBOLS[verdict.verdict],
+        "symbol": get_symbol(verdict),
         "reason": f"{verdict.reason} {needed}".strip(),
         "notes": explain_marks(verdict),
         "effect_name": capitalise_first(describe_effect(verdict)),
