@@ -56,12 +56,12 @@ from gapctl.report.text import (
     explain_marks,
     explain_redesign,
     format_confidence_level,
-    format_count,
     format_declared_number,
     format_marks,
     format_p_value,
     name_factor,
 )
+from gapctl.text import format_count
 from gapctl_charts.factor import plain as level_words
 from gapctl_charts.figure import trusted
 from gapctl_charts.look import FILE_LOOK

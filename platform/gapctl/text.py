@@ -1,4 +1,4 @@
-"""Lists of names in sentences, for the messages of every package."""
+"""Lists of names and counts in sentences, for the messages of every package."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,3 +19,8 @@ def list_first_names(names: Sequence[str], most: int = 6) -> str:
     """Join the first names, with the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def format_count(count: int, one: str, many: str | None = None) -> str:
+    """Format a count with its noun: `1 training`, `2 trainings`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"

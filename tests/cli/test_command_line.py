@@ -110,7 +110,14 @@ def test_a_plan_in_json_has_its_trials_and_totals_and_nothing_else(tiny: Path) -
         assert trial["factors"] == {"data.captions.attributes": trial["config"]["data"]["captions"]["attributes"]}
         assert trial["config"]["train"]["samples"] == 512
     costs = {field.name for field in fields(Cost)}
-    assert set(document["totals"]) == {*costs, "finished", "disks", "few_steps", *(f"left_{name}" for name in costs)}
+    assert set(document["totals"]) == {
+        *costs,
+        "finished",
+        "disks",
+        "few_steps",
+        "notes",
+        *(f"left_{name}" for name in costs),
+    }
     assert document["totals"]["trials"] == 4
     assert document["totals"]["samples"] == 4 * 512
     assert document["totals"]["flops"] > 0

@@ -22,8 +22,15 @@ from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
 from gapctl.plan.estimate import Cost, count_slots, estimate_cost
 from gapctl.plan.plan import Plan, Trial, get_search, list_planned_trainings, list_remaining_trials, pack_trials
-from gapctl.plan.power import find_undecidable, warn_few_steps
+from gapctl.plan.power import (
+    describe_smallest_effects,
+    find_undecidable,
+    find_unreachable,
+    note_measurement,
+    warn_few_steps,
+)
 from gapctl.sweep.disk_space import measure_disks
+from gapctl.text import format_count
 
 
 def plan_command(
@@ -47,6 +54,7 @@ def plan_command(
     remaining = list_remaining_trials(plan, finished)
     cost, left = estimate_cost(plan.trainings, slots), estimate_cost(remaining, slots)
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), warn_few_steps(plan)
+    notes, unreachable = note_measurement(plan), find_unreachable(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
 
     def build_document() -> dict[str, object]:
@@ -55,6 +63,8 @@ def plan_command(
         totals["disks"] = [disk._asdict() for disk in disks]
         totals |= {"beyond_limits": exceeded} if exceeded else {}
         totals |= {"few_steps": few_steps} if few_steps else {}
+        totals |= {"notes": notes} if notes else {}
+        totals |= {"unreachable": unreachable} if unreachable else {}
         trials, preparations = (
             [_describe_trial(trial, finished=trial.id in finished) for trial in trials]
             for trials in (plan.trials, plan.preparations)
@@ -69,14 +79,14 @@ def plan_command(
         if finished:
             rest = f"{left.trials} left, {_describe_cost(left)}" if left.trials else "nothing is left to train"
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
-        for line in (*few_steps, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
+        for line in (*few_steps, *notes, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
             console.print(line)
         if (most := spec.resources.pack) > 1:
             packs = f"{len(pack_trials(plan.trials, most))} packs of at most {most} trials"
             console.print(f"in {packs} that train together; hours are those of trials one by one")
-        hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale or 'none'}"
-        console.print(f"{len(spec.hypotheses)} hypotheses; {hashes}")
-        for line in find_undecidable(spec):
+        hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale_name}"
+        console.print(f"{format_count(len(spec.hypotheses), 'hypothesis', 'hypotheses')}; {hashes}")
+        for line in (*describe_smallest_effects(spec), *find_undecidable(spec), *unreachable):
             console.print(line)
 
     emit(build_document(), render, as_json)

@@ -1,17 +1,28 @@
 """Warn before training about hypotheses that cannot reach a verdict with this design.
 
-`find_undecidable` looks at seeds and arms, `warn_few_steps` at trainings too short to learn anything.
+1. `find_undecidable` looks at seeds and arms.
+2. `describe_smallest_effects` puts each smallest effect in words of the design, and `find_unreachable` warns of those
+   that the response's unit cannot reach.
+3. `warn_few_steps` looks at trainings too short to learn anything, `note_measurement` at when and on what they measure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gapctl.config.arms import build_arm_grid
-from gapctl.config.hypotheses import Correlation, list_named_metrics
-from gapctl.config.metrics import is_of_seed_pairs
+from gapctl.config.hypotheses import (
+    Correlation,
+    Equivalence,
+    Hypothesis,
+    Mediation,
+    Threshold,
+    Trend,
+    list_named_metrics,
+)
+from gapctl.config.metrics import METRICS, is_of_seed_pairs
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Plan, Trial
-from gapctl.text import list_first_names
+from gapctl.text import format_count, list_first_names
 
 
 def find_undecidable(spec: SweepFile) -> list[str]:
@@ -44,8 +55,68 @@ def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
         return None
     return (
         f"{hypothesis.id}: p of a correlation over {grid.arms} arms cannot fall below {least:.2g}, and Holm over "
-        f"{len(spec.hypotheses)} hypotheses may ask for {wanted:.2g}: vary more levels"
+        f"{format_count(len(spec.hypotheses), 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}: vary more levels"
     )
+
+
+MOST_CHANGE: Final[Mapping[str, float]] = {"share": 1.0, "percent": 100.0, "cosine": 2.0}
+"""By how much a response of each bounded unit can change."""
+
+
+def describe_smallest_effects(spec: SweepFile) -> list[str]:
+    """Describe each hypothesis' smallest effect by the levels that it compares, as the last part of their paths."""
+    return [f"{item.id}: smallest effect {_describe_smallest(item, spec)}" for item in spec.hypotheses]
+
+
+def _describe_smallest(item: Hypothesis, spec: SweepFile) -> str:
+    size = f"{item.smallest_effect:.4g}"
+    if isinstance(item, Correlation):
+        return f"{size} of Kendall's tau with {item.against}"
+    if isinstance(item, Threshold):
+        side = {"increasing": "above", "decreasing": "below"}.get(item.direction, "above or below")
+        return f"{size} {side} {item.value:.4g}"
+    name = item.factor.rsplit(".", 1)[-1]
+    if isinstance(item, Trend):
+        levels = _list_levels(item, spec)
+        whole = f"{item.smallest_effect * (levels[-1] - levels[0]):.4g}"
+        return f"{size} per unit of {name} = {whole} from {levels[0]:.10g} to {levels[-1]:.10g}"
+    low, high = item.between
+    if isinstance(item, Mediation):
+        mediator = item.mediator.rsplit(".", 1)[-1]
+        return f"{size} of the step from {name}={low} to {high}, at {mediator}={item.free} less at {item.fixed}"
+    size = f"less than {size} either way" if isinstance(item, Equivalence) else size
+    return f"{size} from {name}={low} to {high}"
+
+
+def _list_levels(item: Trend, spec: SweepFile) -> list[float]:
+    return sorted(float(level) for level in spec.vary[item.factor])
+
+
+def find_unreachable(spec: SweepFile) -> list[str]:
+    """List a sentence for each smallest effect that no responses in the unit of their metric can have."""
+    return [line for item in spec.hypotheses if (line := _check_reach(item, spec))]
+
+
+def _check_reach(item: Hypothesis, spec: SweepFile) -> str:
+    metric = METRICS.get(item.response)
+    change = MOST_CHANGE.get(metric.unit) if metric else None
+    if metric is None or change is None or isinstance(item, Correlation):
+        return ""
+    most, where = change, ""
+    if isinstance(item, Mediation):
+        most, where = 2 * change, f", two such changes differ by at most {2 * change:g}"
+    elif isinstance(item, Trend):
+        levels = _list_levels(item, spec)
+        apart = [level - sum(levels) / len(levels) for level in levels]
+        # The steepest least-squares slope has the least response below the mean level, and the greatest above it.
+        most = change * sum(value for value in apart if value > 0) / sum(value**2 for value in apart)
+        where = f", with a slope of at most {most:.3g} from {levels[0]:.10g} to {levels[-1]:.10g}"
+    if item.smallest_effect < most:
+        return ""
+    unit = {"share": "a share", "percent": "a percentage", "cosine": "a cosine"}[metric.unit]
+    smallest = f"the smallest effect of {item.smallest_effect:.4g}"
+    why = f"{item.response} is {unit} and changes by at most {change:g}{where}"
+    return f"{item.id}: no result lies beyond {smallest}: {why}"
 
 
 FEWEST_STEPS: Final = 100
@@ -83,3 +154,26 @@ def _name_trials(trials: Sequence[Trial], every: int) -> str:
     if len(trials) == every:
         return "each training"
     return f"{len(trials)} of {every} trainings ({list_first_names([trial.label for trial in trials], MOST_NAMED)})"
+
+
+LOSS_METRIC: Final = "train/loss"
+
+
+def note_measurement(plan: Plan) -> list[str]:
+    """List a sentence for trainings that measure nothing on their way, and for hypotheses about the training loss."""
+    spec = plan.sweep.spec
+    late = [trial for trial in plan.trainings if 0 < trial.config.train.samples < trial.config.evaluate.every]
+    notes = []
+    if late and len(late) == sum(trial.config.train.samples > 0 for trial in plan.trainings):
+        least = min(trial.config.evaluate.every for trial in late)
+        notes.append(
+            f"evaluate.every is {least:,}, more than train.samples in each training: nothing is measured between the "
+            "first and the last step"
+        )
+    asking = [item.id for item in spec.hypotheses if LOSS_METRIC in list_named_metrics(item)]
+    if asking:
+        notes.append(
+            f"{', '.join(asking)}: {LOSS_METRIC} is of the pairs trained on, not of held-out ones, and the mean since "
+            "the last evaluation (evaluate.every); it moves with train.batch_size and with its floor, train/loss_floor"
+        )
+    return notes

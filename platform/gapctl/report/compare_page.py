@@ -22,11 +22,11 @@ from gapctl.report.sweep_page import describe_verdicts
 from gapctl.report.text import (
     align_numbers,
     format_confidence_level,
-    format_count,
     format_marks,
     format_p_value,
     name_metric,
 )
+from gapctl.text import format_count
 
 MOST_VALUES: Final = 12
 _NAMES: Final = {

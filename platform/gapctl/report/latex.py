@@ -17,10 +17,10 @@ from gapctl.report.text import (
     explain_marks,
     explain_redesign,
     format_confidence_level,
-    format_count,
     format_marks,
     format_p_value,
 )
+from gapctl.text import format_count
 
 _ESCAPES: Final = str.maketrans(
     {

@@ -37,12 +37,12 @@ from gapctl.report.text import (
     explain_redesign,
     explain_seeds_needed,
     format_confidence_level,
-    format_count,
     format_declared_number,
     format_marks,
     format_number,
     format_p_value,
 )
+from gapctl.text import format_count
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
 _LIST_MARK: Final = re.compile(r"^([-+]|\d+[.)])(?=\s|$)")

@@ -23,7 +23,8 @@ from gapctl.ledger.trial import CONFIGURATION, DIMENSIONS, FAILURE
 from gapctl.plan.command_line import build_plan_arguments, build_ui_arguments
 from gapctl.plan.plan import Plan, Trial
 from gapctl.report.html import HASH, RunPages
-from gapctl.report.text import format_count, format_duration, format_number, name_factor
+from gapctl.report.text import format_duration, format_number, name_factor
+from gapctl.text import format_count
 
 
 class Commands(NamedTuple):
@@ -231,7 +232,7 @@ def _summarise_counts(analysis: Analysis) -> dict[str, str]:
         "varied": ", ".join(f"{name_factor(path)} ({path})" for path in analysis.factors),
         "samples seen by each": _format_samples_seen(analysis),
         "time in training": f"{format_duration(seconds)} in all",
-        "alpha": f"{analysis.alpha:g}, Holm over {len(analysis.verdicts)} hypotheses",
+        "alpha": f"{analysis.alpha:g}, Holm over {format_count(len(analysis.verdicts), 'hypothesis', 'hypotheses')}",
     }
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from gapctl.analysis.results import Analysis, Verdict
 from gapctl.config.hypotheses import Level
 from gapctl.config.metrics import find_metric, is_metric
+from gapctl.text import format_count
 from gapctl_charts.factor import plain
 
 NOT_KNOWN: Final = "–"
@@ -135,11 +136,6 @@ def format_marks(marks: Sequence[str]) -> str:
 def format_confidence_level(alpha: float) -> str:
     """Format the confidence level of an alpha: `95 %` for 0.05."""
     return f"{100 * (1 - alpha):.4g} %"
-
-
-def format_count(count: int, one: str, many: str | None = None) -> str:
-    """Format a count with its noun: `1 training`, `2 trainings`."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def name_factor(path: str, name: str | None = None) -> str:
