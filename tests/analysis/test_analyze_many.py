@@ -196,6 +196,20 @@ def test_a_file_without_trials_is_said_beside_the_others(made: TwoSweeps, tmp_pa
     assert f"`gapctl sweep {empty} --runs {made.runs}`" in answer.err
 
 
+def test_where_another_scale_has_results_it_is_named_with_its_command(tmp_path: Path) -> None:
+    file, runs = sweep_file(tmp_path, CONTRAST), str(tmp_path / "runs")
+    document = json.loads(file.read_text())
+    scales = {"smoke": {"base.train.samples": 512}, "quick": {"seeds": 2}, "laptop": {}}
+    file.write_text(json.dumps({**document, "scales": scales, "default_scale": "laptop"}))
+    fill(Ledger(runs), load_plan(file, "smoke", None), falling(0.05))
+    Ledger(runs).declare_plan(load_plan(file, "quick", None))
+    said = wrong(gapctl("analyze", str(file), "--runs", runs))
+
+    assert "no finished trial of made-up at scale laptop, so there is nothing to judge" in said
+    assert said.rstrip().endswith(f"first; `gapctl analyze {file} --scale smoke --runs {runs}` judges scale smoke")
+    assert gapctl("analyze", str(file), "--scale", "smoke", "--runs", runs).exit_code == 0
+
+
 def test_two_sweeps_of_one_name_are_refused(made: TwoSweeps, tmp_path: Path) -> None:
     (tmp_path / "copy.yaml").write_text(Path(made.files[0]).read_text())
     said = wrong(analyzed(made, made.files[0], str(tmp_path / "copy.yaml")))

@@ -9,6 +9,7 @@ from analysis_ledgers import CONTRAST, TREND, by_seed, falling, fill, plan_of, s
 from rich.console import Console
 
 from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.learning import ArmCheck
 from gapctl.analysis.results import Analysis, Interval
 from gapctl.cli.verdict_table import print_verdicts
 from gapctl.ledger import Ledger
@@ -78,6 +79,15 @@ def test_marks_stand_in_words_beside_the_verdict_or_below_it_in_a_narrow_termina
     assert narrowest[3:6:2] == ["slope", "  (exploratory, redesigned)"]
     assert narrowest[4].split()[0] == "supported"
     assert max(map(len, [*narrow, *narrowest])) <= 75
+
+
+def test_why_models_did_not_learn_is_told_once(analysis: Analysis) -> None:
+    checks = (ArmCheck("attributes=0", {}, "train/loss", (0, 1), (0,), "loss 5.600 in 1 of 2 seeds", 1),)
+    marked = [replace(verdict, not_learned=checks) for verdict in analysis.verdicts]
+    text = " ".join(printed(replace(analysis, verdicts=tuple(marked))).split())
+
+    assert text.count("Not learned: attributes=0: loss 5.600 in 1 of 2 seeds.") == 1
+    assert text.count("Not learned: as for slope.") == len(marked) - 1
 
 
 def test_each_claim_is_followed_by_its_effect_its_reason_and_the_seeds_it_needs(analysis: Analysis) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.ledger import Declaration, Ledger
 from gapctl.ledger.preregistration import rebuild_plan
-from gapctl.plan.command_line import build_plan_arguments
+from gapctl.plan.command_line import build_ledger_arguments, build_plan_arguments
 from gapctl.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -64,11 +64,26 @@ def _judge_plan(plan: Plan, ledger: Ledger, *, with_history: bool) -> "SweepAnal
         return SweepAnalysis(plan, analyze_tables(plan, tables, ledger), tables.damaged)
     if tables.damaged:
         raise WorkError("\n".join(tables.damaged))
-    command = shlex.join(["gapctl", "sweep", *build_plan_arguments(plan, ledger.root)])
+    name, command = plan.sweep.spec.name, shlex.join(["gapctl", "sweep", *build_plan_arguments(plan, ledger.root)])
+    scale = "" if plan.sweep.scale is None else f" at scale {plan.sweep.scale}"
+    elsewhere = _list_judgeable_scales(plan, ledger)
+    judge = "".join(f"; `{_write_analyze_command(plan, ledger, other)}` judges scale {other}" for other in elsewhere)
     raise InputError(
-        f"{ledger.root}: no finished trial of {plan.sweep.spec.name}, so there is nothing to judge; run `{command}` "
-        "first"
+        f"{ledger.root}: no finished trial of {name}{scale}, so there is nothing to judge; run `{command}` first{judge}"
     )
+
+
+def _list_judgeable_scales(plan: Plan, ledger: Ledger) -> list[str]:
+    """List the file's other scales of which the ledger has a finished trial."""
+    declaration = ledger.read_declaration(plan.sweep.spec.name)
+    planned = {} if declaration is None else declaration.trials
+    others = [scale for scale in plan.sweep.spec.scales if scale != plan.sweep.scale]
+    return [scale for scale in others if scale in planned and ledger.finished(planned[scale])]
+
+
+def _write_analyze_command(plan: Plan, ledger: Ledger, scale: str) -> str:
+    chosen = [] if scale == plan.sweep.spec.default_scale else ["--scale", scale]
+    return shlex.join(["gapctl", "analyze", str(plan.sweep.path), *chosen, *build_ledger_arguments(ledger.root)])
 
 
 def judge_ledger(

@@ -35,8 +35,9 @@ def print_verdicts(analysis: "Analysis", console: Console) -> None:
     console.print(Text(f"{analysis.sweep}{scale}: {analysis.question}"))
     if analysis.verdicts:
         _print_table(analysis, console)
+        first: dict[str, str] = {}
         for verdict in analysis.verdicts:
-            console.print(_explain_verdict(verdict, console.width))
+            console.print(_explain_verdict(verdict, console.width, first))
     else:
         console.print("The sweep file states no hypotheses, so there is nothing to judge.", highlight=False)
     if analysis.verdicts or analysis.declared:
@@ -109,7 +110,8 @@ def _format_cells(verdict: "Verdict") -> list[str]:
     return [verdict.verdict, *_format_numbers(verdict), str(verdict.seeds)]
 
 
-def _explain_verdict(verdict: "Verdict", width: int) -> Text:
+def _explain_verdict(verdict: "Verdict", width: int, first: dict[str, str]) -> Text:
+    """Explain a verdict; `first` has the verdict at which each explanation of marks was printed, and gains these."""
     from gapctl.report.text import describe_effect_with_unit, explain_marks, explain_seeds_needed, format_marks
 
     lines = [
@@ -118,7 +120,10 @@ def _explain_verdict(verdict: "Verdict", width: int) -> Text:
         verdict.reason,
     ]
     lines += filter(None, [explain_seeds_needed(verdict)])
-    lines += [line.translate(ASCII_REPLACEMENTS) for line in explain_marks(verdict)]
+    for line in explain_marks(verdict):
+        at = first.setdefault(line, verdict.id)
+        again = f"{line.partition(':')[0]}: as for {at}."
+        lines.append((line if at == verdict.id else again).translate(ASCII_REPLACEMENTS))
     mark = format_marks(verdict.marks)
     wrapper = textwrap.TextWrapper(max(width, MIN_WIDTH), initial_indent="  ", subsequent_indent="  ")
     reasons = "".join(f"\n{wrapper.fill(line)}" for line in lines)
