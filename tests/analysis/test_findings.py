@@ -369,6 +369,17 @@ def test_questions_lists_a_folder_with_costs_and_verdicts(tmp_path: Path) -> Non
     }
 
 
+def test_a_file_is_judged_as_it_stands_and_not_as_it_was_changed_when_it_ran(tmp_path: Path) -> None:
+    path, runs = asked_and_answered(tmp_path), str(tmp_path / "runs")
+    fill(Ledger(runs), load_plan(path, None, ["seeds=2", "base.train.lr=0.01"]), falling(-0.05, noise=0.005))
+    before = gapctl("list", str(path), "--runs", runs).out
+    path.write_text(path.read_text().replace('"smallest_effect": 0.05', '"smallest_effect": 0.6'))
+    after = " ".join(gapctl("list", str(path), "--runs", runs).out.split())
+
+    assert "18 of 18 done, 2 supported" in before
+    assert "18 of 18 done, 1 supported, 1 refuted, exploratory" in after
+
+
 def test_questions_needs_no_data_and_names_a_wrong_file(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, TREND, name="elsewhere")
     document = json.loads(path.read_text())

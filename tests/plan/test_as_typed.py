@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.config.load import load_sweep
-from gapctl.plan.command_line import build_ui_arguments
+from gapctl.plan.command_line import build_ui_arguments, name_result_files
 
 FILE = Path(__file__).parents[2] / "sweeps" / "imbalance.yaml"
 
@@ -24,3 +24,14 @@ def test_ui_is_told_the_store_that_was_typed_but_no_password(
     scale: str | None, overrides: list[str], words: list[str]
 ) -> None:
     assert build_ui_arguments(load_sweep(FILE, scale, overrides)) == [str(FILE), *words]
+
+
+def test_results_of_a_changed_sweep_have_files_of_their_own() -> None:
+    def name(*overrides: str) -> str:
+        return name_result_files(load_sweep(FILE, "smoke", overrides))
+
+    assert name() == "imbalance.smoke"
+    assert name("resources.cpus=2", "tracking.uri=http://mlflow.lab:5000") == "imbalance.smoke"
+    assert name("seeds=4").startswith("imbalance.smoke.")
+    assert len({name(), name("seeds=4"), name("seeds=5"), name("alpha=0.01")}) == 4
+    assert name("seeds=4", "alpha=0.01") == name("alpha=0.01", "seeds=4", "resources.cpus=2")

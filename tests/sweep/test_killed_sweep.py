@@ -1,6 +1,7 @@
 """A sweep that is killed in a training and between two ends as if nothing had been, and then has nothing left to do."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def test_a_sweep_that_is_killed_twice_finishes_with_the_same_numbers(killed: Pat
 
 
 def test_a_sweep_ends_in_a_report(killed: Path) -> None:
-    assert (killed / "runs" / "imbalance.smoke.report.html").is_file()
+    (report,) = (killed / "runs").glob("imbalance.smoke.*report.html")
+
+    assert re.fullmatch(r"imbalance\.smoke\.[0-9a-f]{8}\.report\.html", report.name), "by what --set changed"
 
 
 def test_a_finished_sweep_says_that_nothing_is_left_and_judges_again(killed: Path) -> None:

@@ -18,6 +18,7 @@ from gapctl.analysis.tables import list_metrics, map_ids_to_values
 from gapctl.config.base import flatten_document
 from gapctl.config.errors import collect_parts, list_values_by_path
 from gapctl.config.hypotheses import Hypothesis, Level
+from gapctl.plan.command_line import name_result_files
 from gapctl.plan.plan import Plan, Trial
 
 NOT_RECORDED: Final = "not recorded"
@@ -47,8 +48,8 @@ class SweepAnalysis:
 
     @property
     def file_name(self) -> str:
-        """The same as the beginning of a file's name."""
-        return f"{self.analysis.sweep}.{self.plan.sweep.scale_name}"
+        """The beginning of the names of its files."""
+        return name_result_files(self.plan.sweep)
 
     @property
     def missing(self) -> tuple[Trial, ...]:

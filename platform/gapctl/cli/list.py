@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from gapctl.analysis.service import judge_ledger
+from gapctl.analysis.service import judge_ledger, judge_plans
 from gapctl.cli.console import make_plain_console, make_table
-from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption
+from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, compute_fingerprint
 from gapctl.cli.output import emit, exit_on_problems
 from gapctl.cli.plan import format_hours
-from gapctl.config.load import DEFAULT_SCALE_NAME, is_shipped, list_sweep_files
+from gapctl.config.load import DEFAULT_SCALE_NAME, is_shipped, list_sweep_files, load_sweep
 from gapctl.errors import GapctlError
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.ledger.search_record import SearchRecord
 from gapctl.plan.estimate import SweepCosts, estimate_sweep_costs
+from gapctl.plan.plan import make_plan
 
 if TYPE_CHECKING:
     from gapctl.analysis.compare import SweepAnalysis
@@ -74,7 +75,10 @@ def _list_sweeps(place: Path | None, runs: str) -> tuple[list[SweepListing], lis
             priced[path] = estimate_sweep_costs(path, os.cpu_count() or 1)
         except GapctlError as error:
             problems.append(str(error))
-    sweeps, unjudged = judge_ledger(LedgerSnapshot(runs), [costs.sweep.spec.name for costs in priced.values()])
+    if place is None or place.is_dir():
+        sweeps, unjudged = judge_ledger(LedgerSnapshot(runs), [costs.sweep.spec.name for costs in priced.values()])
+    else:
+        sweeps, unjudged = _judge_files(priced, LedgerSnapshot(runs))
     by_name: dict[str, dict[str | None, SweepAnalysis]] = {}
     for judged in sweeps:
         by_name.setdefault(judged.analysis.sweep, {})[judged.analysis.scale] = judged
@@ -86,6 +90,22 @@ def _list_sweeps(place: Path | None, runs: str) -> tuple[list[SweepListing], lis
         searched = {scale: record for scale, record in records.items() if record is not None}
         listings.append(SweepListing(path, costs, by_name.get(spec.name, {}), searched))
     return listings, [*problems, *unjudged]
+
+
+def _judge_files(priced: Mapping[Path, SweepCosts], ledger: LedgerSnapshot) -> "tuple[list[SweepAnalysis], list[str]]":
+    """Judge the begun scales of sweep files as they stand, whatever they were, or `--set` made of them, when run."""
+    plans, problems = [], list[GapctlError]()
+    for path, costs in priced.items():
+        declaration = None if costs.sweep.spec.search else ledger.read_declaration(costs.sweep.spec.name)
+        declared = declaration.trials if declaration else {}
+        for scale in costs.costs:
+            if (scale or DEFAULT_SCALE_NAME) in declared:
+                try:
+                    plans.append(make_plan(load_sweep(path, scale), compute_fingerprint))
+                except GapctlError as error:
+                    problems.append(error)
+    begun = [plan for plan in plans if ledger.finished([trial.id for trial in plan.trials])]
+    return judge_plans(begun, ledger, problems), list(map(str, problems))
 
 
 def _build_sweep_document(listing: SweepListing) -> dict[str, object]:

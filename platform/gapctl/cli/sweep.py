@@ -39,7 +39,7 @@ from gapctl.config.sweep import Limits
 from gapctl.errors import INTERRUPTED, InputError, WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger, LedgerSnapshot
-from gapctl.plan.command_line import build_ledger_arguments, build_ui_arguments
+from gapctl.plan.command_line import build_ledger_arguments, build_ui_arguments, name_result_files
 from gapctl.plan.estimate import Cost, explain_exceeded_limits
 from gapctl.plan.plan import Plan, Trial
 from gapctl.sweep.budget import Budget
@@ -177,7 +177,7 @@ def train_within_budget(budget: Budget, train: "Callable[[], SweepOutcome]") -> 
 
 def store_report(plan: Plan, page: bytes, ledger: Ledger, console: SafeConsole) -> None:
     """Store the page in the ledger, and print where it and the runs can be seen."""
-    where = ledger.keep(f"{plan.sweep.spec.name}.{plan.sweep.scale_name}.report.html", page)
+    where = ledger.keep(f"{name_result_files(plan.sweep)}.report.html", page)
     lines = f"report: {where}\nruns in MLflow: {shlex.join(['gapctl', 'ui', *build_ui_arguments(plan.sweep)])}"
     console.print(lines, soft_wrap=True)
 

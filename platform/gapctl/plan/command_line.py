@@ -1,6 +1,7 @@
-"""The command line that gives a plan again: a sweep's file, scale, `--set` options and ledger."""
+"""The command line that gives a plan again, and the name of its results' files: file, scale, `--set` and ledger."""
 
 import json
+from typing import Final
 
 from gapctl.config.base import is_private_override
 from gapctl.config.load import Sweep
@@ -8,6 +9,9 @@ from gapctl.io.passwords import has_password
 from gapctl.plan.plan import Plan
 
 DEFAULT_RUNS = "runs"
+NOT_TRAINED: Final = ("resources", "tracking", "limits")
+"""Sections that change neither which trials there are nor how they are judged."""
+HASH_DIGITS: Final = 8
 
 
 def build_plan_arguments(plan: Plan, runs: str) -> list[str]:
@@ -44,3 +48,14 @@ def build_ui_arguments(sweep: Sweep) -> list[str]:
     typed = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
     plain = typed and not has_password(uri)
     return [*build_file_arguments(sweep), *(["--uri", uri] if plain else [])]
+
+
+def name_result_files(sweep: Sweep) -> str:
+    """Return how the names of a sweep's derived files begin: `imbalance.smoke`, or `imbalance.smoke.1a2b3c4d`.
+
+    The hash is of the sweep as it is run, where `--set` changed what is trained or judged: another sweep of that name
+    must not take the place of the file's own results.
+    """
+    own = f"{sweep.spec.name}.{sweep.scale_name}"
+    sections = {text.strip().partition("=")[0].partition(".")[0] for text in sweep.overrides}
+    return f"{own}.{sweep.spec_sha256[:HASH_DIGITS]}" if sections.difference(NOT_TRAINED) else own

@@ -19,6 +19,7 @@ from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.trial import CONFIGURATION, HISTORY, MACHINE, STEPS
 from gapctl.ledger.trial import FAILURE as FAILURE_FILE
+from gapctl.plan.command_line import NOT_TRAINED
 from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, shorten_paths
 
 if TYPE_CHECKING:
@@ -188,8 +189,6 @@ OVERRIDES = "gapctl.overrides"
 FAILURE = "gapctl.failure"
 MODEL = "gapctl.model"
 RUN_NAME = "mlflow.runName"
-NOT_TRAINED = ("resources", "tracking", "limits")
-"""Sections that `--set` may change without changing which trials there are."""
 LONGEST_PARAM = 500
 """Characters that each version of MLflow accepts."""
 DIGEST_LENGTH = 36
