@@ -1,4 +1,4 @@
-"""The lines of docs/python.md in open_clip's own evaluation loop: its metrics and ours, of the same embeddings."""
+"""A model that is watched in open_clip's own evaluation loop: its metrics and ours, of the same embeddings."""
 
 import argparse
 from types import SimpleNamespace
@@ -10,6 +10,7 @@ import torch
 from open_clip_train.train import evaluate
 
 import gapctl
+from gapctl.api import accumulators
 
 SIDE, CONTEXT = 16, 8
 
@@ -44,9 +45,8 @@ def test_the_gap_of_open_clips_evaluation_reaches_the_users_log(precision: str, 
         checkpoint_path=str(tmp_path), imagenet_val=None,
     )  # fmt: skip
 
-    gap = gapctl.Gap()
-    model.register_forward_hook(lambda _, __, out: gap.update(out["image_features"], out["text_features"]))
-    log = evaluate(model, {"val": SimpleNamespace(dataloader=loader)}, 1, arguments)
+    with gapctl.Gap(sync_on_compute=False).watch(model) as gap:
+        log = evaluate(model, {"val": SimpleNamespace(dataloader=loader)}, 1, arguments)
     log.update(gap.compute())
 
     assert "clip_val_loss" in log
@@ -55,3 +55,33 @@ def test_the_gap_of_open_clips_evaluation_reaches_the_users_log(precision: str, 
         batches = [model(images[rows : rows + 8], texts[rows : rows + 8]) for rows in range(0, 20, 8)]
     joined = [torch.cat([batch[name] for batch in batches]) for name in ("image_features", "text_features")]
     assert log["gap/rmg"] == pytest.approx(gapctl.measure(*joined)["gap/rmg"], rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [gapctl.Gap, accumulators.Gap], ids=["torchmetrics", "plain"])
+def test_only_evaluated_pairs_are_watched_and_only_within_the_block(kind: Any) -> None:
+    model = make_model()
+    images, texts = make_loader().dataset.tensors  # type: ignore[attr-defined]
+    wrapped = torch.nn.Sequential(model)
+    wrapped.module = model  # as DistributedDataParallel holds it
+    with torch.inference_mode(), kind().watch(wrapped) as gap:
+        model.train()
+        model(images, texts)
+        model.eval()
+        model(image=images)
+        model(text=texts)
+        expected = model(images[:9], texts[:9])
+    with torch.inference_mode():
+        model(images, texts)
+    measured = gapctl.measure(expected["image_features"], expected["text_features"])
+    assert gap.compute()["gap/rmg"] == pytest.approx(measured["gap/rmg"], rel=1e-9)
+
+
+def test_a_model_that_gives_no_features_is_explained() -> None:
+    model = torch.nn.Linear(2, 2).eval()
+    with (
+        gapctl.Gap().watch(model),
+        pytest.raises(gapctl.InputError, match="returned a Tensor; expected"),
+    ):
+        model(torch.ones(3, 2))
+    with pytest.raises(gapctl.InputError, match="`model`: found a int; expected a torch module"), gapctl.Gap().watch(3):
+        pass

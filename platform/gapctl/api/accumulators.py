@@ -12,6 +12,8 @@ Index letters: B rows of a batch, N all rows, D embedding, K labels, F factors.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
@@ -94,11 +96,55 @@ def require_same_kind(one: object, other: object) -> None:
         )
 
 
-class Gap(Accumulator):
+class Watch:
+    """What both kinds of `Gap` share: adding the batches that a model is evaluated on."""
+
+    @contextmanager
+    def watch(self, model: Any) -> Iterator[Self]:
+        """Add every batch that a model of open_clip is evaluated on while the block runs; training batches are skipped.
+
+        So are forward passes of images or texts alone, as zero-shot evaluation makes them. A model that is wrapped for
+        several workers is unwrapped. Raise InputError for a model that cannot be watched, or gives no features.
+        """
+        inner = getattr(model, "module", model)
+        if not hasattr(inner, "register_forward_hook"):
+            raise InputError(f"`model`: found a {type(model).__name__}; expected a torch module, as open_clip makes it")
+
+        def add_batch(module: Any, _: Any, output: Any) -> None:
+            if not module.training and (features := _read_both_features(output)) is not None:
+                self.update(*features)  # type: ignore[attr-defined]
+
+        handle = inner.register_forward_hook(add_batch)
+        try:
+            yield self
+        finally:
+            handle.remove()
+
+
+def _read_both_features(output: Any) -> tuple[Any, Any] | None:
+    """Return the image and text features of a forward pass, or None where it made only one of them."""
+    if isinstance(output, Mapping) and "image_features" in output:
+        features = output["image_features"], output.get("text_features")
+    elif isinstance(output, tuple) and len(output) >= 2:
+        features = output[0], output[1]
+    else:
+        raise InputError(
+            f"the watched model returned a {type(output).__name__}; expected a mapping with `image_features` and "
+            "`text_features`, or a tuple that begins with them, as open_clip's models return"
+        )
+    return None if any(each is None for each in features) else features
+
+
+class Gap(Accumulator, Watch):
     """Accumulate the modality gap over batches of matched pairs: `gap/l2m`, `gap/rmg` and their siblings.
 
     Memory does not grow with the number of batches. Source: arXiv 2404.07983, sec. 3.
     """
+
+    def __init__(self, *, sync_on_compute: bool = True) -> None:
+        """Take torchmetrics' option: without torchmetrics, there are no other processes to add the sums of."""
+        super().__init__()
+        self.sync_on_compute = sync_on_compute
 
     empty: ClassVar[States] = {"gap_counts": np.zeros(7), "gap_means": np.zeros((2, 0))}
     width_state = "gap_means"

@@ -52,10 +52,11 @@ class _TorchAccumulator(Metric):
         self.merge(cast("Self", incoming_state))
 
 
-class Gap(_TorchAccumulator):
+class Gap(_TorchAccumulator, accumulators.Watch):
     """Accumulate the modality gap over batches of matched pairs: `gap/l2m`, `gap/rmg` and their siblings.
 
-    A `torchmetrics.Metric`; options are those of torchmetrics. Source: arXiv 2404.07983, sec. 3.
+    A `torchmetrics.Metric`; options are those of torchmetrics, such as `sync_on_compute=False` where one rank alone
+    evaluates. Source: arXiv 2404.07983, sec. 3.
     """
 
     def __init__(self, **options: Any) -> None:
