@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapctl.config.trial import AMOUNTS as RANGES
-from gapctl.config.trial import Degrade, Keep, PairImages
+from gapctl.config.trial import TREATMENTS as NAMED
+from gapctl.config.trial import Degrade, PairImages
 from gapctl.data.treatments import DEGRADATIONS, GREY_LEVEL, TREATMENTS, PixelArray, degrade_image
 
 AMOUNTS = {"none": 0.0, "blur": 2.0, "downscale": 4.0, "grey": 0.0, "patches": 0.5}
@@ -53,5 +54,5 @@ def test_a_wrong_rule_is_refused(name: str, amount: float) -> None:
 
 
 def test_a_sweep_file_takes_what_can_be_done_to_captions_and_images() -> None:
-    assert set(get_args(Keep)) == set(TREATMENTS)
+    assert set(NAMED) == set(TREATMENTS)
     assert set(get_args(Degrade)) == set(DEGRADATIONS) == set(RANGES)
