@@ -100,7 +100,10 @@ def test_the_preview_follows_every_option(source: str) -> None:
 
 
 WRONG = [
-    (("--main-factor", "digits"), "--main-factor digits: no such choice; expected one of digit, thickness"),
+    (
+        ("--main-factor", "digits"),
+        "--main-factor digits: no such choice; did you mean digit? Expected one of digit, thickness",
+    ),
     (("--main-factor", "color"), "did you mean colour?"),
     (("--order", "random"), "--order random: no such choice; expected one of shuffled, canonical"),
     (("--attributes", "6"), "--attributes"),
