@@ -306,8 +306,8 @@ def named(place: str, name: str) -> dict[str, Any]:
     [
         ("evaluate.metrics", "spread/mean_nrm", "expected one of spread/mean_norm; did you mean spread/mean_norm?"),
         ("evaluate.metrics", "gap/rmg", "which every training measures; expected a metric of an installed package"),
-        ("data.captions.keep", "evry_other", "length_matched, enriched or every_other; did you mean every_other?"),
-        ("loss.kind", "marginal", "expected clip, siglip or margin; did you mean margin?"),
+        ("data.captions.keep", "evry_other", "did you mean every_other? Expected one of full"),
+        ("loss.kind", "marginal", "did you mean margin? Expected one of clip, siglip, margin"),
         ("loss.kind", "zzz", "or the name of one that an installed package announces in the group gapctl.losses"),
     ],
 )

@@ -218,6 +218,8 @@ def name_package(entry: EntryPoint) -> str:
 
 def _require_name(kind: Kind, name: str) -> None:
     """Raise InputError for what cannot be the name of a metric, or of a treatment or loss."""
+    if not isinstance(name, str):
+        raise InputError(f"{SINGULAR[kind]}: found {name!r} as its name; expected a text: @register('NAME')")
     parts = name.split("/")
     if kind == "metrics" and not (len(parts) == 2 and all(re.fullmatch(r"\w+", part) for part in parts)):
         raise InputError(f"metric {name!r}: expected a group and a key, such as 'spread/mean_norm'")

@@ -147,7 +147,7 @@ def test_wrong_batches_get_one_message(module: Any) -> None:
     gap.update(IMAGES, TEXTS)
     with pytest.raises(gapctl.InputError, match="`embeddings`: 4 wide; expected 6, as in the batches before"):
         gap.update(IMAGES[:, :4], TEXTS[:, :4])
-    with pytest.raises(gapctl.InputError, match=r"merge: found a .*ObjectBias; expected another gapctl\.Gap"):
+    with pytest.raises(gapctl.InputError, match=r"merge: found a .*ObjectBias.*; expected another gapctl\.Gap"):
         gap.merge(bias)
     with pytest.raises(gapctl.InputError, match="`labels`: words; expected class numbers"):
         bias.update(IMAGES, np.array(["cat"] * ROWS), ATTRIBUTES)
@@ -157,4 +157,33 @@ def test_wrong_batches_get_one_message(module: Any) -> None:
         module.ObjectBias("both")
     with pytest.raises(gapctl.InputError, match="`logit_scale`: found 0"):
         module.Entropy(0)
+    require_expected(gap.compute())
+
+
+@MODULES
+def test_labels_that_batches_would_number_apart_are_refused(module: Any) -> None:
+    bias = module.ObjectBias()
+    bias.update(IMAGES, LABELS, ATTRIBUTES)
+    with pytest.raises(gapctl.InputError, match="`attributes`: a dict; expected an array of class numbers"):
+        bias.update(IMAGES, LABELS, {"colour": ["red"] * ROWS})
+    with pytest.raises(gapctl.InputError, match="`attributes`: 1 factors; expected 2, as in the batches before"):
+        bias.update(IMAGES, LABELS, ATTRIBUTES[:, 0])
+    with pytest.raises(gapctl.InputError, match="found a ObjectBias of side text; expected another"):
+        bias.merge(module.ObjectBias("text"))
+    require_expected(bias.compute())
+
+
+@MODULES
+def test_entropy_takes_more_images_than_texts(module: Any) -> None:
+    metric = module.Entropy(SCALE)
+    metric.update(IMAGES, TEXTS[:10])
+    found = metric.compute()
+    assert found["entropy/i2t_nats"] == pytest.approx(gapctl.entropy(IMAGES, TEXTS[:10], SCALE), rel=1e-4)
+    assert found["entropy/t2i_nats"] == pytest.approx(gapctl.entropy(IMAGES, TEXTS[:10], SCALE, "t2i"), rel=1e-4)
+
+
+def test_a_last_batch_of_one_row_is_added_and_has_no_metrics_of_its_own() -> None:
+    gap = torchmetrics_adapter.Gap()
+    assert gap(IMAGES[:-1], TEXTS[:-1])["gap/rmg"] == pytest.approx(gapctl.rmg(IMAGES[:-1], TEXTS[:-1]), rel=1e-9)
+    assert gap(IMAGES[-1:], TEXTS[-1:]) == {}
     require_expected(gap.compute())

@@ -101,6 +101,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no pairs": ({"data": iter([])}, "`data`: found no pair"),
     "no place": ({"data": "/nowhere/at/all"}, "`data`: /nowhere/at/all: no such file or folder"),
+    "nothing": ({"data": None}, "`data`: found a NoneType; expected a place"),
+    "an unknown device": ({"device": "foo"}, "`device`: 'foo' cannot be used here"),
     "numbers": ({"data": [1, 2]}, "`data`: item 0 is a int; expected a pair"),
     "a caption that is a number": ({"data": [(make_pictures(1)[0], 3)]}, "`data`: item 0 has the caption 3"),
     "no caption": ({"data": [(make_pictures(1)[0], [])]}, r"`data`: item 0 has the caption \[\]"),

@@ -110,7 +110,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     ("base.temperature.init", 11, "found 11; expected at most 10"),
     ("base.temperature.lr", 0, "found 0; expected a number above 0"),
     ("base.temperature.lr", 5, "found 5 with train.lr 0.001; expected at most 1, a thousand times that"),
-    ("base.loss.kind", "cliip", "found 'cliip'; expected clip or siglip; did you mean clip?"),
+    ("base.loss.kind", "cliip", "found 'cliip'; did you mean clip? Expected one of clip, siglip"),
     ("base.train.samples", -1, "found -1; expected at least 0"),
     ("base.loss.uniformity", -1, "found -1; expected at least 0"),
     ("base.train.samples", 10**13, "found 10000000000000; expected at most 1e+12"),

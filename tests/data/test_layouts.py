@@ -11,14 +11,17 @@ from typing import Any
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from command_line import gapctl
 from gapctl.data.image_text import pack
 from gapctl.data.image_text.index import read_samples
+from gapctl.data.image_text.layouts import recognise_layout
 from gapctl.data.image_text.manifest import read_manifest
-from gapctl.data.image_text.pack import KeyNamer, pack_place, resolve_shards
+from gapctl.data.image_text.pack import KeyNamer, pack_place, pack_shards, resolve_shards
 from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import list_shards
+from gapctl.errors import InputError
 from layout_places import (
     IMAGES,
     LAYOUTS,
@@ -481,3 +484,27 @@ def test_wrong_data_are_answered_with_where_and_what(wrong: str, tmp_path: Path)
     assert message.replace("{place}", str(tmp_path)) in ran.err
     assert ran.err.count("\n") == 1
     assert not [path.name for path in tmp_path.iterdir() if "out" in path.name]
+
+
+def test_a_table_does_not_carry_other_files_of_the_machine_into_shards(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("root:x:0:0")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/x.csv").write_text("filepath,caption\n../secret,words\n")
+    with pytest.raises(InputError, match=r"row 1 .*\.\./secret: outside the folder and not named as a picture"):
+        recognise_layout(str(tmp_path / "data/x.csv"))
+
+
+def test_files_that_appear_while_packing_are_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"pictures/{number}.png")
+        (tmp_path / f"pictures/{number}.txt").write_text("a picture")
+    out = tmp_path / "out"
+
+    def write_beside(*_: object) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "thesis.txt").write_text("mine")
+
+    with pytest.raises(InputError, match="holds other data"):
+        pack_shards(recognise_layout(str(tmp_path / "pictures")), out, write_beside)
+    assert (out / "thesis.txt").read_text() == "mine"

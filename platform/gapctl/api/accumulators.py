@@ -11,6 +11,7 @@ sums; `Entropy` keeps every row, since an entropy is over the whole gallery.
 Index letters: B rows of a batch, N all rows, D embedding, K labels, F factors.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from gapctl.api.measures import read_logit_scales
 from gapctl.errors import InputError
 from gapctl.metrics.bias import BiasSums, LabelSums
 from gapctl.metrics.checks import check_cloud, check_numbers, check_range, make_array_error
-from gapctl.metrics.embedding_set import Embeddings, normalise_rows, normalise_rows_float32
+from gapctl.metrics.embedding_set import normalise_rows, normalise_rows_float32
 from gapctl.metrics.gap import CloudSums, GapSums, MatchedSums
 from gapctl.metrics.streaming import EmbeddingSums, sum_block
 
@@ -75,6 +76,10 @@ class Accumulator(ABC):
         return add_padded(one, other)
 
     @abstractmethod
+    def sum_batch(self, *batch: Any, **named: Any) -> States:
+        """Return the states of one batch."""
+
+    @abstractmethod
     def compute_metrics(self, states: States) -> dict[str, float]:
         """Return the metrics that follow from the states."""
 
@@ -89,11 +94,11 @@ def add_padded(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
 
 def require_same_kind(one: object, other: object) -> None:
     """Raise InputError unless both are accumulators of one class."""
-    if type(other) is not type(one):
-        raise InputError(
-            f"merge: found a {type(other).__name__}; expected another gapctl.{type(one).__name__}, whose batches can "
-            "be added"
-        )
+    sides = [getattr(getattr(each, "_plain", each), "side", None) for each in (one, other)]
+    if type(other) is not type(one) or sides[0] != sides[1]:
+        found = f"{type(other).__name__}" + (f" of side {sides[1]}" if sides[1] else "")
+        wanted = f"{type(one).__name__}" + (f" of side {sides[0]}" if sides[0] else "")
+        raise InputError(f"merge: found a {found}; expected another gapctl.{wanted}, whose batches can be added")
 
 
 class Watch:
@@ -203,6 +208,13 @@ class ObjectBias(Accumulator):
         super().__init__()
         self.side = side
 
+    def combine(self, one: States, other: States) -> States:
+        """Add two sets of states; raise InputError for other widths or other numbers of factors."""
+        factors = [len(states["attribute_counts"]) for states in (one, other)]
+        if all(factors) and factors[0] != factors[1]:
+            raise make_array_error("attributes", f"{factors[1]} factors", f"{factors[0]}, as in the batches before")
+        return super().combine(one, other)
+
     def update(self, features: object, labels: object, attributes: object) -> None:
         """Add a batch of embeddings (B, D), their objects (B,) and attributes (B,) or (B, factors).
 
@@ -218,8 +230,11 @@ class ObjectBias(Accumulator):
         objects, factors = read_labels("labels", labels), read_attributes("attributes", attributes)
         check_numbers("labels", objects, len(rows), "embedding")
         check_numbers("attributes", factors, len(rows), "embedding", columns=True)
-        for name, numbers in (("labels", objects), ("attributes", factors)):
-            check_range(name, numbers.ravel(), LABEL_LIMIT, "class numbers from 0 on")
+        for name, numbers in (
+            ("labels", objects),
+            *(("attributes", each) for each in factors.reshape(len(rows), -1).T),
+        ):
+            check_range(name, numbers, LABEL_LIMIT, "class numbers from 0 on")
         sums = BiasSums.of(normalise_rows(rows, "features"), objects, factors)
         counts, totals = zip(*map(_spread_by_label, sums.by_factor), strict=True)
         object_counts, object_totals = _spread_by_label(sums.by_object)
@@ -278,15 +293,17 @@ class Entropy(Accumulator):
 
     def compute_metrics(self, states: States) -> dict[str, float]:
         """Return the entropies, and the size of the gallery."""
-        from gapctl.metrics.suite import measure_entropies_by_scale
+        from gapctl.metrics.entropy import mean_entropy_nats
 
         image, text = states["image_rows"], states["text_rows"]
         require_rows("Entropy", min(len(image), len(text)))
-        # Entropies compare every image with every text, and pairing plays no part in them.
-        pairing = None if len(image) == len(text) else np.arange(len(text)) % len(image)
-        embeddings = Embeddings(image, text, text_to_image_M=pairing)
-        found = measure_entropies_by_scale(embeddings, [self.logit_scale]).values
-        return {key: value for key, value in found.items() if "_nats_at_" not in key}
+        i2t, t2i = (mean_entropy_nats(*clouds, self.logit_scale) for clouds in ((image, text), (text, image)))
+        return {
+            "entropy/gallery": float(len(text)),
+            "entropy/i2t_nats": i2t,
+            "entropy/t2i_nats": t2i,
+            "entropy/i2t_normalized": i2t / math.log(len(text)),
+        }
 
 
 def require_rows(name: str, count: float) -> None:
@@ -299,7 +316,14 @@ def require_rows(name: str, count: float) -> None:
 
 def _require_class_numbers(name: str, value: object) -> None:
     """Raise InputError for words: numbering them batch by batch would give one word several numbers."""
-    if not hasattr(value, "columns") and not isinstance(value, dict) and read_array(name, value).dtype.kind in "US":
+    if isinstance(value, Mapping) or hasattr(value, "columns"):
+        raise make_array_error(
+            name,
+            f"a {type(value).__name__}",
+            "an array of class numbers",
+            "Stack its columns, always in one order",
+        )
+    if read_array(name, value).dtype.kind in "US":
         raise make_array_error(
             name, "words", "class numbers from 0 on", "Number the classes once, and give every batch those numbers"
         )

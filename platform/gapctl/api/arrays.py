@@ -61,6 +61,8 @@ def read_array(name: str, value: object) -> NDArray[Any]:
         ) from error
     if array.dtype.name == "bfloat16":  # the type that jax registers with numpy, whose kind is "V"
         return array.astype(np.float32)
+    if array.dtype == object and array.size and all(isinstance(each, str) for each in array.flat):
+        return array.astype(str)  # as pandas keeps words
     if array.dtype == object:
         raise make_array_error(
             name, f"a {type(value).__name__} of Python objects or of rows that differ in length", "one array of numbers"
@@ -157,3 +159,10 @@ def _convert_tensor(name: str, value: object) -> NDArray[Any]:
         reason = str(error).splitlines()[0]
         raise InputError(f"`{name}`: a tensor that cannot be read here ({reason}); expected one of numbers") from error
     return array
+
+
+def require_alone(**others: object) -> None:
+    """Raise InputError for arrays beside encoded data, which has its own."""
+    for name, value in others.items():
+        if value is not None:
+            raise make_array_error(name, "beside encoded data, which has its own", "the encoded data alone")

@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from gapctl.api.arrays import read_attributes, read_labels, read_pairs, read_rows
+from gapctl.api.arrays import read_attributes, read_labels, read_pairs, read_rows, require_alone
 from gapctl.config.metrics import find_metric
 from gapctl.errors import InputError
 from gapctl.metrics.bias import moad as compute_moad
-from gapctl.metrics.checks import check_cloud, check_numbers, make_array_error
+from gapctl.metrics.checks import check_cloud, check_numbers
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import GapSums
 
@@ -139,7 +139,7 @@ def measure(
     scales = read_logit_scales(logit_scale)
     encoded = getattr(images, "embeddings", None)
     if isinstance(encoded, Embeddings):
-        _require_alone(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
+        require_alone(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
         embeddings = encoded
     else:
         embeddings = read_pairs(images, texts, labels, attributes, text_to_image)[0]
@@ -236,11 +236,3 @@ def _read_two_clouds(images: object, texts: object) -> tuple[Cloud, Cloud]:
     image, text = read_rows("image", images), read_rows("text", texts)
     check_cloud("text", text, image.shape[1])
     return image, text
-
-
-def _require_alone(**others: object) -> None:
-    for name, value in others.items():
-        if value is not None:
-            raise make_array_error(
-                name, "beside encoded data, which has its own", "`gapctl.measure(encoded)` with at most a logit scale"
-            )

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from gapctl.api.arrays import read_pairs, read_rows
-from gapctl.errors import InputError, require_packages
+from gapctl.api.arrays import read_pairs, read_rows, require_alone
+from gapctl.errors import InputError, first_line_of_error, require_packages
 from gapctl.metrics.embedding_set import Embeddings
 
 if TYPE_CHECKING:
@@ -155,7 +155,13 @@ def _find_device(model: Any, device: "str | torch.device | None") -> "torch.devi
     import torch
 
     if device is not None:
-        return torch.device(device)
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, TypeError, AssertionError) as error:
+            reason = first_line_of_error(error)
+            raise InputError(
+                f"`device`: {device!r} cannot be used here ({reason}); expected 'cpu' or 'cuda'"
+            ) from error
     parameters = getattr(model, "parameters", None)
     first = next(iter(parameters()), None) if callable(parameters) else None
     return torch.device("cpu") if first is None else first.device
@@ -165,6 +171,8 @@ def _iterate_pairs(data: PairSource, skipped: dict[str, str]) -> Iterator[_Pair]
     if isinstance(data, str | Path):
         yield from _read_places([data], skipped)
         return
+    if not isinstance(data, Iterable):
+        raise InputError(f"`data`: found a {type(data).__name__}; expected a place, or pairs of images and captions")
     listed = data if isinstance(data, Iterator) else list(data)
     if isinstance(listed, list) and all(isinstance(each, str | Path) for each in listed):
         yield from _read_places(cast("list[str | Path]", listed), skipped)
@@ -321,7 +329,8 @@ class Judgement:
                 {"intervention": each.name, "metric": key, **change._asdict()}
                 for each in self.report.judged
                 for key, change in each.changes.items()
-            ]
+            ],
+            infer_schema_length=None,
         )
 
     def __repr__(self) -> str:
@@ -366,6 +375,7 @@ def intervene(
 
     encoded = getattr(images, "embeddings", None)
     if isinstance(encoded, Embeddings):
+        require_alone(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
         embeddings = encoded
     else:
         embeddings = read_pairs(images, texts, labels, attributes, text_to_image)[0]

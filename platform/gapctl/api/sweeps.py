@@ -116,7 +116,8 @@ class SweepPlan:
                     **trial.factors,
                 }
                 for trial in self._plan.trials
-            ]
+            ],
+            infer_schema_length=None,
         )
 
     def __repr__(self) -> str:

@@ -13,12 +13,12 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from gapctl.api import accumulators
 from gapctl.api.accumulators import States, require_same_kind
+from gapctl.errors import InputError
 
 
 class _TorchAccumulator(Metric):
     """States of a plain accumulator as tensors; `update` of a subclass passes a batch to `_add_batch`."""
 
-    full_state_update = True  # the states of a first batch are wider than none, so they cannot be added without us
     is_differentiable = False
 
     def __init__(self, plain: accumulators.Accumulator, **options: Any) -> None:
@@ -35,6 +35,14 @@ class _TorchAccumulator(Metric):
         joined = self._plain.combine(self._read_states(), states)
         for name, state in joined.items():
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(state)).to(self.device))
+
+    def forward(self, *batch: object, **named: object) -> dict[str, float]:
+        """Add a batch, and return the metrics of that batch alone; none for a batch of a single row."""
+        self.update(*batch, **named)
+        try:
+            return self._plain.compute_metrics(self._plain.sum_batch(*batch, **named))
+        except InputError:
+            return {}
 
     def compute(self) -> dict[str, float]:
         """Return the metrics of all batches and ranks by name; raise InputError if there are fewer than two rows."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-import yaml
 
 from gapctl.cli.completion import complete_sweeps
 from gapctl.cli.console import make_plain_console
@@ -73,6 +72,8 @@ def _name_sweep(target: Path) -> str:
 def _rename_sweep(source: YamlSource, name: str) -> str:
     """Return the file's text with another name, and everything else as it is."""
     root, _ = parse_yaml_value(source.text)
+    import yaml
+
     assert isinstance(root, yaml.MappingNode)
     (value,) = (value for key, value in root.value if key.value == "name")
     quoted = name if isinstance(parse_yaml_value(name)[1], str) else f"'{name}'"

@@ -146,7 +146,9 @@ class SearchController(Watcher):
             value, seen = row.get(self._search.metric), int(row["samples_seen"])
             if value is not None and seen > self._drawn[number].samples_seen:
                 self._drawn[number] = replace(self._drawn[number], value=value, samples_seen=seen)
-                if self._study.record_measure(number, value, seen):
+                train = self.trials[trial_id].config.train
+                at_end = seen >= train.steps * train.batch_size  # a training that is done cannot be stopped
+                if self._study.record_measure(number, value, seen) and not at_end:
                     self._stop_trial(trial_id)
                     return True
         return False

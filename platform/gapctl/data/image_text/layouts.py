@@ -13,15 +13,21 @@ from gapctl.data.image_text.coco import read_coco
 from gapctl.data.image_text.index import parse_metadata
 from gapctl.data.image_text.locations import FileInfo, Location, open_location
 from gapctl.data.image_text.questions import split_caption_lines
-from gapctl.data.image_text.records import EXPECTED, NO_OPTIONS, Layout, LayoutOptions, Record, stamp_files
+from gapctl.data.image_text.records import (
+    EXPECTED,
+    NO_OPTIONS,
+    OTHER_PICTURE_ENDINGS,
+    PICTURE_ENDINGS,
+    Layout,
+    LayoutOptions,
+    Record,
+    stamp_files,
+)
 from gapctl.data.image_text.storage import expand_braces
 from gapctl.data.image_text.tables import find_tables, is_manifest, read_table
 from gapctl.data.image_text.tar_layouts import recognise_tars
 from gapctl.errors import InputError
 
-PICTURE_ENDINGS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-OTHER_PICTURE_ENDINGS: Final = frozenset({".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl"})
-"""Pictures of these kinds are packed too, so that they are counted among what cannot be used."""
 TAR_ENDINGS: Final = frozenset({".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst"})
 TAR_MAGIC: Final = (257, b"ustar")
 """What stands in the header of a tar, and where."""

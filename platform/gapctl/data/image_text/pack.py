@@ -27,11 +27,19 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gapctl.data.image_text.index import build_manifest
-from gapctl.data.image_text.layouts import PICTURE_ENDINGS, recognise_layout
+from gapctl.data.image_text.layouts import recognise_layout
 from gapctl.data.image_text.locations import WEB_SCHEMES, Location, open_location, translate_hub_page
 from gapctl.data.image_text.manifest import read_manifest, tally_manifest, write_manifest
 from gapctl.data.image_text.questions import LINE_ENDS
-from gapctl.data.image_text.records import LAYOUT_VERSION, NO_OPTIONS, ClassFiles, Layout, LayoutOptions, Record
+from gapctl.data.image_text.records import (
+    LAYOUT_VERSION,
+    NO_OPTIONS,
+    PICTURE_ENDINGS,
+    ClassFiles,
+    Layout,
+    LayoutOptions,
+    Record,
+)
 from gapctl.data.image_text.source import MANIFEST_NAME
 from gapctl.data.image_text.storage import RETRY_SECONDS, ShardInfo, list_shards, list_tar_files
 from gapctl.data.image_text.tar import parse_image_header
@@ -139,17 +147,17 @@ def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_p
     Stopped work goes on after its last whole shard. Raise InputError if the folder holds anything else or nothing of
     the layout can be packed, WorkError if an image cannot be read or a shard not be written.
     """
+    folder = folder.resolve()  # a linked folder cannot be replaced, the one that it leads to can
     if (done := _find_packed(folder, layout.fingerprint)) is not None:
         return done
-    own = _read_packed(folder, layout.fingerprint) is not None
-    if folder.exists() and not own and not _is_empty(folder):
-        raise InputError(f"{folder}: holds other data; expected a new or empty folder. Nothing was written")
+    _require_free(folder, layout.fingerprint)
     try:
         with _lock_scratch(folder, layout) as scratch:
             if (done := _find_packed(folder, layout.fingerprint)) is not None:
                 return done
             packed = _pack_into(layout, scratch, on_progress)
             if folder.exists():
+                _require_free(folder, layout.fingerprint)  # again, as others may have written meanwhile
                 shutil.rmtree(folder)
             scratch.rename(folder)
             return packed
@@ -157,8 +165,14 @@ def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_p
         raise WorkError(f"{folder}: cannot be written ({error.strerror or error}). {DISK_REMEDY}") from error
 
 
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and all(is_foreign(path.name) for path in folder.iterdir())
+def _require_free(folder: Path, fingerprint: str) -> None:
+    """Raise InputError for a folder that holds anything but shards of this layout that were packed before."""
+    if not folder.exists():
+        return
+    own = _read_packed(folder, fingerprint) is not None
+    ours = {PACKED_FILE, MANIFEST_NAME, *(path.name for path in list_tar_files(folder))} if own else set()
+    if not folder.is_dir() or any(not is_foreign(path.name) and path.name not in ours for path in folder.iterdir()):
+        raise InputError(f"{folder}: holds other data; expected a new or empty folder. Nothing was written")
 
 
 def _find_packed(folder: Path, fingerprint: str) -> PackResult | None:

@@ -25,6 +25,10 @@ EXPECTED: Final = (
     "(x.jpg, x.txt), a csv, tsv or parquet with a column of images and one of captions, or COCO's json of captions"
 )
 
+PICTURE_ENDINGS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+OTHER_PICTURE_ENDINGS: Final = frozenset({".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl"})
+"""Pictures of these kinds are packed too, so that they are counted among what cannot be used."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -98,6 +102,16 @@ def stamp_files(files: Sequence[FileInfo]) -> list[str]:
     return [f"{info.name}\t{info.bytes}\t{info.tag}" for info in files]
 
 
+def _check_image_name(name: str, where: str) -> None:
+    """Raise InputError for a name that leaves its folder and is no picture's, as of a password file.
+
+    What a table names goes into shards, which people hand on.
+    """
+    outside = posixpath.isabs(name) or posixpath.normpath(name).startswith("..")
+    if outside and posixpath.splitext(name)[1].lower() not in PICTURE_ENDINGS | OTHER_PICTURE_ENDINGS:
+        raise InputError(f"{where}: {name}: outside the folder and not named as a picture; expected an image's path")
+
+
 def find_image_folder(folder: Location, name: str, given: str | None, where: str) -> Location:
     """Return the folder below which the image of this name lies: the one given, or one beside the list of images.
 
@@ -122,6 +136,8 @@ def find_image_folder(folder: Location, name: str, given: str | None, where: str
 
 def stamp_images(folder: Location, names: Sequence[str], wheres: Sequence[str]) -> list[str]:
     """Return name, size and time of each image, or from afar its name alone. Raise InputError for missing ones."""
+    for name, where in zip(names, wheres, strict=True):
+        _check_image_name(name, where)
     if folder.scheme:
         return list(names)
     infos = [folder.join(name).find_info() for name in names]

@@ -225,6 +225,7 @@ def _read_csv(table: Location, options: LayoutOptions) -> Iterator[_Row]:
         raise InputError(f"{place}: no csv: text in UTF-16, or no text at all; expected UTF-8 with a heading line")
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(MAX_CELL_CHARACTERS)
+    rows = None
     try:
         separator = _choose_separator(text.readline(), options)
         text.seek(0)
@@ -250,13 +251,17 @@ def _read_csv(table: Location, options: LayoutOptions) -> Iterator[_Row]:
                     f"{where}: {len(cells)} cells; expected {len(heading)}, as the heading has ({', '.join(heading)}). "
                     "A separator within a cell needs quotes around the cell"
                 )
+            if separator != "," and any("\n" in cell or "\r" in cell for cell in cells):
+                raise InputError(
+                    f"{where}: a quote opens a cell that goes on over several lines; expected one line a row. Double "
+                    "the quotes within cells, or take them out"
+                )
             yield _build_row(
                 where, dict(zip(heading, map(str.strip, cells), strict=True)), image_column, caption_column
             )
     except csv.Error as error:
-        raise InputError(
-            f"{place}: line {rows.line_num}: no csv ({error}); expected cells in matching quotes"
-        ) from error
+        line = 1 if rows is None else rows.line_num
+        raise InputError(f"{place}: line {line}: no csv ({error}); expected cells in matching quotes") from error
 
 
 def _choose_separator(heading: str, options: LayoutOptions) -> str:
@@ -274,12 +279,13 @@ def _choose_separator(heading: str, options: LayoutOptions) -> str:
 def _build_row(where: str, cells: dict[str, Any], image_column: str, caption_column: str) -> _Row:
     """Return a row whose image and captions are there. Raise InputError with the column of what is not."""
     image, captions = cells[image_column], cells.pop(caption_column)
-    listed = [captions] if isinstance(captions, str) or captions is None else list(captions)
+    listed = list(captions) if isinstance(captions, list | tuple) else [captions]
     if image is None or image == "":
         raise InputError(f"{where}, column {image_column!r}: empty; expected the path or address of an image")
     if not listed or any(not isinstance(each, str) or not each.strip() for each in listed):
+        found = "empty" if all(each is None or isinstance(each, str) for each in listed) else "no text"
         raise InputError(
-            f"{where}, column {caption_column!r}: empty; expected a caption. Fill it in, or take the row out"
+            f"{where}, column {caption_column!r}: {found}; expected a caption. Fill it in, or take the row out"
         )
     for column, value in ((image_column, image), *((caption_column, each) for each in listed)):
         if isinstance(value, str) and not _is_unicode(value):
@@ -309,7 +315,7 @@ class _ParquetTable:
         try:
             schema = pl.read_parquet_schema(self._source)
             self.image_column, self.caption_column = choose_columns(self.place, list(schema), options)
-            self.rows = int(pl.scan_parquet(self._source).select(pl.len()).collect().item())
+            self.rows = int(pl.scan_parquet(self._source, glob=False).select(pl.len()).collect().item())
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise self._build_error(error) from error
         kind = schema[self.image_column]
@@ -332,7 +338,7 @@ class _ParquetTable:
         step = PICTURES_AT_ONCE if self.holds_pictures else ROWS_AT_ONCE
         for start in range(0, self.rows, step):
             try:
-                part = pl.scan_parquet(self._source).select(self._columns).slice(start, step).collect()
+                part = pl.scan_parquet(self._source, glob=False).select(self._columns).slice(start, step).collect()
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
                 raise self._build_error(error) from error
             for number, cells in enumerate(part.iter_rows(named=True), start + 1):
