@@ -197,7 +197,8 @@ def main() -> int:
         )
         try:
             with tarfile.open(tree / LEDGER) as archive:
-                archive.extractall(Path(temporary), filter="data")
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 has none
+                archive.extractall(Path(temporary))
             (Path(temporary) / "laptop").rename(ledger)
             before = record_outputs(tree, ledger, train=options.train)
             after = record_outputs(REPOSITORY, ledger, train=options.train)
