@@ -1,13 +1,10 @@
 """The same images and captions give the same numbers in every layout, by `measure`, `intervene` and trainings."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
-import torch
 
 from command_line import gapctl
 from gapctl.cli.sweep import start_local_ray
@@ -48,18 +45,6 @@ def write_many_members(place: Path) -> Path:
 
 
 WRITERS = {**LAYOUTS, "class labels": write_classification, "rows": write_many_rows, "members": write_many_members}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest architecture that open_clip has, with random weights."""
-    path = tmp_path_factory.mktemp("weights") / "random.pt"
-    logging.disable(logging.WARNING)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        torch.save(open_clip.create_model(MODEL).state_dict(), path)
-    logging.disable(logging.NOTSET)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -26,18 +26,6 @@ ATTRIBUTES = "[colour]\nred\ngreen\nblue\n"
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest architecture that open_clip has, with random weights."""
-    path = tmp_path_factory.mktemp("weights") / "random.pt"
-    logging.disable(logging.WARNING)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        torch.save(open_clip.create_model(MODEL).state_dict(), path)
-    logging.disable(logging.NOTSET)
-    return path
-
-
-@pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three shards, 38 samples of which two cannot be used; one is larger than a batch."""
     folder = tmp_path_factory.mktemp("shards")

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from safetensors.numpy import save_file
 
 from command_line import gapctl
-
-ROWS, WIDTH = 12, 4
-Arrays = Mapping[str, Any]
-
-
-def arrays() -> dict[str, np.ndarray]:
-    draws = np.random.Generator(np.random.Philox(7))
-    image, text = draws.normal(size=(2, ROWS, WIDTH)).astype(np.float32)
-    label_N, attribute_NF = np.arange(ROWS) % 3, np.arange(2 * ROWS).reshape(ROWS, 2) % 4
-    return {"image": image, "text": text, "labels": label_N, "attributes": attribute_NF}
-
+from embedding_files import ROWS, Arrays, arrays, write_npy_folder, write_npz, write_safetensors
 
 WORDS = {
     "labels": np.array(["cat", "dog", "owl"])[arrays()["labels"]],
@@ -32,20 +21,10 @@ WORDS = {
 """The same labels in words, which are sorted as their numbers are."""
 
 
-def write_npz(path: Path, content: Arrays) -> str:
-    np.savez(path.with_suffix(".npz"), **content)
-    return str(path.with_suffix(".npz"))
-
-
 def write_parquet(path: Path, content: Arrays) -> str:
     columns = {name: array.tolist() for name, array in content.items()}
     pl.DataFrame(columns).write_parquet(path.with_suffix(".parquet"))
     return str(path.with_suffix(".parquet"))
-
-
-def write_safetensors(path: Path, content: Arrays) -> str:
-    save_file(dict(content), path.with_suffix(".safetensors"))
-    return str(path.with_suffix(".safetensors"))
 
 
 def write_pt(path: Path, content: Arrays) -> str:
@@ -54,13 +33,6 @@ def write_pt(path: Path, content: Arrays) -> str:
     }
     torch.save(tensors, path.with_suffix(".pt"))
     return str(path.with_suffix(".pt"))
-
-
-def write_npy_folder(path: Path, content: Arrays) -> str:
-    path.mkdir()
-    for name, array in content.items():
-        np.save(path / f"{name}.npy", array)
-    return str(path)
 
 
 WRITERS: dict[str, Callable[[Path, Arrays], str]] = {
