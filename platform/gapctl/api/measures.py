@@ -8,12 +8,17 @@ Rows need not be normalised. Definitions: arXiv 2404.07983, sec. 3 and 6; docs/r
 """
 
 import html
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gapctl.api.arrays import read_attributes, read_labels, read_pairs, read_rows, require_alone
-from gapctl.config.metrics import find_metric
+from gapctl.config.metrics import (
+    DEFAULT_LOGIT_SCALES,
+    LARGEST_LOGIT_SCALE,
+    explain_metric,
+    find_metric,
+    format_metric,
+)
 from gapctl.errors import InputError
 from gapctl.metrics.bias import moad as compute_moad
 from gapctl.metrics.checks import check_cloud, check_numbers
@@ -28,10 +33,6 @@ if TYPE_CHECKING:
     from gapctl.metrics.sampling import SampleEstimate
 
 Cloud: TypeAlias = "NDArray[np.floating]"
-LARGEST_SCALE = 1e6
-"""Beyond this logit scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
-DEFAULT_SCALES = (1.0, 1 / 0.07, 100.0)
-"""Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
 
 
 class Measures(Mapping[str, float]):
@@ -74,15 +75,15 @@ class Measures(Mapping[str, float]):
     def _describe_row(self, key: str) -> tuple[str, float, float | None, float | None, str, str]:
         name, sample = find_metric(key), self.samples.get(key)
         low, high = (None, None) if sample is None else (sample.low, sample.high)
-        return key, self[key], low, high, name.unit if name else "", name.meaning if name else ""
+        return key, self[key], low, high, name.unit if name else "", explain_metric(key)
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
-        return "\n".join(f"{key:<{width}}  {format_measure(self[key]):>10}" for key in self)
+        return "\n".join(f"{key:<{width}}  {format_metric(key, self[key]):>10}" for key in self)
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(key)}</td><td>{format_measure(value)}</td>"
+            f"<tr><td>{html.escape(key)}</td><td>{format_metric(key, value)}</td>"
             f"<td>{html.escape(unit)}</td><td style='text-align:left'>{html.escape(meaning)}</td></tr>"
             for key, value, _, _, unit, meaning in map(self._describe_row, self)
         )
@@ -90,13 +91,6 @@ class Measures(Mapping[str, float]):
             "<table><thead><tr><th>metric</th><th>value</th><th>unit</th><th>meaning</th></tr></thead>"
             f"<tbody>{rows}</tbody></table>"
         )
-
-
-def format_measure(value: float) -> str:
-    """Return a number with four decimals, in scientific notation below a thousandth, or `undefined`."""
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
 def measure(
@@ -134,7 +128,7 @@ def measure(
     """
     from gapctl.extensions import ExtensionError
     from gapctl.metrics.sampling import THOROUGH_LIMITS
-    from gapctl.metrics.suite import measure_at_scales, measure_extensions, sort_metrics
+    from gapctl.metrics.suite import measure_at_scales
 
     scales = read_logit_scales(logit_scale)
     encoded = getattr(images, "embeddings", None)
@@ -144,15 +138,13 @@ def measure(
     else:
         embeddings = read_pairs(images, texts, labels, attributes, text_to_image)[0]
     if scales is None:
-        scales = DEFAULT_SCALES if embeddings.logit_scale is None else (embeddings.logit_scale,)
+        scales = DEFAULT_LOGIT_SCALES if embeddings.logit_scale is None else (embeddings.logit_scale,)
     zero_shot = getattr(images, "zero_shot", None)
     temperature = getattr(images, "temperature", {}) if encoded is not None else {}
-    try:  # first, so that no long measurement is lost to another package
-        others = measure_extensions(embeddings, metrics)
+    try:
+        return Measures(*measure_at_scales(embeddings, scales, THOROUGH_LIMITS, zero_shot, temperature, metrics))
     except ExtensionError as error:
         raise InputError(f"{error}. With `metrics=[]`, metrics of other packages are left out") from error
-    values, samples = measure_at_scales(embeddings, scales, THOROUGH_LIMITS, zero_shot, temperature)
-    return Measures({key: (values | others)[key] for key in sort_metrics([*values, *others])}, samples)
 
 
 def rmg(images: object, texts: object, text_to_image: object = None) -> float:
@@ -216,11 +208,11 @@ def read_logit_scales(value: object) -> tuple[float, ...] | None:
     if (
         not scales
         or any(isinstance(each, str | bool) for each in listed)
-        or not all(0 < s <= LARGEST_SCALE for s in scales)
+        or not all(0 < s <= LARGEST_LOGIT_SCALE for s in scales)
     ):
         raise InputError(
-            f"`logit_scale`: found {value!r}; expected a number above 0 and at most {LARGEST_SCALE:,.0f}, such as 100, "
-            "or 1 / 0.07 for a temperature of 0.07, or several in a list"
+            f"`logit_scale`: found {value!r}; expected a number above 0 and at most {LARGEST_LOGIT_SCALE:,.0f}, "
+            "such as 100, or 1 / 0.07 for a temperature of 0.07, or several in a list"
         )
     return scales
 

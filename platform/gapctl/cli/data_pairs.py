@@ -148,7 +148,7 @@ def _load_usable_manifest(places: list[str], workers: "Workers") -> "Manifest":
 
 
 def _count_shared_keys(manifest: "Manifest") -> int:
-    """Count the keys that name samples of more than one shard; such samples are told apart by shard."""
+    """Count the keys that several shards use; a sample is identified by its key and its shard."""
     import polars as pl
 
     keys = manifest.samples.select("key", "shard").unique().group_by("key").len()

@@ -18,7 +18,7 @@ from gapctl.cli.console import SafeConsole, make_plain_console, make_table
 from gapctl.cli.inputs import InputOptions, Inputs, ReportOption, add_input_options, load_inputs
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import check_page, emit, write_page
-from gapctl.config.metrics import find_metric
+from gapctl.config.metrics import DEFAULT_LOGIT_SCALES, LARGEST_LOGIT_SCALE, explain_metric, format_metric
 from gapctl.config.sweep import Tracking
 from gapctl.errors import InputError
 from gapctl.extensions import ExtensionError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gapctl.metrics.gap import DimensionOverlap
     from gapctl.metrics.plots import PlotData
     from gapctl.metrics.sampling import SampleEstimate
+    from gapctl.metrics.suite import MetricEstimates
     from gapctl.report.measure_page import Removal
 
 
@@ -38,10 +39,6 @@ MAX_RECALL_PAIRS = 1024
 """The most pairs among which recall is computed again for every removed dimension."""
 MAX_FACT_LENGTH = 300
 """The most characters of a fact; a thousand shards would bury the rest, and `--json` lists them."""
-DEFAULT_SCALES = ("1", "1/0.07", "100")
-"""Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
-LARGEST_SCALE = 1e6
-"""Beyond this scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
 
 
 @add_input_options
@@ -107,7 +104,7 @@ def measure_command(
     inputs = load_inputs(asked)
     shared = None if other is None else _compare_dimensions(str(against), inputs, other)
     own = inputs.embeddings.logit_scale
-    logit_scales = asked_scales or (_parse_logit_scales(DEFAULT_SCALES) if own is None else (own,))
+    logit_scales = asked_scales or (DEFAULT_LOGIT_SCALES if own is None else (own,))
     with make_plain_console(stderr=True).status("measuring"):
         metrics, samples = _measure_inputs(inputs, logit_scales)
         page = _render_page(inputs, metrics) if report is not None or log else ""
@@ -131,28 +128,15 @@ def measure_command(
     emit(document, render, as_json)
 
 
-def _measure_inputs(
-    inputs: Inputs, logit_scales: Sequence[float]
-) -> tuple[dict[str, float], dict[str, "SampleEstimate"]]:
-    """Return the metrics in the order of their groups, and the samples of those that used a part of the rows."""
-    from gapctl.metrics.classification import measure_accuracies
+def _measure_inputs(inputs: Inputs, logit_scales: Sequence[float]) -> "MetricEstimates":
     from gapctl.metrics.sampling import THOROUGH_LIMITS
-    from gapctl.metrics.suite import measure_entropies_by_scale, measure_extensions, measure_with_samples, sort_metrics
+    from gapctl.metrics.suite import measure_at_scales
 
     effort = inputs.effort or THOROUGH_LIMITS
-    try:  # first, so that no long measurement is lost to another package
-        others = measure_extensions(inputs.embeddings, effort=effort)
+    try:
+        return measure_at_scales(inputs.embeddings, logit_scales, effort, inputs.zero_shot, inputs.temperature)
     except ExtensionError as error:
         raise InputError(f"{error}; mend or uninstall that package") from error
-    values, sampled = measure_with_samples(inputs.embeddings, effort)
-    found = {**values, **inputs.temperature}
-    if logit_scales != (inputs.embeddings.logit_scale,):
-        by_scale = measure_entropies_by_scale(inputs.embeddings, logit_scales, effort)
-        found, sampled = found | by_scale.values, sampled | by_scale.samples
-    found |= measure_accuracies(inputs.embeddings.image_ND, inputs.zero_shot)
-    samples = {key: each for key, each in sampled.items() if not each.whole and found.get(key) == each.value}
-    found |= others
-    return {key: found[key] for key in sort_metrics(found)}, samples
 
 
 def _parse_logit_scales(written: Sequence[str]) -> tuple[float, ...]:
@@ -165,19 +149,12 @@ def _parse_logit_scale(text: str) -> float:
         scale = float(numerator) / float(denominator if slash else 1)
     except (ValueError, ZeroDivisionError):
         scale = math.nan
-    if not 0 < scale <= LARGEST_SCALE:
+    if not 0 < scale <= LARGEST_LOGIT_SCALE:
         raise InputError(
-            f"--scale {text}: expected a number above 0 and at most {LARGEST_SCALE:,.0f}, such as 100, "
+            f"--scale {text}: expected a number above 0 and at most {LARGEST_LOGIT_SCALE:,.0f}, such as 100, "
             "or 1/0.07 for a temperature of 0.07"
         )
     return scale
-
-
-def _explain_metric(key: str) -> str:
-    if (name := find_metric(key)) is not None:
-        return name.meaning
-    group, _, rest = key.partition("/accuracy_")
-    return f"zero-shot accuracy of {rest}" if group == "quality" else ""
 
 
 def _build_measure_document(
@@ -216,7 +193,7 @@ def _print_metrics(inputs: Inputs, metrics: Mapping[str, float], samples: Mappin
         table = make_table(group, "", "", right=(1,), header_style="bold")
         for key in keys:
             name = "  " + key.removeprefix(f"{group}/")
-            table.add_row(name, _format_value(key, metrics[key]), _explain_metric(key))
+            table.add_row(name, format_metric(key, metrics[key]), explain_metric(key))
         console.print()
         console.print(table)
     if samples:
@@ -228,18 +205,6 @@ def _print_metrics(inputs: Inputs, metrics: Mapping[str, float], samples: Mappin
 
 def _parse_group(key: str) -> str:
     return key.split("/", 1)[0]
-
-
-def _format_value(key: str, value: float) -> str:
-    name = find_metric(key)
-    if math.isnan(value):
-        return "undefined"
-    unit = name.unit if name else "percent"
-    if unit in ("pairs", "dimensions"):
-        return f"{value:.0f}"
-    if unit == "percent":
-        return f"{value:.1f} %"
-    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
 def _load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | None:
@@ -294,7 +259,7 @@ def _render_page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
     page = MeasurePage(
         title=inputs.title,
         notes=inputs.notes,
-        lines=[MeasureLine(key, _format_value(key, value), _explain_metric(key)) for key, value in metrics.items()],
+        lines=[MeasureLine(key, format_metric(key, value), explain_metric(key)) for key, value in metrics.items()],
         facts=dict(_flatten_facts("", inputs.facts)),
         images=[PlanePoint(*map(float, row)) for row in plane.image_P2],
         texts=[PlanePoint(*map(float, row)) for row in plane.text_P2],

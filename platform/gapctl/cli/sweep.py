@@ -241,7 +241,7 @@ def list_exceeded_limits(plan: Plan, ledger: Ledger, left: Cost) -> list[str]:
 
 
 def _explain_stop(plan: Plan, ledger: Ledger, budget: Budget, reason: str) -> str:
-    """Explain why the sweep stopped, what is left, and how to resume; `reason` is the cluster's, if no limit's."""
+    """Explain why the sweep stopped, what is left, and how to resume; `reason` is why the cluster stopped it."""
     from gapctl.sweep.driver import find_remaining_work
 
     few = f" ({budget.unpriced} machines of unknown price were not counted)" if budget.unpriced else ""

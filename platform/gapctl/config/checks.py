@@ -247,7 +247,7 @@ _DIFFERENT: Final = (
     ("mediator", "factor", ", the treatment itself; expected another factor"),
     ("fixed", "free", " again; expected another level than free's"),
 )
-"""Pairs of keys with different values, and what is said of the first where they are equal."""
+"""Two keys whose values must differ, and the message about the first key if they are equal."""
 
 
 def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> Iterator[Problem]:
@@ -486,7 +486,7 @@ _BESIDE_SEARCH: Final[Sequence[tuple[KeyPath, Callable[[SweepFile], bool], str]]
         "found {pack}; expected 1 with search, whose points are drawn one after another",
     ),
 )
-"""What a search stands alone without: where, when, and what is said."""
+"""What a search file must not have: the key, the condition under which it has it, and the message."""
 
 
 def check_grid_or_search(spec: SweepFile) -> Iterator[Problem]:

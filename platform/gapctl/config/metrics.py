@@ -4,11 +4,17 @@
 `list_metrics` also know the metrics of other packages (`gapctl.extensions`).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from gapctl.config.base import did_you_mean
 from gapctl.extensions import find_extension, list_extensions
+
+DEFAULT_LOGIT_SCALES: Final = (1.0, 1 / 0.07, 100.0)
+"""Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
+LARGEST_LOGIT_SCALE: Final = 1e6
+"""Beyond this scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
 
 
 @dataclass(frozen=True)
@@ -222,3 +228,23 @@ def find_metric(key: str) -> MetricName | None:
     if known is None and (extension := find_extension("metrics", key)) is not None:
         return MetricName(key, extension.meaning, extension.unit)
     return known
+
+
+def explain_metric(key: str) -> str:
+    """Return a metric's meaning, or an empty text for an unknown one."""
+    if (name := find_metric(key)) is not None:
+        return name.meaning
+    group, _, rest = key.partition("/accuracy_")
+    return f"zero-shot accuracy of {rest}" if group == "quality" else ""
+
+
+def format_metric(key: str, value: float) -> str:
+    """Return a metric's value as its unit asks for it, or `undefined` for NaN."""
+    if math.isnan(value):
+        return "undefined"
+    unit = name.unit if (name := find_metric(key)) else "percent"
+    if unit in ("pairs", "dimensions"):
+        return f"{value:.0f}"
+    if unit == "percent":
+        return f"{value:.1f} %"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"

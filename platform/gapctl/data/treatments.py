@@ -251,7 +251,7 @@ def _wrap_extension(extension: Extension) -> Treatment:
 
 
 class Degradation(NamedTuple):
-    """A row of the table of degradations: its effect, the meaning of `amount`, and whether each access draws anew."""
+    """A degradation of images: its effect, the meaning of `amount`, and whether it is random at each access."""
 
     removes: str
     amount: str

@@ -84,11 +84,14 @@ def measure_at_scales(
     effort: SampleLimits = THOROUGH_LIMITS,
     zero_shot: ZeroShotTasks | None = None,
     temperature: Mapping[str, float] | None = None,
+    others: Sequence[str] | None = None,
 ) -> MetricEstimates:
     """Return all metrics with entropies at each logit scale, zero-shot accuracies, and the model's temperature.
 
-    Metrics come in the order of their groups; samples are of those metrics alone that used a part of the rows.
+    `others` are metrics of other packages, as in `measure_extensions`, which also says what they raise. Metrics come in
+    the order of their groups; samples are of those metrics alone that used a part of the rows.
     """
+    foreign = measure_extensions(embeddings, others, effort)  # first, so that no long measurement is lost to them
     estimates = measure_with_samples(embeddings, effort)
     values, sampled = estimates.values | dict(temperature or {}), dict(estimates.samples)
     if tuple(scales) != (embeddings.logit_scale,):
@@ -97,10 +100,11 @@ def measure_at_scales(
     if zero_shot is not None:
         values |= measure_accuracies(embeddings.image_ND, zero_shot)
     samples = {key: each for key, each in sampled.items() if not each.whole and values.get(key) == each.value}
-    return MetricEstimates({key: values[key] for key in sort_metrics(values)}, samples)
+    values |= foreign
+    return MetricEstimates({key: values[key] for key in _sort_metrics(values)}, samples)
 
 
-def sort_metrics(keys: Collection[str]) -> list[str]:
+def _sort_metrics(keys: Collection[str]) -> list[str]:
     """Return metric names in the order of their groups; groups of other packages come last."""
     groups = dict.fromkeys([*METRIC_GROUPS, *(key.partition("/")[0] for key in keys)])
     places = {group: place for place, group in enumerate(groups)}

@@ -13,6 +13,7 @@ Results go from the workers to the ledger. Reports through Tune only say how far
 import logging
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -115,7 +116,7 @@ TrainRound = Callable[[Sequence[Trial], Mapping[str, bytes]], RoundOutcome]
 """Trains trials side by side. The second argument maps trial ids to expired leases that may be taken over."""
 
 
-class Rounds:
+class Rounds(ABC):
     """Train in rounds, and wait for the trials that other processes hold.
 
     Subclasses say what is left to train. They train it in `_train_round`, which returns whether to go on, or None if
@@ -171,22 +172,25 @@ class Rounds:
         for watcher in self._watchers:
             watcher.note_failure(trial, message)
 
+    @abstractmethod
     def _has_work(self) -> bool:
-        raise NotImplementedError
+        """Return whether a trial is left."""
 
+    @abstractmethod
     def _train_round(self) -> bool | None:
-        raise NotImplementedError
+        """Train what is ready, and return whether to go on, or None if nothing is ready."""
 
+    @abstractmethod
     def _get_trial(self, trial_id: str) -> Trial:
-        raise NotImplementedError
+        """Return a trial by its id."""
 
     def _list_held(self) -> list[str]:
         return list(self._held)
 
-    def _release_trial(self, trial_id: str) -> None:
+    def _release_trial(self, trial_id: str) -> None:  # noqa: B027  a search alone needs it
         """Make a trial that nobody holds any more ready for the next round."""
 
-    def _remove_trial(self, trial_id: str) -> None:
+    def _remove_trial(self, trial_id: str) -> None:  # noqa: B027  a sweep alone needs it
         """Remove a trial that has ended from what is left."""
 
 
