@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine: a head without CPUs, and nodes that each have one CPU and a GPU that does not exist.
+"""A Ray cluster of this machine: a head without CPUs, and nodes that each have one CPU.
 
 It has its own ports, folder and token, so that other Rays of the machine are neither found nor disturbed.
 """
@@ -117,6 +117,11 @@ class LocalCluster:
             self.drop(node)
         while len(self.nodes) < wanted:
             self.add_node()
+
+    def wait_for_nodes(self) -> None:
+        """Waits until all nodes run, as an idle machine starts a sweep before its nodes have joined."""
+        if not came_true(lambda: all(map(self._is_up, self.nodes)), PATIENCE_SECONDS):
+            raise AssertionError(f"nodes did not start within {PATIENCE_SECONDS:.0f} s, see {self._folder}/node.*.log")
 
     def stop(self) -> None:
         """Ends everything as a person would, who takes a minute at most."""
