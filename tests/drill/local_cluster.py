@@ -119,9 +119,17 @@ class LocalCluster:
             self.add_node()
 
     def wait_for_nodes(self) -> None:
-        """Waits until all nodes run, as an idle machine starts a sweep before its nodes have joined."""
-        if not came_true(lambda: all(map(self._is_up, self.nodes)), PATIENCE_SECONDS):
+        """Waits until all nodes run, as an idle machine starts a sweep before its nodes have joined.
+
+        Ray gives a node half a minute too; one that did not come up in it is started again.
+        """
+        wanted = len(self.nodes)
+        if not came_true(lambda: self._all_up(wanted), PATIENCE_SECONDS):
             raise AssertionError(f"nodes did not start within {PATIENCE_SECONDS:.0f} s, see {self._folder}/node.*.log")
+
+    def _all_up(self, wanted: int) -> bool:
+        self.replace_lost_nodes(wanted)
+        return all(map(self._is_up, self.nodes))
 
     def stop(self) -> None:
         """Ends everything as a person would, who takes a minute at most."""
