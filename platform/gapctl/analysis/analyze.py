@@ -200,7 +200,7 @@ def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl
     such a seed has no row. For metrics that compare two seeds, pairs of seeds are counted. Intervals are Student's at
     level 1 - alpha.
     """
-    known = list_metrics(trials, list(vary))
+    known = list_metrics(trials)
     alone = [name for name in known if not is_of_seed_pairs(name)]
     paired = [name for name in known if is_of_seed_pairs(name)]
     parts = [

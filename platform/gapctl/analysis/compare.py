@@ -253,7 +253,7 @@ def build_history_table(sweeps: Sequence[SweepAnalysis]) -> pl.DataFrame:
 
 def _export_trials(judged: SweepAnalysis) -> pl.DataFrame:
     analysis = judged.analysis
-    metrics = list_metrics(analysis.trials, analysis.factors)
+    metrics = list_metrics(analysis.trials)
     hashes = [pl.lit(getattr(analysis, name)).alias(name) for name in ("spec_sha256", "hypotheses_sha256")]
     chosen = analysis.trials.select("trial", "label", "seed", *metrics, "samples_seen", "seconds", *hashes)
     return chosen.join(analysis.provenance, on="trial", how="left", maintain_order="left")

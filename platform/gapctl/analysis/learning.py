@@ -89,8 +89,8 @@ def select_failed_checks(
 
 
 def label_arm(trial: Trial) -> str:
-    """Return a trial's label without its seed."""
-    return trial.label.removesuffix(f" seed={trial.seed}")
+    """Return a trial's label without its seed or model."""
+    return trial.arm_label
 
 
 def compute_guessing_loss(loss: Loss, batch_size: int) -> float:
@@ -110,7 +110,9 @@ def _check_arm(
     looked = [(trial, *_find_measured_training(trial, trainings)) for trial in trials]
     config = looked[0][2].config
     for name in (LOSS_METRIC, OBJECT_METRIC, *_list_caption_accuracies(config)):
-        looks = [_check_seed(name, trial.seed, of.config, metrics.get(of.id), after) for trial, after, of in looked]
+        looks = [
+            _check_seed(name, trial.replicate, of.config, metrics.get(of.id), after) for trial, after, of in looked
+        ]
         seeds = tuple(look.seed for look in looks if look.passed is not None)
         failed = [look for look in looks if look.passed is False]
         reason = _describe_failures(name, failed, len(seeds)) if failed else "" if seeds else looks[0].bar

@@ -54,7 +54,7 @@ def build_identity_columns(trials: Sequence[Trial], vary: Mapping[str, Sequence[
     return [
         pl.Series("trial", [trial.id for trial in trials], pl.String),
         pl.Series("label", [trial.label for trial in trials], pl.String),
-        pl.Series("seed", [trial.seed for trial in trials], pl.Int64),
+        pl.Series("seed", [trial.replicate for trial in trials], pl.Int64),
         *(build_level_column(path, [trial.factors[path] for trial in trials], levels) for path, levels in vary.items()),
     ]
 

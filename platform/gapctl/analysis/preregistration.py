@@ -138,12 +138,11 @@ def find_deviation(plan: Plan, declaration: Declaration | None) -> str | None:
         return "what is trained, at which levels or from which seed on, was changed after the first training began"
     if declaration.declared and declaration.question != plan.sweep.spec.question:
         return f"the question was put otherwise after the first training began; declared was: {declaration.question}"
-    seeds = declaration.seeds[plan.sweep.scale_name]
-    judged = plan.sweep.spec.seeds
+    seeds, noun = declaration.seeds[plan.sweep.scale_name], plan.sweep.spec.replicate_noun
+    judged = len(plan.sweep.spec.replicates)
     if judged < seeds:
-        return f"{judged} of the {seeds} declared seeds are judged"
+        return f"{judged} of the {seeds} declared {noun}s are judged"
     if judged > seeds:
-        return (
-            f"{judged} seeds are judged where {seeds} were declared, and seeds added after a look are a stopping rule"
-        )
+        added = f"{noun}s added after a look are a stopping rule"
+        return f"{judged} {noun}s are judged where {seeds} were declared, and {added}"
     return None

@@ -13,8 +13,10 @@ import polars as pl
 from gapctl.analysis.between_trainings import TrialValues, compute_cross_trial_metrics
 from gapctl.analysis.learning import ArmCheck, check_learning
 from gapctl.analysis.paired import build_identity_columns
+from gapctl.config.cohort import Cohort
 from gapctl.config.hypotheses import Level, list_named_metrics
 from gapctl.config.metrics import is_of_several
+from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError, first_line_of_error
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import HISTORY
@@ -23,7 +25,6 @@ from gapctl.plan.plan import Plan, Trial
 HISTORIES_AT_ONCE = 200
 """Histories whose files are in memory at a time; larger portions are not faster."""
 _METRIC_COLUMNS = pl.exclude("trial", "samples_seen", "seconds").cast(pl.Float64)
-NON_METRIC_COLUMNS = ("trial", "label", "seed", "samples_seen", "seconds")
 
 
 class FinishedTrial(NamedTuple):
@@ -78,7 +79,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
         if isinstance(result, Result)
     ]
     return TrialTables(
-        _build_trials_table(finished, vary, between.metrics),
+        _build_trials_table(finished, plan.sweep.spec, between.metrics),
         histories.frame,
         tuple(damaged),
         build_provenance(finished, plan.recipe_version),
@@ -86,24 +87,47 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
     )
 
 
-def list_metrics(trials: pl.DataFrame, factors: Sequence[str]) -> list[str]:
-    """List the metric columns of a frame."""
-    return [name for name in trials.columns if name not in (*NON_METRIC_COLUMNS, *factors)]
+def list_metrics(trials: pl.DataFrame) -> list[str]:
+    """List the metric columns of a frame, which alone have a slash in their name."""
+    return [name for name in trials.columns if "/" in name]
 
 
 def _build_trials_table(
-    finished: Sequence[FinishedTrial], vary: Mapping[str, Sequence[Level]], between: Mapping[str, TrialValues]
+    finished: Sequence[FinishedTrial], spec: SweepFile, between: Mapping[str, TrialValues]
 ) -> pl.DataFrame:
     ids = [trial.id for trial, _ in finished]
     metrics = sorted({name for _, result in finished for name in result.metrics})
     columns = [
-        *build_identity_columns([trial for trial, _ in finished], vary),
+        *build_identity_columns([trial for trial, _ in finished], spec.vary),
+        *(build_cohort_columns([trial for trial, _ in finished], spec.cohort) if spec.cohort else ()),
         *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
         *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in between.items()),
         pl.Series("samples_seen", [result.samples_seen for _, result in finished], pl.Int64),
         pl.Series("seconds", [result.seconds for _, result in finished], pl.Float64),
     ]
     return pl.DataFrame(columns)
+
+
+def build_cohort_columns(trials: Sequence[Trial], cohort: Cohort) -> list[pl.Series]:
+    """Return `model`, a column for each fact that the cohort names, and numbers that others published.
+
+    There is a row for each trial; what is not known of a model is null.
+    """
+    models = [trial.model for trial in trials if trial.model is not None]
+    published = dict.fromkeys(name for model in cohort.members for name in model.published)
+    return [
+        pl.Series("model", [model.name for model in models], pl.String),
+        *(_build_fact_column(name, [model.get_fact(name) for model in models]) for name in cohort.fact_names),
+        *(pl.Series(name, [model.published.get(name) for model in models], pl.Float64) for name in published),
+    ]
+
+
+def _build_fact_column(name: str, values: Sequence[Level | None]) -> pl.Series:
+    """Return a column of numbers where all known values are numbers, else of text."""
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
+        return pl.Series(name, values, pl.Float64)
+    return pl.Series(name, [None if value is None else str(value) for value in values], pl.String)
 
 
 def build_provenance(finished: Sequence[FinishedTrial], recipe_version: int) -> pl.DataFrame:

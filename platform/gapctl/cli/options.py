@@ -99,7 +99,7 @@ def _check_held_out_data(plan: Plan) -> None:
         if isinstance(data, PairData):
             if (most := find_held_out_shortage(data, gallery)) is not None:
                 text = f"evaluate.gallery is {gallery:,}, but {most:,} pairs are held out; expected at most so many"
-                raise locate_error(plan.sweep, trial.factors, "evaluate.gallery", text)
+                raise locate_error(plan.sweep, trial.factors, "evaluate.gallery", text, trial.model)
         elif data.source != BUNDLED:
             from gapctl.data.mad.images import count_digits
             from gapctl.data.mad.sampler import check_gallery
@@ -110,7 +110,7 @@ def _check_held_out_data(plan: Plan) -> None:
                 key = "evaluate.gallery"
                 check_gallery(gallery, digits)
             except InputError as error:
-                raise locate_error(plan.sweep, trial.factors, key, str(error)) from error
+                raise locate_error(plan.sweep, trial.factors, key, str(error), trial.model) from error
 
 
 def load_ledger_plan(file: Path, scale: str | None, overrides: Sequence[str] | None, ledger: Ledger) -> Plan:

@@ -18,6 +18,7 @@ from gapctl.cli.options import (
 from gapctl.cli.output import emit
 from gapctl.cli.search import count_ended
 from gapctl.cli.sweep import list_exceeded_limits
+from gapctl.config.cohort import describe_cohort
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
 from gapctl.plan.estimate import Cost, count_slots, estimate_cost
@@ -79,6 +80,8 @@ def plan_command(
         if finished:
             rest = f"{left.trials} left, {_describe_cost(left)}" if left.trials else "nothing is left to train"
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
+        for line in describe_cohort(spec.cohort) if spec.cohort else ():
+            console.print(line)
         for line in (*few_steps, *notes, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
             console.print(line)
         if (most := spec.resources.pack) > 1:
@@ -97,6 +100,7 @@ def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
         "id": trial.id,
         "label": trial.label,
         "seed": trial.seed,
+        **({} if trial.model is None else {"model": trial.model.name, "facts": dict(trial.model.facts)}),
         "factors": dict(trial.factors),
         "config": trial.config.model_dump(mode="json"),
         "steps": trial.config.train.steps,

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Final
 
 from gapctl.config.base import KeyPath, set_path
+from gapctl.config.cohort import CohortModel
 from gapctl.config.hypotheses import Level
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import TrialConfig
@@ -22,11 +23,13 @@ def list_arms(spec: SweepFile) -> list[dict[str, Level]]:
     return select_arms(spec.vary, {})
 
 
-def resolve_arm(spec: SweepFile, arm: Mapping[str, Level]) -> TrialConfig:
-    """Return the configuration of an arm; raise pydantic's ValidationError where its levels do not fit."""
-    return resolve_config(
-        spec.base, {path: level for factor in arm for path, level in list_changes(spec, factor, arm[factor])}
-    )
+def resolve_arm(spec: SweepFile, arm: Mapping[str, Level], model: CohortModel | None = None) -> TrialConfig:
+    """Return the configuration of an arm, of one model of a cohort where there is one.
+
+    Raise pydantic's ValidationError where levels or the model's values do not fit.
+    """
+    changes = {path: level for factor in arm for path, level in list_changes(spec, factor, arm[factor])}
+    return resolve_config(spec.base, {**(model.changes if model else {}), **changes})
 
 
 def resolve_config(base: TrialConfig, values: Mapping[str, Level]) -> TrialConfig:
@@ -42,12 +45,14 @@ def list_changes(spec: SweepFile, factor: str, level: Level) -> list[tuple[str, 
     return list(spec.treatments[factor][str(level)].items()) if factor in spec.treatments else [(factor, level)]
 
 
-def find_origin(spec: SweepFile, arm: Mapping[str, Level], path: str) -> KeyPath:
-    """Return the place in the sweep file of the value that a trial of this arm has at a dotted path."""
+def find_origin(spec: SweepFile, arm: Mapping[str, Level], path: str, model: CohortModel | None = None) -> KeyPath:
+    """Return the place in the sweep file of the value that a trial of this arm and model has at a dotted path."""
     for factor, level in arm.items():
         if any(path == changed for changed, _ in list_changes(spec, factor, level)):
             listed = ("vary", factor, spec.vary[factor].index(level))
             return ("treatments", factor, str(level), path) if factor in spec.treatments else listed
+    if model is not None and path in model.changes:
+        return ("cohort", "models", model.place, path)
     return ("base", *path.split("."))
 
 

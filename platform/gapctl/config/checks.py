@@ -6,7 +6,8 @@
 2. `check_hypothesis` and `find_unlogged_metrics`: hypotheses name factors, levels and metrics that exist.
 3. `check_resources`: the data can use the resources, and batches divide evenly.
 4. `check_unused_rate`: a temperature's learning rate is used by some training.
-5. `check_grid_or_search`: a search stands alone, and draws nothing that moves its own metric.
+5. `check_cohort_trials`: every model of a cohort makes a valid configuration.
+6. `check_grid_or_search`: a search stands alone, and draws nothing that moves its own metric.
 """
 
 import math
@@ -28,6 +29,7 @@ from gapctl.config.base import (
     name_choices,
     set_path,
 )
+from gapctl.config.cohort import check_cohort
 from gapctl.config.errors import (
     SweepParts,
     TreatmentChanges,
@@ -38,6 +40,7 @@ from gapctl.config.errors import (
 )
 from gapctl.config.hypotheses import Correlation, Hypothesis, Level, Trend
 from gapctl.config.metrics import (
+    PUBLISHED,
     find_nearest_metric,
     is_extension_metric,
     is_metric,
@@ -63,6 +66,7 @@ def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Pro
     return spec, [
         *check_resources(spec),
         *check_grid_or_search(spec),
+        *check_cohort_trials(spec),
         *_check_drawn_values(spec),
         *_check_factors_and_hypotheses(collect_parts(spec)),
     ]
@@ -333,9 +337,9 @@ def make_level_key(level: Level) -> tuple[bool, Level]:
 
 def check_resources(spec: SweepFile) -> Iterator[Problem]:
     """Yield too many trials, resources that no training can use, and batches that workers cannot share evenly."""
-    arms = count_combinations(spec.vary)
-    if arms * spec.seeds > MOST_TRIALS:
-        asked = f"asks for {arms * spec.seeds:,} trials ({arms:,} combinations, seeds: {spec.seeds})"
+    arms, replicates = count_combinations(spec.vary), len(spec.replicates)
+    if arms * replicates > MOST_TRIALS:
+        asked = f"asks for {arms * replicates:,} trials ({arms:,} combinations, {spec.replicate_noun}s: {replicates})"
         yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
     resources = spec.resources
     if spec.base.data.dataset == "mad":
@@ -376,6 +380,40 @@ def check_unused_rate(parts: SweepParts) -> Iterator[Problem]:
         yield Problem(("base", "temperature", "lr"), text)
 
 
+def check_cohort_trials(spec: SweepFile) -> Iterator[Problem]:
+    """Yield what is wrong with a cohort: its rows, seeds beside it, and models that make no valid configuration."""
+    cohort = spec.cohort
+    published = {name for member in cohort.members for name in member.published} if cohort else set()
+    for index, hypothesis in enumerate(spec.hypotheses):
+        for key in ("response", "against"):
+            name = str(getattr(hypothesis, key, ""))
+            if name.startswith(PUBLISHED) and name not in published:
+                text = f"found {format_value(name)}, which no model of a cohort has{did_you_mean(name, published)}"
+                yield Problem(("hypotheses", index, key), text)
+    if cohort is None:
+        return
+    if spec.seeds != 1:
+        text = f"found {spec.seeds} beside cohort, whose models are the replicates; expected 1"
+        yield Problem(("seeds",), text)
+    found = list(check_cohort(cohort))
+    yield from found
+    known = list_leaf_paths(spec.base.model_dump())
+    for member in cohort.members if not found else ():
+        at: KeyPath = ("cohort", "models", member.place)
+        unknown = [path for path in member.changes if path not in known and not path.startswith("init_from.")]
+        if unknown:
+            yield _report_unknown((*at, unknown[0]), unknown[0], known)
+            continue
+        varied = [path for path in member.changes if path in spec.vary]
+        if varied:
+            yield Problem((*at, varied[0]), f"{varied[0]} is set by vary too; expected one of them to set it")
+            continue
+        settings = {"": [_FactorSetting(at, member.changes)]}
+        for problem in _find_misfits(spec.base, settings):
+            path = problem.path if problem.path[0] == "cohort" else at
+            yield Problem(path, f"{member.name}: {problem.text}")
+
+
 OF_PAIRS = ("captions/", "data/")
 OF_TRAINING = ("train/", *OF_PAIRS)
 NEEDS_ATTRIBUTES = ("bias/", "quality/attribute_accuracy")
@@ -395,6 +433,8 @@ def find_unlogged_metrics(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig
 
 def explain_unlogged(key: str, base: TrialConfig, vary: Vary) -> str:
     """Explain why no training logs a metric; return an empty text where at least one does."""
+    if key.startswith(PUBLISHED):
+        return ""  # `check_cohort_trials` looks for it among the models
     if is_extension_metric(key):
         listed = [*base.evaluate.metrics, key]
         if key in base.evaluate.metrics:
@@ -471,6 +511,11 @@ _BESIDE_SEARCH: Final[Sequence[tuple[KeyPath, Callable[[SweepFile], bool], str]]
         "found beside vary; expected one of them: a search draws its points, a grid is trained whole",
     ),
     (
+        ("cohort",),
+        lambda spec: spec.cohort is not None,
+        "found beside search; expected one of them: a cohort's models are given, a search draws its points",
+    ),
+    (
         ("search",),
         lambda spec: bool(spec.base.init_from),
         "found beside init_from; expected a search without it, whose points begin with a seed's weights",
@@ -493,7 +538,7 @@ def check_grid_or_search(spec: SweepFile) -> Iterator[Problem]:
     """Yield what is wrong with how a file varies its trials: by a grid, or by a search without hypotheses."""
     search = spec.search
     if search is None:
-        if not spec.vary:
+        if not spec.vary and spec.cohort is None:
             yield Problem(("vary",), "missing; expected it here")
         return
     for place, is_wrong, text in _BESIDE_SEARCH:

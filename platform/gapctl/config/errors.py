@@ -19,6 +19,7 @@ from gapctl.config.base import (
     flatten_document,
     format_value,
 )
+from gapctl.config.cohort import Cohort
 from gapctl.config.hypotheses import TESTS, Hypothesis, Level
 from gapctl.config.settings import explain_unknown_key, suggest_mapping
 from gapctl.config.sweep import SweepFile
@@ -151,11 +152,12 @@ class SweepParts(NamedTuple):
     treatments: TreatmentChanges | None
     vary: Mapping[str, Sequence[Level] | None] | None
     hypotheses: Mapping[int, Hypothesis]
+    cohort: Cohort | None = None
 
 
 def collect_parts(spec: SweepFile) -> SweepParts:
     """Return all parts of a valid file."""
-    return SweepParts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)))
+    return SweepParts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)), spec.cohort)
 
 
 def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | None]:
@@ -165,6 +167,9 @@ def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | Non
     for levels in (parts.treatments or {}).values():
         for path in {path for changes in levels.values() for path in changes}:
             found[path] = [changes.get(path, known.get(path, "")) for changes in levels.values()]
+    models = [model.changes for model in parts.cohort.members] if parts.cohort else []
+    for path in {path for changes in models for path in changes}:
+        found[path] = [changes.get(path, known.get(path, "")) for changes in models]
     return found
 
 

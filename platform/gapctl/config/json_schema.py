@@ -30,7 +30,7 @@ def build_schema() -> Schema:
             {"pattern": SLUG.replace("^", r"^(vary|treatments)\.")},
         ]
     }
-    schema["oneOf"] = [{"required": ["vary"]}, {"required": ["search"]}]
+    schema["oneOf"] = [{"anyOf": [{"required": ["vary"]}, {"required": ["cohort"]}]}, {"required": ["search"]}]
     search = schema["$defs"]["Search"]["properties"]
     search["metric"] |= _build_metric_schema()
     search["space"]["propertyNames"] = {"enum": paths}

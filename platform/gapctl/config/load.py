@@ -4,14 +4,15 @@
 2. `_check_plain_file` checks the file itself and every scale in it, chosen or not.
 3. `_build_sweep` applies the chosen scale and the `--set` overrides as `Setting`s and checks the result again;
    `resolve_override` finds the whole path of a short form.
-4. The result is a `Sweep`. It remembers the source and the settings, so that later errors can name the line or option
+4. A table of models that `cohort.models` names is read first, each time, so that all checks see its rows.
+5. The result is a `Sweep`. It remembers the source and the settings, so that later errors can name the line or option
    that a value came from (`Sweep.locate_problem`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -28,6 +29,7 @@ from gapctl.config.base import (
     set_path,
 )
 from gapctl.config.checks import check_document
+from gapctl.config.cohort import expand_cohort_table
 from gapctl.config.settings import explain_unknown_setting, find_setting_paths, list_known_paths
 from gapctl.config.sweep import SweepFile, hypotheses_sha256, spec_sha256
 from gapctl.config.yaml_file import (
@@ -81,7 +83,7 @@ class Sweep:
     """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones.
 
     `path` is the file or name as typed, which every verb accepts again; `source` is the file that was read. `overrides`
-    are the texts of `--set`, with whole paths.
+    are the texts of `--set`, with whole paths. `tables` are the texts of tables of models, by the names in the file.
     """
 
     path: Path
@@ -92,6 +94,7 @@ class Sweep:
     spec_sha256: str
     hypotheses_sha256: str
     overrides: tuple[str, ...] = ()
+    tables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def scale_name(self) -> str:
@@ -114,13 +117,25 @@ def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = 
     return _build_sweep(path, read_yaml(find_sweep_file(path)), scale, overrides)
 
 
-def load_text(text: str, path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
-    """Check a sweep file's text, such as one from a ledger; `path` is what messages call it."""
-    return _build_sweep(path, parse_yaml(path, text), scale, overrides)
+def load_text(
+    text: str,
+    path: Path,
+    scale: str | None = None,
+    overrides: Sequence[str] = (),
+    tables: Mapping[str, str] | None = None,
+) -> Sweep:
+    """Check a sweep file's text, such as one from a ledger; `path` is what messages call it.
+
+    `tables` are the texts of tables of models by the names that the file has, in place of files.
+    """
+    return _build_sweep(path, parse_yaml(path, text), scale, overrides, tables)
 
 
-def _build_sweep(path: Path, source: YamlSource, scale: str | None, overrides: Sequence[str]) -> Sweep:
-    plain = _check_plain_file(source)
+def _build_sweep(
+    path: Path, source: YamlSource, scale: str | None, overrides: Sequence[str], kept: Mapping[str, str] | None = None
+) -> Sweep:
+    tables = dict(kept or {})
+    plain = _check_plain_file(source, tables)
     chosen = plain.default_scale if scale is None else scale
     if chosen is not None and chosen not in plain.scales:
         raise SpecError(
@@ -129,19 +144,19 @@ def _build_sweep(path: Path, source: YamlSource, scale: str | None, overrides: S
     from_scale = [] if chosen is None else list_scale_settings(plain.scales, chosen)
     chosen_by_option = [resolve_override(parse_override(text), plain) for text in overrides]
     wanted = (*from_scale, *chosen_by_option)
-    spec, lines = _check_settings(source, plain, wanted, chosen, values=True)
+    spec, lines = _check_settings(source, plain, wanted, chosen, tables, values=True)
     if spec is None or lines:
         raise build_spec_error(lines)
     hashes = spec_sha256(spec), hypotheses_sha256(spec)
     whole = (
         f"{setting.written}={text.partition('=')[2]}" for setting, text in zip(chosen_by_option, overrides, strict=True)
     )
-    return Sweep(path, source, chosen, wanted, spec, *hashes, tuple(whole))
+    return Sweep(path, source, chosen, wanted, spec, *hashes, tuple(whole), tables)
 
 
-def _check_plain_file(source: YamlSource) -> SweepFile:
+def _check_plain_file(source: YamlSource, tables: dict[str, str]) -> SweepFile:
     """Check the file and all its scales, chosen or not, so that a typo in one shows before it is needed."""
-    spec, problems = check_document(source.document)
+    spec, problems = check_document(_expand_tables(source.document, source, tables, ""))
     if spec is not None and spec.default_scale not in (None, *spec.scales):
         wrong = str(spec.default_scale)
         problems.append(Problem(("default_scale",), f"found {format_value(wrong)}; {_describe_scales(spec, wrong)}"))
@@ -150,14 +165,33 @@ def _check_plain_file(source: YamlSource) -> SweepFile:
     ]
     if spec is not None:
         for name in spec.scales:
-            lines += _check_settings(source, spec, list_scale_settings(spec.scales, name), name, values=not problems)[1]
+            settings = list_scale_settings(spec.scales, name)
+            lines += _check_settings(source, spec, settings, name, tables, values=not problems)[1]
     if spec is None or lines:
         raise build_spec_error(lines)
     return spec
 
 
+def _expand_tables(
+    document: Mapping[str, Any], source: YamlSource, tables: dict[str, str], where: str
+) -> dict[str, Any]:
+    """Return the values with the rows of a table that `cohort.models` names, and keep the table's text in `tables`."""
+    try:
+        expanded, found = expand_cohort_table(document, source.path.parent, tables)
+    except SpecError as error:
+        raise SpecError(f"{where or source.locate(('cohort', 'models'))}: {error}") from error
+    tables |= found
+    return expanded
+
+
 def _check_settings(
-    source: YamlSource, plain: SweepFile, settings: Sequence[Setting], scale: str | None, *, values: bool
+    source: YamlSource,
+    plain: SweepFile,
+    settings: Sequence[Setting],
+    scale: str | None,
+    tables: dict[str, str],
+    *,
+    values: bool,
 ) -> tuple[SweepFile | None, list[str]]:
     """Return the file with the settings applied, and what is wrong with them.
 
@@ -169,7 +203,7 @@ def _check_settings(
     document = source.document
     for setting in settings:
         document = set_path(document, [str(step) for step in setting.path], setting.value)
-    spec, problems = check_document(document)
+    spec, problems = check_document(_expand_tables(document, source, tables, f"{source.path}: scale {scale}"))
     return spec, list(dict.fromkeys(_format_problem(problem, source, settings, scale) for problem in problems))
 
 

@@ -184,9 +184,13 @@ METRICS: Final = {
 }
 
 
+PUBLISHED: Final = "published/"
+"""Begins the names of numbers that others published of a cohort's models."""
+
+
 def is_metric(key: str) -> bool:
-    """Return whether there is a metric of that name, gapctl's own or of another package."""
-    return key in METRICS or is_extension_metric(key)
+    """Return whether there is a metric of that name: gapctl's own, of another package, or a published number."""
+    return key in METRICS or is_extension_metric(key) or (key.startswith(PUBLISHED) and key != PUBLISHED)
 
 
 def is_extension_metric(key: str) -> bool:
@@ -227,6 +231,8 @@ def find_metric(key: str) -> MetricName | None:
     known = METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])
     if known is None and (extension := find_extension("metrics", key)) is not None:
         return MetricName(key, extension.meaning, extension.unit)
+    if key.startswith(PUBLISHED):
+        return MetricName(key, f"{key.removeprefix(PUBLISHED).replace('_', ' ')}, as others published it", "")
     return known
 
 

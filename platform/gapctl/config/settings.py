@@ -18,6 +18,7 @@ from gapctl.config.base import (
     list_leaf_paths,
     name_choices,
 )
+from gapctl.config.cohort import Cohort
 from gapctl.config.sweep import Limits, Resources, Search, StopEarly, SweepFile, Tracking
 from gapctl.config.trial import TrialConfig
 from gapctl.io.passwords import hide_password
@@ -28,6 +29,7 @@ SECTIONS: Final[Mapping[str, type[FrozenModel]]] = {
     "resources": Resources,
     "tracking": Tracking,
     "limits": Limits,
+    "cohort": Cohort,
     "search": Search,
     "search.stop_early": StopEarly,
 }
@@ -86,7 +88,8 @@ def find_setting_paths(written: str, spec: SweepFile) -> list[str]:
     leaves out is meant only where no other is.
     """
     present = _find_paths_in_base(spec.base, written)
-    sections = {name: model for name, model in SECTIONS.items() if spec.search is not None or "search" not in name}
+    absent = [name for name in ("search", "cohort") if getattr(spec, name) is None]
+    sections = {name: model for name, model in SECTIONS.items() if name.partition(".")[0] not in absent}
     return [
         *(f"vary.{path}" if path in spec.vary else f"base.{path}" for path in present),
         *(path for path in _list_section_paths(sections) if _ends_with(path, written)),
@@ -114,7 +117,7 @@ def explain_unknown_key(path: KeyPath, known: Sequence[str]) -> str:
             return f"expected it at the top of the file, not within {path[0]}"
         if path[0] != "base" and key in TrialConfig.model_fields:
             return "expected it within base"
-        sections = [each for each in _list_section_paths(SECTIONS) if not each.startswith("search")]
+        sections = [each for each in _list_section_paths(SECTIONS) if not each.startswith(("search", "cohort"))]
         elsewhere = [f"base.{each}" for each in _find_paths_in_base(TrialConfig(), key)]
         if elsewhere := [*elsewhere, *(each for each in sections if _ends_with(each, key))]:
             return f"expected it as {join_or(elsewhere)}"

@@ -23,6 +23,7 @@ from gapctl.config.base import (
     hash_value,
     select_hashed_fields,
 )
+from gapctl.config.cohort import Cohort
 from gapctl.config.hypotheses import SLUG, Hypothesis, Level, Slug
 from gapctl.config.trial import Changes, TrialConfig
 
@@ -191,6 +192,9 @@ class SweepFile(FrozenModel):
     Trials are replicated over `seeds` seeds from `first_seed` on: a question that is asked anew begins where the
     trainings that it was asked of end.
 
+    A `cohort` stands in place of `seeds`: its models are the replicates, each trained or measured once in every arm,
+    with the seed `first_seed`.
+
     `asks_again` names the question that this one replaces, whose answer had been seen: its sweep, and the day it was
     asked or its hypotheses' hash. Verdicts are then marked *redesigned*.
     """
@@ -204,6 +208,7 @@ class SweepFile(FrozenModel):
         default_factory=dict, min_length=1, validate_default=False
     )
     search: Annotated[Search | None, OmitFromHash(before=None)] = None
+    cohort: Annotated[Cohort | None, OmitFromHash(before=None)] = None
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     first_seed: Annotated[int, Field(ge=0, le=1_000_000), OmitFromHash(before=0)] = 0
     hypotheses: list[Hypothesis] = Field(default_factory=list)
@@ -216,8 +221,15 @@ class SweepFile(FrozenModel):
 
     @property
     def replicates(self) -> range:
-        """The seeds at which every arm is trained."""
+        """The seeds at which every arm is trained, or the numbers of the models of a cohort."""
+        if self.cohort is not None:
+            return range(len(self.cohort.members))
         return range(self.first_seed, self.first_seed + self.seeds)
+
+    @property
+    def replicate_noun(self) -> str:
+        """What a replicate is."""
+        return "seed" if self.cohort is None else "model"
 
 
 _NOT_IN_HASH: Final = ("asks_again", "resources", "tracking", "limits", "scales", "default_scale")

@@ -30,7 +30,7 @@ class SweepFileRecord:
     """A sweep file as it was run at one scale, so that its plan can be rebuilt without the file.
 
     `file` is its path as typed, `text` its content, `scale` and `overrides` the options. `fingerprints` are those of
-    the data by source, `recipe_version` is the code's.
+    the data by source, `recipe_version` is the code's. `tables` are the texts of tables of models that it names.
     """
 
     file: str
@@ -39,6 +39,7 @@ class SweepFileRecord:
     overrides: list[str]
     recipe_version: int
     fingerprints: dict[str, str]
+    tables: dict[str, str] = field(default_factory=dict)
 
 
 @with_config(STRICT_DOCUMENT)
@@ -106,7 +107,7 @@ def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBeg
         noted,
         spec_sha256={**known.spec_sha256, scale: plan.sweep.spec_sha256},
         design_sha256=known.design_sha256 | ({} if fixed else {scale: design}),
-        seeds=known.seeds | ({} if fixed else {scale: plan.sweep.spec.seeds}),
+        seeds=known.seeds | ({} if fixed else {scale: len(plan.sweep.spec.replicates)}),
         asked={**known.asked, scale: asked},
         declared={**known.declared, scale: first if first and scale in noted.begun else asked},
     )
@@ -128,6 +129,7 @@ def record_sweep_file(plan: Plan) -> SweepFileRecord:
         overrides=[text for text in sweep.overrides if not is_private_override(text)],
         recipe_version=plan.recipe_version,
         fingerprints={trial.config.data.address: trial.data_fingerprint for trial in plan.trainings},
+        tables=dict(sweep.tables),
     )
 
 
@@ -168,7 +170,7 @@ def find_declared_file(declaration: Declaration, scale: str) -> SweepFileRecord 
 
 def load_recorded_sweep(asked: SweepFileRecord) -> Sweep:
     """Return the sweep of a kept file. Raises InputError if it cannot be read."""
-    return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides)
+    return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides, asked.tables)
 
 
 def _list_scale_files(declaration: Declaration, scale: str) -> list[SweepFileRecord]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
-from gapctl.config.base import Problem, hash_value, select_hashed_fields, set_path, write_canonical_json
+from gapctl.config.base import KeyPath, Problem, hash_value, select_hashed_fields, set_path, write_canonical_json
+from gapctl.config.cohort import CohortModel
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import Sweep
 from gapctl.config.sweep import Domain, Search, SweepFile
@@ -27,7 +28,7 @@ class Trial:
     """One training: `factors` are the treatments by their dotted path, `label` names them for people.
 
     `parent` is the id of the training whose last weights it starts from. `extensions` is the code of the metrics,
-    treatment and loss of other packages that the configuration names.
+    treatment and loss of other packages that the configuration names. `model` is the one of a cohort's.
     """
 
     id: str
@@ -38,6 +39,22 @@ class Trial:
     data_fingerprint: str
     parent: str | None = None
     extensions: Mapping[str, ExtensionCode] = field(default_factory=dict)
+    model: CohortModel | None = None
+
+    @property
+    def replicate(self) -> int:
+        """The number that trials of one replicate share: their seed, or their model's number in the cohort."""
+        return self.seed if self.model is None else self.model.replicate
+
+    @property
+    def replicate_label(self) -> str:
+        """The end of the label: `seed=1`, or `model=ViT-B-32 openai`."""
+        return f"seed={self.seed}" if self.model is None else f"model={self.model.name}"
+
+    @property
+    def arm_label(self) -> str:
+        """The beginning of the label, which all replicates of an arm share."""
+        return self.label.removesuffix(self.replicate_label).rstrip()
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,7 @@ class _Arm(NamedTuple):
     config: TrialConfig
     label: str
     preparation: str
+    model: CohortModel | None = None
 
 
 def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
@@ -86,10 +104,13 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
     dose-response curve is complete after the first seed. An older recipe version gives the ids of trials that older
     code trained.
     """
-    names = shorten_paths(list(sweep.spec.vary))
-    grid = [_build_arm(sweep.spec, factors, names) for factors in list_arms(sweep.spec)]
+    spec = sweep.spec
+    names = shorten_paths(list(spec.vary))
+    models = [None] if spec.cohort is None else spec.cohort.members
+    grid = [_build_arm(spec, factors, names, model) for model in models for factors in list_arms(spec)]
     fingerprints = _collect_fingerprints(sweep, grid, fingerprint_of)
-    made = [_build_trial(arm, seed, fingerprints, recipe_version) for seed in sweep.spec.replicates for arm in grid]
+    seeds = spec.replicates if spec.cohort is None else [spec.first_seed]
+    made = [_build_trial(arm, seed, fingerprints, recipe_version) for seed in seeds for arm in grid]
     trials = tuple(trial for trial, _ in made)
     _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
@@ -97,8 +118,10 @@ def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_versio
     return Plan(sweep, trials, recipe_version, tuple(parents.values()))
 
 
-def _build_arm(spec: SweepFile, factors: Mapping[str, Level], names: Mapping[str, str]) -> _Arm:
-    config = resolve_arm(spec, factors)
+def _build_arm(
+    spec: SweepFile, factors: Mapping[str, Level], names: Mapping[str, str], model: CohortModel | None
+) -> _Arm:
+    config = resolve_arm(spec, factors, model)
 
     def shared(factor: str) -> bool:
         """Return whether the preparation has this treatment too; evaluation settings never tell preparations apart."""
@@ -108,7 +131,7 @@ def _build_arm(spec: SweepFile, factors: Mapping[str, Level], names: Mapping[str
     own = {names[factor]: level for factor, level in factors.items()}
     kept = {names[factor]: level for factor, level in factors.items() if shared(factor)}
     changed = {path.rsplit(".", 1)[-1]: level for path, level in config.init_from.items()}
-    return _Arm(factors, config, _format_levels(own), f"preparation {_format_levels(kept | changed)}")
+    return _Arm(factors, config, _format_levels(own), f"preparation {_format_levels(kept | changed)}", model)
 
 
 def _format_levels(levels: Mapping[str, Level]) -> str:
@@ -123,7 +146,8 @@ def _collect_fingerprints(sweep: Sweep, grid: Sequence[_Arm], fingerprint_of: Ca
                 try:
                     found[data.address] = fingerprint_of(data)
                 except InputError as error:
-                    raise locate_error(sweep, arm.factors, getattr(error, "key", "data.source"), str(error)) from error
+                    key = getattr(error, "key", "data.source")
+                    raise locate_error(sweep, arm.factors, key, str(error), arm.model) from error
     return found
 
 
@@ -136,7 +160,8 @@ def _build_trial(
         fingerprint = fingerprints[config.data.address]
         trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent)
         code = describe_extensions(config.extensions)
-        return Trial(trial_id, f"{label} seed={seed}", seed, dict(factors), config, fingerprint, parent, code)
+        made = Trial(trial_id, "", seed, dict(factors), config, fingerprint, parent, code, arm.model)
+        return replace(made, label=f"{label} {made.replicate_label}".lstrip())
 
     first = build(arm.preparation, {}, arm.config.parent) if arm.config.parent else None
     return build(arm.label, arm.factors, arm.config, first.id if first else None), first
@@ -148,9 +173,13 @@ def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
     for trial in trials:
         other = seen.setdefault(trial.id, trial)
         if other is not trial:
-            factor = next(name for name, level in trial.factors.items() if other.factors[name] != level)
-            place = ("vary", factor, sweep.spec.vary[factor].index(trial.factors[factor]))
             text = f"{trial.label} is the same training as {other.label}; expected levels that train otherwise"
+            if trial.model is not None and trial.model != other.model:
+                place: KeyPath = ("cohort", "models", trial.model.place)
+                text = f"{trial.label} is the same training as {other.label}; expected each model once"
+            else:
+                factor = next(name for name, level in trial.factors.items() if other.factors[name] != level)
+                place = ("vary", factor, sweep.spec.vary[factor].index(trial.factors[factor]))
             raise InputError(sweep.locate_problem(Problem(place, text)))
 
 
@@ -160,9 +189,11 @@ def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
     return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
 
 
-def locate_error(sweep: Sweep, factors: Mapping[str, Level], path: str, text: str) -> InputError:
+def locate_error(
+    sweep: Sweep, factors: Mapping[str, Level], path: str, text: str, model: CohortModel | None = None
+) -> InputError:
     """Return an error about a trial's value, with the place in the sweep file that the value comes from."""
-    return InputError(sweep.locate_problem(Problem(find_origin(sweep.spec, factors, path), text)))
+    return InputError(sweep.locate_problem(Problem(find_origin(sweep.spec, factors, path, model), text)))
 
 
 def compute_trial_id(
@@ -226,7 +257,10 @@ def hash_design(plan: Plan) -> str:
     first = {"first_seed": spec.first_seed} if spec.first_seed else {}
     named = {"treatments": spec.treatments} if spec.treatments else {}
     code = _hash_extensions({name: each for trial in plan.trainings for name, each in trial.extensions.items()})
-    return hash_value({"base": strip_address(spec.base), "vary": spec.vary, "data": data, **named, **first, **code})
+    cohort = {} if spec.cohort is None else {"cohort": select_hashed_fields(spec.cohort)}
+    return hash_value(
+        {"base": strip_address(spec.base), "vary": spec.vary, "data": data, **named, **first, **code, **cohort}
+    )
 
 
 SIGNIFICANT_DIGITS: Final = 3

@@ -31,7 +31,7 @@ def find_undecidable(spec: SweepFile) -> list[str]:
         return []
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
     few = (_check_arms(item, spec) for item in spec.hypotheses if isinstance(item, Correlation))
-    return [*([one] if spec.seeds == 1 else []), *_check_seed_pairs(spec), *(line for line in few if line)]
+    return [*([one] if len(spec.replicates) == 1 else []), *_check_seed_pairs(spec), *(line for line in few if line)]
 
 
 def _check_seed_pairs(spec: SweepFile) -> list[str]:

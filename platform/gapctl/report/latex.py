@@ -58,7 +58,7 @@ def render_latex(sweeps: Sequence[SweepAnalysis], declared: Sequence[str]) -> st
             "label": Markup(re.sub("[^A-Za-z0-9]+", "-", judged.file_name)),
             "analysis": judged.analysis,
             "planned": len(judged.plan.trials),
-            "seeds": format_count(judged.plan.sweep.spec.seeds, "seed"),
+            "seeds": format_count(len(judged.plan.sweep.spec.replicates), judged.plan.sweep.spec.replicate_noun),
             "family": format_count(len(judged.analysis.verdicts), "hypothesis", "hypotheses"),
             "declared": capitalise_first(when),
             "notes": _list_notes(judged.analysis),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import yaml
 
+from gapctl.config.cohort import Cohort
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import Sweep
 from gapctl.errors import WorkError
@@ -142,7 +143,7 @@ class TreatmentColumns:
         vary = plan.sweep.spec.vary
         self._names = shorten_paths(list(vary))
         self._texts = {path: dict(zip(levels, pad_levels(levels), strict=True)) for path, levels in vary.items()}
-        self._seeds = dict(zip(plan.sweep.spec.replicates, pad_levels(plan.sweep.spec.replicates), strict=True))
+        self._replicates = dict(zip(plan.sweep.spec.replicates, pad_levels(plan.sweep.spec.replicates), strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -157,18 +158,22 @@ class TreatmentColumns:
         """Return a trial's value in each column."""
         return {self._names[path]: self._texts[path][level] for path, level in trial.factors.items()}
 
-    def seed(self, trial: Trial) -> str:
-        """Return a trial's padded seed."""
-        return self._seeds[trial.seed]
+    def replicate(self, trial: Trial) -> dict[str, str]:
+        """Return a trial's padded seed, or the name of its model in a cohort and what is known of that."""
+        if trial.model is None:
+            return {"seed": self._replicates[trial.replicate]}
+        facts = {**trial.model.facts, **trial.model.published}
+        return {"model": trial.model.name, **{name: str(value) for name, value in facts.items()}}
 
     def run_name(self, trial: Trial) -> str:
-        """Return a name such as `attributes=05 seed=1`, which sorts by treatment and seed.
+        """Return a name such as `attributes=05 seed=1`, which sorts by treatment and seed, or by model.
 
         A trial without factors has its label as name.
         """
         if not trial.factors:
             return trial.label
-        return " ".join(f"{name}={value}" for name, value in {**self.params(trial), "seed": self.seed(trial)}.items())
+        end = trial.replicate_label if trial.model else f"seed={self._replicates[trial.replicate]}"
+        return " ".join([*(f"{name}={value}" for name, value in self.params(trial).items()), end])
 
 
 def pad_levels(levels: Sequence[Level]) -> list[str]:
@@ -223,13 +228,17 @@ def build_sweep_params(sweep: Sweep) -> dict[str, str]:
     spec = sweep.spec
     document: dict[str, object] = {
         "scale": sweep.scale_name,
-        "seeds": list(spec.replicates),
+        **({"seeds": list(spec.replicates)} if spec.cohort is None else {"models": _list_model_names(spec.cohort)}),
         **spec.base.model_dump(mode="json"),
         **({"search": spec.search.model_dump(mode="json", exclude_none=True)} if spec.search else {}),
     }
     varied = {path: str(list(levels)) for path, levels in spec.vary.items()}
     params = {**dict(_flatten_document(document)), **varied}
     return {key: value[:LONGEST_PARAM] for key, value in params.items()}
+
+
+def _list_model_names(cohort: Cohort) -> str:
+    return ", ".join(member.name for member in cohort.members)
 
 
 def build_sweep_files(sweep: Sweep) -> dict[str, bytes]:
@@ -266,9 +275,9 @@ def build_trial_params(plan: Plan, trial: Trial) -> dict[str, str]:
 
 
 def build_columns(plan: Plan, trial: Trial) -> dict[str, str]:
-    """Return a trial's treatments by short name, and its seed."""
+    """Return a trial's treatments by short name, and its seed, or its model and what is known of that."""
     treatments = TreatmentColumns(plan)
-    return {**treatments.params(trial), "seed": treatments.seed(trial)}
+    return {**treatments.params(trial), **treatments.replicate(trial)}
 
 
 def build_dataset_input(trial: Trial) -> "DatasetInput":

@@ -1,0 +1,350 @@
+"""A cohort: models as the trials and the replicates of a sweep, with what is known of each.
+
+`Cohort` is the section of a sweep file. Its `models` are rows: written in the file, or read from a table by
+`expand_cohort_table` before the file is checked, so that a declaration holds every row. A row is a model's name, values
+of its training by dotted path (`architecture` and `weights` are those of `model`), numbers that others published
+(`published/NAME`), and facts: whatever else is known of it.
+
+`Cohort.members` are the rows that `where` keeps, `Cohort.excluded` the others, each with the reason. `check_cohort`
+finds what is wrong with them.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from gapctl.config.base import (
+    FrozenModel,
+    KeyPath,
+    Problem,
+    SpecError,
+    flatten_document,
+    format_value,
+    name_choices,
+)
+from gapctl.config.hypotheses import Level
+from gapctl.config.metrics import PUBLISHED
+
+TABLES: Final = Path(__file__).parent / "cohorts"
+"""The folder of the tables of models that gapctl ships."""
+SHORT_PATHS: Final = {
+    "architecture": "model.architecture",
+    "weights": "model.weights",
+    "samples": "train.samples",
+}
+"""Columns that are named otherwise than the value of a training that they set."""
+LOG: Final = "log "
+"""Before the name of a covariate: its logarithm is meant."""
+COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    "<=": lambda found, bound: found <= bound,
+    ">=": lambda found, bound: found >= bound,
+    "<": lambda found, bound: found < bound,
+    ">": lambda found, bound: found > bound,
+}
+_COMPARISON: Final = re.compile(r"(<=|>=|<|>)\s*([-+.\d_eE]+)")
+
+Row = Annotated[
+    dict[str, Level], BeforeValidator(lambda found: flatten_document(found) if isinstance(found, Mapping) else found)
+]
+Condition = Level | list[Level]
+
+
+class CohortModel(NamedTuple):
+    """One model of a cohort.
+
+    `replicate` is its number among the members, `place` that among all rows. `changes` are values of its training by
+    dotted path, `published` numbers of others by metric name, `facts` everything else that its row says.
+    """
+
+    replicate: int
+    place: int
+    name: str
+    changes: Mapping[str, Level]
+    facts: Mapping[str, Level]
+    published: Mapping[str, float]
+
+    def get_fact(self, name: str) -> Level | None:
+        """Return what is known of the model by this name: a fact, or a value of its training; None for neither."""
+        return self.facts.get(name, self.changes.get(SHORT_PATHS.get(name, name)))
+
+
+class ExcludedModel(NamedTuple):
+    """A row that a cohort leaves out, and why."""
+
+    name: str
+    reason: str
+
+
+class Cohort(FrozenModel):
+    """Models that are measured, or trained and measured, in place of seeds: each is a replicate.
+
+    `models` is a list of rows, a table of them (a csv or parquet file, or the name of one that gapctl ships, such as
+    `open_clip`). `where` keeps rows by their facts: a number compared (`"< 1e9"`), a value, or a list of values;
+    `exclude` names facts, and leaves out rows of which one is true or a text, the reason. `covariates` are facts that
+    hypotheses may hold constant, `log parameters` the logarithm of one. `strata` is the fact that groups models, as by
+    a pretraining set; `lineage` the one that models of one training run, or fine-tuned from one another, share.
+    `source` says where numbers that others published come from.
+    """
+
+    models: Annotated[list[Row], Field(min_length=2)]
+    where: dict[str, Condition] = Field(default_factory=dict)
+    covariates: list[str] = Field(default_factory=list)
+    strata: str = ""
+    lineage: str = ""
+    source: str = ""
+
+    @field_validator("where", mode="after")
+    @classmethod
+    def _check_where(cls, where: dict[str, Condition], info: ValidationInfo) -> dict[str, Condition]:
+        rows = info.data.get("models", [])
+        known = dict.fromkeys(name for row in rows for name in row)
+        for name, condition in where.items():
+            named = condition if name == EXCLUDE else [name]
+            if not isinstance(named, list):
+                raise ValueError(f"{EXCLUDE}: found {format_value(named)}; expected a list of facts")
+            for fact in named:
+                if rows and fact not in known:
+                    raise ValueError(f"no model has a fact {fact!r}; {name_choices(str(fact), known)}")
+            if name != EXCLUDE and isinstance(condition, str) and condition[:1] in "<>":
+                _parse_comparison(condition)
+        return where
+
+    @cached_property
+    def members(self) -> tuple[CohortModel, ...]:
+        """The models that `where` keeps, in their order."""
+        kept = [(place, row) for place, row in enumerate(self.models) if not self._explain_exclusion(row)]
+        return tuple(_read_row(row, replicate, place) for replicate, (place, row) in enumerate(kept))
+
+    @cached_property
+    def excluded(self) -> tuple[ExcludedModel, ...]:
+        """The models that `where` leaves out."""
+        reasons = ((name_model(row), self._explain_exclusion(row)) for row in self.models)
+        return tuple(ExcludedModel(name, reason) for name, reason in reasons if reason)
+
+    @property
+    def fact_names(self) -> tuple[str, ...]:
+        """The facts that a table of this cohort's trials shows: covariates, stratum and lineage, each once."""
+        named = [*(name.removeprefix(LOG) for name in self.covariates), self.strata, self.lineage]
+        return tuple(dict.fromkeys(filter(None, named)))
+
+    def _explain_exclusion(self, row: Mapping[str, Level]) -> str:
+        """Return why a row is left out, an empty text where it is kept."""
+        for name, condition in self.where.items():
+            if name == EXCLUDE:
+                assert isinstance(condition, list)
+                for fact in map(str, condition):
+                    if found := row.get(fact):
+                        return found if isinstance(found, str) else fact.replace("_", " ")
+            elif name not in row:
+                return f"{name} is not known"
+            elif not _holds(row[name], condition):
+                shown = condition if isinstance(condition, str) else format_value(condition)
+                return f"{name} is {format_value(row[name])}, not {shown}"
+        return ""
+
+
+EXCLUDE: Final = "exclude"
+
+
+def _parse_comparison(text: str) -> tuple[Callable[[float, float], bool], float]:
+    """Return the comparison and the bound of a condition such as `< 1e9`; raise ValueError for any other."""
+    found = _COMPARISON.fullmatch(text.strip())
+    try:
+        if found is not None:
+            return COMPARISONS[found[1]], float(found[2])
+    except ValueError:
+        pass
+    raise ValueError(f"found {text!r}; expected a comparison such as '< 1e9' or '>= 5'")
+
+
+def _holds(found: Level, condition: Condition) -> bool:
+    if isinstance(condition, list):
+        return found in condition
+    if isinstance(condition, str) and condition[:1] in "<>" and condition:
+        compare, bound = _parse_comparison(condition)
+        return isinstance(found, int | float) and compare(float(found), bound)
+    return found == condition
+
+
+def name_model(row: Mapping[str, Level]) -> str:
+    """Return a row's name: its own, or its architecture and weights."""
+    named = row.get("name") or " ".join(str(row[key]) for key in ("architecture", "weights") if key in row)
+    return str(named) if named else ""
+
+
+def _read_row(row: Mapping[str, Level], replicate: int, place: int) -> CohortModel:
+    changes: dict[str, Level] = {}
+    facts: dict[str, Level] = {}
+    published: dict[str, float] = {}
+    for key, value in row.items():
+        if key in SHORT_PATHS or "." in key:
+            changes[SHORT_PATHS.get(key, key)] = value
+        elif key.startswith(PUBLISHED) and isinstance(value, int | float):
+            published[key] = float(value)
+        elif key != "name":
+            facts[key] = value
+    return CohortModel(replicate, place, name_model(row), changes, facts, published)
+
+
+def check_cohort(cohort: Cohort) -> Iterator[Problem]:
+    """Yield what is wrong with a cohort's rows: names, facts without a value, and numbers that are none."""
+    seen: dict[str, int] = {}
+    if not cohort.members:
+        first = cohort.excluded[0]
+        yield Problem(("cohort", "where"), f"leaves no model ({first.name}: {first.reason}); expected at least two")
+    for member in cohort.members:
+        at: KeyPath = ("cohort", "models", member.place)
+        if not member.name:
+            yield Problem(at, "has no name; expected name, or architecture")
+            continue
+        if member.name in seen:
+            text = f"found {member.name!r} again, as row {seen[member.name] + 1} has it; expected each model once"
+            yield Problem(at, text)
+        seen.setdefault(member.name, member.place)
+        yield from _check_facts(cohort, member, at)
+        for key, value in member.facts.items():
+            if "/" in key:
+                number = " and a number" if key.startswith(PUBLISHED) else ""
+                expected = f"expected a fact, or {PUBLISHED}NAME{number} for one that is published"
+                text = f"found {format_value(value)}; {expected}"
+                yield Problem((*at, key), text)
+    published = dict.fromkeys(name for member in cohort.members for name in member.published)
+    if published and not cohort.source:
+        text = f"missing; expected where the published {next(iter(published))} comes from, as rows have such numbers"
+        yield Problem(("cohort", "source"), text)
+
+
+def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[Problem]:
+    known = {name: "" for row in cohort.models for name in row}
+    keys: list[tuple[Literal["strata", "lineage"], str]] = [("strata", cohort.strata), ("lineage", cohort.lineage)]
+    named: list[tuple[KeyPath, str]] = [(("cohort", key), name) for key, name in keys if name]
+    named += [(("cohort", "covariates", place), name) for place, name in enumerate(cohort.covariates)]
+    for place, written in named:
+        name = written.removeprefix(LOG)
+        if name not in known:
+            if member.replicate == 0:
+                yield Problem(place, f"no model has a fact {name!r}; {name_choices(name, known)}")
+            continue
+        value = member.get_fact(name)
+        if value is None:
+            text = f"{member.name} has no {name}, by which {format_place(place)} tells models apart; expected a value"
+            yield Problem((*at, name), text)
+        elif written != name and not (isinstance(value, int | float) and value > 0):
+            yield Problem((*at, name), f"found {format_value(value)}; expected a number above 0, as for a logarithm")
+
+
+def format_place(place: KeyPath) -> str:
+    """Write the key of a cohort that a place is in: `cohort.strata`."""
+    return ".".join(str(step) for step in place if isinstance(step, str))
+
+
+def expand_cohort_table(
+    document: Mapping[str, Any], folder: Path, tables: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a sweep file's values with the rows of the table that `cohort.models` names, and that table's text.
+
+    `tables` are texts by name that are used in place of files, as a declaration keeps them; any other is looked for in
+    `folder`, then among those that gapctl ships. Raise SpecError where there is none or it cannot be read.
+    """
+    cohort = document.get("cohort")
+    name = cohort.get("models") if isinstance(cohort, Mapping) else None
+    if not isinstance(name, str) or not isinstance(cohort, Mapping):
+        return dict(document), {}
+    text = tables[name] if name in tables else _read_table(name, folder)
+    rows = list(parse_table(text, name))
+    return {**document, "cohort": {**cohort, "models": rows}}, {name: text}
+
+
+def list_shipped_tables() -> list[str]:
+    """List the names of the tables of models that gapctl ships, the newest of each kind under its plain name too."""
+    dated = sorted(path.stem for path in TABLES.glob("*.csv"))
+    return [*dict.fromkeys(name.partition("@")[0] for name in dated), *dated]
+
+
+def _read_table(name: str, folder: Path) -> str:
+    path = folder / Path(name).expanduser()
+    dated = [each for each in list_shipped_tables() if "@" in each and name in (each, each.partition("@")[0])]
+    try:
+        if not path.is_file() and dated:
+            return (TABLES / f"{dated[-1]}.csv").read_text(encoding="utf-8")
+        content = path.read_bytes()
+    except OSError as error:
+        raise SpecError(
+            f"cohort.models: {name}: no such table; expected a list of models, a csv or parquet file of them, or "
+            f"{name_choices(name, list_shipped_tables()).removeprefix('expected ')}"
+        ) from error
+    if path.suffix == ".parquet":
+        return _convert_parquet(content, name)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SpecError(f"cohort.models: {name}: byte {error.start} is not UTF-8; expected csv or parquet") from error
+
+
+def _convert_parquet(content: bytes, name: str) -> str:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(BytesIO(content)).write_csv()
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise SpecError(f"cohort.models: {name}: cannot be read as parquet ({reason})") from error
+
+
+def parse_table(text: str, name: str) -> Iterator[dict[str, Level]]:
+    """Yield the rows of a csv text, without empty cells; raise SpecError for rows of another length than the header.
+
+    Lines that begin with # are comments.
+    """
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    reader = csv.reader(StringIO("\n".join(lines)))
+    header = next(reader, [])
+    for number, cells in enumerate(reader, start=1):
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise SpecError(
+                f"cohort.models: {name}: row {number} has {len(cells)} cells, and the header names {len(header)}; "
+                "expected as many. A value with a comma is written in quotes"
+            )
+        yield {key.strip(): _parse_cell(cell.strip()) for key, cell in zip(header, cells, strict=True) if cell.strip()}
+
+
+def _parse_cell(cell: str) -> Level:
+    """Return a cell as a truth value, a number or text."""
+    if cell.lower() in ("true", "false"):
+        return cell.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell
+
+
+def list_strata(cohort: Cohort) -> dict[str, list[str]]:
+    """Return the names of the models in each stratum, one stratum for all where the cohort names none."""
+    found: dict[str, list[str]] = {}
+    for member in cohort.members:
+        found.setdefault(str(member.facts.get(cohort.strata, "all")), []).append(member.name)
+    return found
+
+
+def describe_cohort(cohort: Cohort) -> Sequence[str]:
+    """Return lines for people: how many models, in which strata, and which were left out for which reason."""
+    strata = list_strata(cohort)
+    lines = [f"{len(cohort.members)} models"]
+    if cohort.strata:
+        sizes = ", ".join(f"{name} {len(names)}" for name, names in sorted(strata.items(), key=lambda each: each[0]))
+        alone = sum(len(names) == 1 for names in strata.values())
+        lines[0] += f" in {len(strata)} strata of {cohort.strata} ({sizes})"
+        if alone:
+            lines.append(f"{alone} strata have one model, which says nothing about differences within a stratum")
+    lines += [f"left out: {name}: {reason}" for name, reason in cohort.excluded]
+    return lines
