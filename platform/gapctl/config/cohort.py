@@ -36,7 +36,6 @@ TABLES: Final = Path(__file__).parent / "cohorts"
 SHORT_PATHS: Final = {
     "architecture": "model.architecture",
     "weights": "model.weights",
-    "samples": "train.samples",
 }
 """Columns that are named otherwise than the value of a training that they set."""
 LOG: Final = "log "
