@@ -170,5 +170,5 @@ def test_a_table_that_is_missing_or_damaged_is_said_with_the_line_that_names_it(
     ):
         load_sweep(file)
     (tmp_path / "modles.csv").write_text("name,size\na,1,2\n")
-    with pytest.raises(SpecError, match="modles.csv: row 1 has 3 cells, and the header names 2"):
+    with pytest.raises(SpecError, match=r"modles\.csv: row 1 has 3 cells, and the header names 2"):
         load_sweep(file)
