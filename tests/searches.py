@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from gapctl.config.load import Sweep, load_sweep
+from gapctl.config.load import LoadedSweep, load_sweep
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Trial, get_search, name_study
 from gapctl.sweep.search import SearchController
@@ -37,12 +37,12 @@ def search_file(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def loaded(folder: Path, **changes: Any) -> Sweep:
+def loaded(folder: Path, **changes: Any) -> LoadedSweep:
     """The same, loaded."""
     return load_sweep(search_file(folder, **changes))
 
 
-def course_of(sweep: Sweep, folder: Path, *, require: Callable[[], None] = lambda: None) -> SearchController:
+def course_of(sweep: LoadedSweep, folder: Path, *, require: Callable[[], None] = lambda: None) -> SearchController:
     """The course of a search as a new process finds it, with its ledger in `folder`."""
     study = Study(get_search(sweep), name_study(sweep, FINGERPRINT))
     return SearchController(sweep, study, Ledger(str(folder)), lambda data: FINGERPRINT, require)

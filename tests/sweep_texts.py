@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from gapctl.config.base import SpecError
-from gapctl.config.load import Sweep, load_sweep
+from gapctl.config.load import LoadedSweep, load_sweep
 
 REPOSITORY = Path(__file__).parents[1]
 SHIPPED = REPOSITORY / "sweeps" / "imbalance.yaml"
@@ -62,7 +62,9 @@ def document() -> dict[str, Any]:
     return found
 
 
-def loaded(folder: Path, content: str | bytes | dict[str, Any], scale: str | None = None, *overrides: str) -> Sweep:
+def loaded(
+    folder: Path, content: str | bytes | dict[str, Any], scale: str | None = None, *overrides: str
+) -> LoadedSweep:
     """The sweep that a text, or a file of these values, gives."""
     text = yaml.safe_dump(content, sort_keys=False) if isinstance(content, dict) else content
     return load_sweep(written(folder, text), scale, overrides)

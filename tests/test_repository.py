@@ -128,6 +128,16 @@ def test_a_package_imports_nothing_downstream_of_it(package: str) -> None:
     assert not wrong
 
 
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(REPOSITORY)}:{node.lineno}")
+
+    assert not {name: where for name, where in places.items() if len(where) > 1}
+
+
 @pytest.mark.parametrize("package", ONLY)
 def test_a_package_imports_no_other_library_than(package: str) -> None:
     wrong = {top: where for top, where in libraries(package).items() if top not in ONLY[package]}

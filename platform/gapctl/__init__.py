@@ -70,8 +70,9 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'gapctl' has no attribute {name!r}; it offers {', '.join(__all__)}")
     if home == _ACCUMULATORS and find_spec("torchmetrics") is not None and find_spec("torch") is not None:
-        home = "gapctl.api.torchmetrics_adapter"
-    value = getattr(import_module(home), name)
+        value = getattr(import_module("gapctl.api.torchmetrics_adapter"), f"{name}Metric")
+    else:
+        value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -15,7 +15,7 @@ from scipy import stats
 from command_line import gapctl
 from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.learning import CHANCE_P, compute_guessing_loss
-from gapctl.analysis.results import Analysis
+from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
 from gapctl.config.trial import FACTOR_VALUES, Loss
 from gapctl.data.mad.factors import FACTORS
@@ -42,7 +42,7 @@ def judged(
     *hypotheses: Mapping[str, Any],
     vary: Mapping[str, Sequence[Any]] | None = None,
     **options: Any,
-) -> Analysis:
+) -> AnalysisResults:
     ledger = Ledger(str(folder / "runs"))
     plan = plan_of(sweep_file(folder, *hypotheses, vary=vary, **options))
     fill(ledger, plan, measure)

@@ -10,7 +10,7 @@ from analysis_ledgers import CONTRAST, TREND, falling, fill, sweep_file
 
 from command_line import gapctl
 from gapctl.analysis.analyze import analyze_plan
-from gapctl.analysis.results import Analysis
+from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
@@ -34,14 +34,14 @@ def answered(folder: Path, path: Path, per_level: float) -> Plan:
     return plan
 
 
-def both(folder: Path, *again: Mapping[str, Any], asks_again: str = AGAIN) -> Analysis:
+def both(folder: Path, *again: Mapping[str, Any], asks_again: str = AGAIN) -> AnalysisResults:
     """A first question, refuted, and the one that replaces it, supported."""
     answered(folder, asked(folder, TREND, CONTRAST, name="first-try"), 0.001)
     second = asked(folder, *(again or (TREND,)), name="again", asks_again=asks_again, first_seed=100)
     return analyze_plan(answered(folder, second, 0.05), Ledger(str(folder / "runs")))
 
 
-def note(found: Analysis) -> str:
+def note(found: AnalysisResults) -> str:
     assert found.first_question is not None
     return found.first_question.note or ""
 

@@ -12,7 +12,7 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, finish, plan_
 
 from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.preregistration import DeclarationChange
-from gapctl.analysis.results import Analysis
+from gapctl.analysis.results import AnalysisResults
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
 
@@ -39,13 +39,13 @@ def seen(looked_at: Path, tmp_path: Path) -> Ledger:
     return Ledger(shutil.copytree(looked_at, str(tmp_path / "runs")))
 
 
-def exploratory(found: Analysis) -> bool:
+def exploratory(found: AnalysisResults) -> bool:
     marks = {verdict.exploratory for verdict in found.verdicts}
     assert len(marks) == 1
     return marks.pop()
 
 
-def trained(plan: Plan, ledger: Ledger) -> Analysis:
+def trained(plan: Plan, ledger: Ledger) -> AnalysisResults:
     """What `gapctl sweep` does: declares, trains what is left, judges."""
     ledger.declare_plan(plan)
     for trial in plan.trials:

@@ -1,5 +1,6 @@
 """`Gap`, `ObjectBias` and `Entropy`: batches, merging and ranks give what `gapctl.measure` gives of all rows."""
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 import torch.multiprocessing as processes
 
 import gapctl
-from gapctl.api import accumulators, torchmetrics_adapter
+from gapctl.api import accumulators
 
-MODULES = pytest.mark.parametrize("module", [accumulators, torchmetrics_adapter], ids=["plain", "torchmetrics"])
+MODULES = pytest.mark.parametrize("module", [accumulators, gapctl], ids=["plain", "torchmetrics"])
 ROWS, WIDTH = 70, 6
 RNG = np.random.default_rng(5)
 IMAGES = RNG.normal(size=(ROWS, WIDTH))
@@ -78,8 +79,10 @@ def test_with_torchmetrics_the_public_classes_are_its_metrics() -> None:
     for kind, (options, arguments) in KINDS.items():
         metric = getattr(gapctl, kind)(**options)
         assert isinstance(metric, torchmetrics.Metric)
+        assert repr(metric) == f"{kind}()"
         require_expected(metric(*arguments(slice(0, 70))))
         require_expected(metric.compute())
+        require_expected(pickle.loads(pickle.dumps(metric)).compute())
 
 
 def test_torch_in_bfloat16_with_a_gradient_is_taken_as_it_is() -> None:
@@ -183,7 +186,7 @@ def test_entropy_takes_more_images_than_texts(module: Any) -> None:
 
 
 def test_a_last_batch_of_one_row_is_added_and_has_no_metrics_of_its_own() -> None:
-    gap = torchmetrics_adapter.Gap()
+    gap = gapctl.Gap()
     assert gap(IMAGES[:-1], TEXTS[:-1])["gap/rmg"] == pytest.approx(gapctl.rmg(IMAGES[:-1], TEXTS[:-1]), rel=1e-9)
     assert gap(IMAGES[-1:], TEXTS[-1:]) == {}
     require_expected(gap.compute())

@@ -7,7 +7,7 @@ import pytest
 
 from gapctl.config.arms import find_origin, list_arms, resolve_arm
 from gapctl.config.base import Problem
-from gapctl.config.load import Sweep
+from gapctl.config.load import LoadedSweep
 from gapctl.errors import InputError
 from gapctl.plan.plan import Plan, hash_design, locate_error, make_plan
 from sweep_texts import complaints, document, loaded
@@ -27,7 +27,7 @@ def treated(vary: Any = ("plain", "cold", "falling"), paths: Any = None, **other
     }
 
 
-def plan_of(sweep: Sweep) -> Plan:
+def plan_of(sweep: LoadedSweep) -> Plan:
     return make_plan(sweep, lambda data: "f" * 64)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from gapctl.analysis.results import Analysis, Interval, Verdict
+from gapctl.analysis.results import AnalysisResults, Interval, Verdict
 
 ATTRIBUTES = "data.captions.attributes"
 METRICS = (
@@ -129,11 +129,11 @@ def analysis(
     metrics: Sequence[str] = METRICS,
     verdicts: Sequence[Verdict] = VERDICTS,
     **changes: Any,
-) -> Analysis:
+) -> AnalysisResults:
     """An analysis of a full factorial; `changes` are fields to set otherwise."""
     levels = {ATTRIBUTES: [0, 1, 2, 3, 4, 5]} if levels is None else levels
     trials = _trials(levels, seeds, metrics)
-    found = Analysis(
+    found = AnalysisResults(
         sweep="imbalance",
         question="Does more information in captions close the modality gap and remove object bias?",
         scale="laptop",

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from analysis_examples import ATTRIBUTES, METRICS, REFUTED, SUPPORTED, Levels, analysis
 
-from gapctl.analysis.results import Analysis, Interval
+from gapctl.analysis.results import AnalysisResults, Interval
 from gapctl.report.figures import plot_forest, plot_responses_by_factor, plot_strips, plot_training, render_figure_files
 from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH
 from gapctl_charts.look import FILE_LOOK, PAGE_LOOK, SHADES
@@ -19,13 +19,13 @@ FEW_METRICS = ("gap/rmg", "bias/moad_image")
 ORDERS = {"data.captions.order": ["shuffled", "canonical", "alphabetic"]}
 
 
-def spec_of(shown: Analysis, name: str) -> dict[str, Any]:
+def spec_of(shown: AnalysisResults, name: str) -> dict[str, Any]:
     drawn = [figure for response in plot_responses_by_factor(shown, FILE_LOOK) for figure in response.figures]
     drawn += plot_training(shown, FILE_LOOK)
     return dict(next(figure.spec for figure in drawn if figure.name == name))
 
 
-def names_of(shown: Analysis) -> list[str]:
+def names_of(shown: AnalysisResults) -> list[str]:
     return [figure.name for response in plot_responses_by_factor(shown, FILE_LOOK) for figure in response.figures]
 
 

@@ -23,7 +23,7 @@ from analysis_examples import (
     analysis,
 )
 
-from gapctl.analysis.results import Analysis, Interval
+from gapctl.analysis.results import AnalysisResults, Interval
 from gapctl.report.html import load_vega_code
 from gapctl.report.sweep_page import render_report
 from page_reading import PageReader
@@ -33,7 +33,7 @@ MODES = {"temperature.mode": ["learned", "fixed"]}
 NOTHING = Interval(math.nan, math.nan)
 
 
-def page(shown: Analysis) -> PageReader:
+def page(shown: AnalysisResults) -> PageReader:
     return PageReader(render_report(shown))
 
 

@@ -8,7 +8,7 @@
 5. `judge_first_question` adds the answers to the question that a sweep asks again, and `learning.py` the arms that
    learned nothing.
 
-`analyze_plan` does all of it and returns an `Analysis` (`results.py`).
+`analyze_plan` does all of it and returns an `AnalysisResults` (`results.py`).
 """
 
 import math
@@ -23,7 +23,7 @@ from gapctl.analysis.learning import select_failed_checks
 from gapctl.analysis.measured import apply_holm, measure_hypothesis
 from gapctl.analysis.paired import FactorLevels, compute_cell_means, count_arms_per_cell, group_seed_pairs
 from gapctl.analysis.preregistration import compare_with_declaration, find_deviation
-from gapctl.analysis.results import Analysis, FirstAnswer, FirstQuestion, Verdict, find_remaining_trials
+from gapctl.analysis.results import AnalysisResults, FirstAnswer, FirstQuestion, Verdict, find_remaining_trials
 from gapctl.analysis.tables import TrialTables, list_metrics, read_tables
 from gapctl.analysis.verdict import build_verdict
 from gapctl.config.hypotheses import Level, list_named_metrics
@@ -46,7 +46,7 @@ CURVE_SCHEMA = {
 }
 
 
-def analyze_plan(plan: Plan, ledger: Ledger) -> Analysis:
+def analyze_plan(plan: Plan, ledger: Ledger) -> AnalysisResults:
     """Judge the plan's hypotheses by its finished trials, however many there are; leave damaged ones out.
 
     Raise WorkError where the ledger cannot be read or the sweep's declaration is damaged.
@@ -54,7 +54,7 @@ def analyze_plan(plan: Plan, ledger: Ledger) -> Analysis:
     return analyze_tables(plan, read_tables(plan, ledger), ledger)
 
 
-def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_first: bool = True) -> Analysis:
+def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_first: bool = True) -> AnalysisResults:
     """Judge the plan's hypotheses by tables that were already read.
 
     With `with_first`, also judge the question that the sweep asks again.
@@ -65,7 +65,7 @@ def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_firs
     declared = declaration.declared_sha256 if declaration else None
     departed = find_deviation(plan, declaration)
     confirms = declared == sweep.hypotheses_sha256 and departed is None
-    return Analysis(
+    return AnalysisResults(
         sweep=spec.name,
         question=spec.question,
         scale=sweep.scale,
@@ -194,7 +194,7 @@ def judge_hypotheses(
 
 
 def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl.DataFrame:
-    """Return the long frame of dose-response curves that `results.Analysis` describes.
+    """Return the long frame of dose-response curves that `results.AnalysisResults` describes.
 
     A seed counts at a level when its trainings with all combinations of the other factors are done; a level without
     such a seed has no row. For metrics that compare two seeds, pairs of seeds are counted. Intervals are Student's at

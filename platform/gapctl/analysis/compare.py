@@ -13,7 +13,7 @@ import polars as pl
 
 from gapctl.analysis.learning import label_arm
 from gapctl.analysis.paired import infer_level_type
-from gapctl.analysis.results import Analysis, Verdict
+from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.analysis.tables import list_metrics, map_ids_to_values
 from gapctl.config.base import flatten_document
 from gapctl.config.errors import collect_parts, list_values_by_path
@@ -38,7 +38,7 @@ class SweepAnalysis:
     """
 
     plan: Plan
-    analysis: Analysis
+    analysis: AnalysisResults
     damaged: tuple[str, ...] = ()
 
     @property

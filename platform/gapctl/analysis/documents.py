@@ -7,10 +7,10 @@ from gapctl.ledger.search_record import SearchRecord
 
 if TYPE_CHECKING:
     from gapctl.analysis.compare import SweepComparison
-    from gapctl.analysis.results import Analysis, Verdict
+    from gapctl.analysis.results import AnalysisResults, Verdict
 
 
-def build_sweep_document(analysis: "Analysis", damaged: tuple[str, ...]) -> dict[str, object]:
+def build_sweep_document(analysis: "AnalysisResults", damaged: tuple[str, ...]) -> dict[str, object]:
     """Build one sweep's document: the verdicts and what they rest on; non-finite numbers are null."""
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
     fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")

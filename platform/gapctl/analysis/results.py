@@ -1,6 +1,6 @@
 """The results of an analysis: a verdict for each hypothesis, the dose-response curves, and the trials behind them.
 
-`Analysis` is the whole; `Verdict` is one hypothesis, `FirstQuestion` the question that a sweep asks again.
+`AnalysisResults` is the whole; `Verdict` is one hypothesis, `FirstQuestion` the question that a sweep asks again.
 """
 
 import math
@@ -148,7 +148,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class AnalysisResults:
     """Everything that a report shows.
 
     * `trials`: a row for each finished trial: `trial`, `label`, `seed`, a column for each factor (its dotted path), a

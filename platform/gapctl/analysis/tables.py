@@ -35,7 +35,7 @@ class FinishedTrial(NamedTuple):
 
 
 class TrialTables(NamedTuple):
-    """`trials`, `history`, `provenance` and `learning` as in `results.Analysis`, and messages about damaged files."""
+    """`trials`, `history`, `provenance` and `learning` as in `AnalysisResults`, and messages about damaged files."""
 
     trials: pl.DataFrame
     history: pl.DataFrame
@@ -45,7 +45,7 @@ class TrialTables(NamedTuple):
 
 
 class TrialHistories(NamedTuple):
-    """`frame` as `results.Analysis` describes it, and messages about damaged files."""
+    """`frame` as `AnalysisResults` describes it, and messages about damaged files."""
 
     frame: pl.DataFrame
     damaged: tuple[str, ...]

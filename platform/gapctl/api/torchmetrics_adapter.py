@@ -1,5 +1,7 @@
 """`gapctl.Gap`, `ObjectBias` and `Entropy` as `torchmetrics.Metric`s, for where torchmetrics is installed.
 
+`GapMetric`, `ObjectBiasMetric` and `EntropyMetric` show themselves by those public names.
+
 Each holds the states of its plain sibling in `accumulators.py` as tensors, so that torchmetrics moves them between
 devices, saves them, and adds them over the ranks of a distributed run. The arithmetic is the sibling's.
 """
@@ -20,6 +22,11 @@ class _TorchAccumulator(Metric):
     """States of a plain accumulator as tensors; `update` of a subclass passes a batch to `_add_batch`."""
 
     is_differentiable = False
+
+    def __init_subclass__(cls) -> None:
+        # torchmetrics shows a metric, and names it in a collection, by this name; users know it as `gapctl.Gap`.
+        if cls.__module__ == __name__:
+            cls.__name__ = cls.__name__.removesuffix("Metric")
 
     def __init__(self, plain: accumulators.Accumulator, **options: Any) -> None:
         super().__init__(**{"dist_sync_fn": gather_padded, **options})
@@ -60,7 +67,7 @@ class _TorchAccumulator(Metric):
         self.merge(cast("Self", incoming_state))
 
 
-class Gap(_TorchAccumulator, accumulators.Watch):
+class GapMetric(_TorchAccumulator, accumulators.Watch):
     """Accumulate the modality gap over batches of matched pairs: `gap/l2m`, `gap/rmg` and their siblings.
 
     A `torchmetrics.Metric`; options are those of torchmetrics, such as `sync_on_compute=False` where one rank alone
@@ -80,7 +87,7 @@ class Gap(_TorchAccumulator, accumulators.Watch):
         self._add_states(self._sibling.sum_batch(image_features, text_features, text_to_image))
 
 
-class ObjectBias(_TorchAccumulator):
+class ObjectBiasMetric(_TorchAccumulator):
     """Accumulate object bias (MOAD) of one modality over batches: `bias/moad_image` and its four parts.
 
     A `torchmetrics.Metric`; options are those of torchmetrics. Source: arXiv 2404.07983, sec. 3.
@@ -98,7 +105,7 @@ class ObjectBias(_TorchAccumulator):
         self._add_states(self._sibling.sum_batch(features, labels, attributes))
 
 
-class Entropy(_TorchAccumulator):
+class EntropyMetric(_TorchAccumulator):
     """Accumulate images and texts, and compute the entropies of their softmax over the whole gallery.
 
     A `torchmetrics.Metric`; every row is kept in float32. Source: arXiv 2404.07983, sec. 6.

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gapctl.cli.completion import complete_scales, complete_settings, complete_sweeps
-from gapctl.config.load import Sweep, is_shipped, load_sweep
+from gapctl.config.load import LoadedSweep, is_shipped, load_sweep
 from gapctl.config.trial import Data, PairData
 from gapctl.data.image_text.source import find_held_out_shortage, hash_pair_data
 from gapctl.data.mad.source import BUNDLED, compute_dataset_fingerprint
@@ -64,7 +64,7 @@ def load_plan(file: Path, scale: str | None, overrides: Sequence[str] | None) ->
     return plan
 
 
-def open_sweep(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Sweep:
+def open_sweep(file: Path, scale: str | None, overrides: Sequence[str] | None) -> LoadedSweep:
     """Load a sweep by its path or name; announce it where it is one that comes with gapctl."""
     sweep = load_sweep(file, scale, tuple(overrides or ()))
     announce_shipped_sweep(file, sweep.source.path)

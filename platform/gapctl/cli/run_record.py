@@ -15,7 +15,7 @@ from gapctl.tracking.store import is_server
 from gapctl.tracking.views import SweepFindings
 
 if TYPE_CHECKING:
-    from gapctl.analysis.results import Analysis
+    from gapctl.analysis.results import AnalysisResults
     from gapctl.report.html import RunPages
     from gapctl.report.page_parts import RunRecord
 
@@ -45,7 +45,7 @@ def find_run_pages(plan: Plan, ledger: Ledger) -> "RunPages | None":
     return RunPages(LOCAL_MLFLOW, served, shown.pages)
 
 
-def render_artifacts(analysis: "Analysis", record: "RunRecord") -> dict[str, bytes]:
+def render_artifacts(analysis: "AnalysisResults", record: "RunRecord") -> dict[str, bytes]:
     """Render the files of a run by name; equal arguments give equal bytes."""
     from gapctl.report.figures import render_figure_files
     from gapctl.report.sweep_page import render_report
@@ -55,7 +55,7 @@ def render_artifacts(analysis: "Analysis", record: "RunRecord") -> dict[str, byt
     return {REPORT_FILE: render_report(analysis, record).encode(), "verdicts.json": verdicts.encode(), **figures}
 
 
-def summarise_run(analysis: "Analysis", record: "RunRecord") -> SweepFindings:
+def summarise_run(analysis: "AnalysisResults", record: "RunRecord") -> SweepFindings:
     """Summarise an analysis for the sweep's own run in MLflow."""
     from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
 
@@ -69,7 +69,7 @@ def summarise_run(analysis: "Analysis", record: "RunRecord") -> SweepFindings:
     )
 
 
-def _build_verdict_metrics(analysis: "Analysis") -> dict[str, float]:
+def _build_verdict_metrics(analysis: "AnalysisResults") -> dict[str, float]:
     """Return the estimate, interval and deciding p of each verdict, so far as it has them."""
     numbers = {
         f"verdict/{verdict.id}/{key}": value

@@ -17,7 +17,7 @@ from gapctl.ledger import Ledger
 
 if TYPE_CHECKING:
     from gapctl.analysis.compare import ResponseComparison, SweepAnalysis, SweepComparison, SweepVerdict
-    from gapctl.analysis.results import Analysis, Outcome, Verdict
+    from gapctl.analysis.results import AnalysisResults, Outcome, Verdict
 
 
 VERDICT_STYLES: Final[dict["Outcome", str]] = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
@@ -27,7 +27,7 @@ MIN_WIDTH = 20
 COLUMN_GAP: Final = "  "
 
 
-def print_verdicts(analysis: "Analysis", console: Console) -> None:
+def print_verdicts(analysis: "AnalysisResults", console: Console) -> None:
     """Print question, verdicts, reasons, and whether the hypotheses were declared in time."""
     from gapctl.report.text import explain_redesign
 
@@ -49,7 +49,7 @@ def print_verdicts(analysis: "Analysis", console: Console) -> None:
     console.print(Text(f"{len(analysis.trials)} of {analysis.planned} trainings done"))
 
 
-def describe_declaration(analysis: "Analysis") -> str:
+def describe_declaration(analysis: "AnalysisResults") -> str:
     """Describe the hypotheses' hash, and whether verdicts on them are confirmatory or exploratory."""
     declared, now = analysis.declared_sha256, analysis.hypotheses_sha256
     here = f"hypotheses sha256 {now[:HASH_DIGITS]}"
@@ -64,7 +64,7 @@ def describe_declaration(analysis: "Analysis") -> str:
     return f"{here}, exploratory: {before}; {'; '.join([*changes, *also])}"
 
 
-def _print_table(analysis: "Analysis", console: Console) -> None:
+def _print_table(analysis: "AnalysisResults", console: Console) -> None:
     """Print a row for each hypothesis.
 
     Where that is too wide, its name stands on a line above; where even that is, the marks on a line below.

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from gapctl.cluster.ray_internals import quiet_job_client
 from gapctl.config.arms import list_arms, resolve_arm
-from gapctl.config.load import Sweep, load_sweep
+from gapctl.config.load import LoadedSweep, load_sweep
 from gapctl.config.trial import PairData
 from gapctl.errors import INTERRUPTED, InputError, WorkError, first_line_of_error
 from gapctl.io.passwords import has_password, hide_password, hide_passwords
@@ -85,7 +85,7 @@ def _check_ledger(runs: str) -> None:
         )
 
 
-def _check_data(sweep: Sweep) -> None:
+def _check_data(sweep: LoadedSweep) -> None:
     data = [resolve_arm(sweep.spec, arm).data for arm in list_arms(sweep.spec)]
     places = [("data.source", each.source) for each in data]
     for pairs in (each for each in data if isinstance(each, PairData)):
@@ -98,7 +98,7 @@ def _check_data(sweep: Sweep) -> None:
             )
 
 
-def _check_secrets(sweep: Sweep, overrides: Sequence[str]) -> None:
+def _check_secrets(sweep: LoadedSweep, overrides: Sequence[str]) -> None:
     if any(has_password(override) for override in overrides):
         raise InputError(
             "--set: a password in a job's command is shown on Ray's dashboard and kept in its logs; "

@@ -5,8 +5,8 @@
 3. `_build_sweep` applies the chosen scale and the `--set` overrides as `Setting`s and checks the result again;
    `resolve_override` finds the whole path of a short form.
 4. A table of models that `cohort.models` names is read first, each time, so that all checks see its rows.
-5. The result is a `Sweep`. It remembers the source and the settings, so that later errors can name the line or option
-   that a value came from (`Sweep.locate_problem`).
+5. The result is a `LoadedSweep`. It remembers the source and the settings, so that later errors can name the line or
+   option that a value came from (`LoadedSweep.locate_problem`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ DEFAULT_SCALE_NAME: Final = "base"
 
 
 @dataclass(frozen=True)
-class Sweep:
+class LoadedSweep:
     """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones.
 
     `path` is the file or name as typed, which every verb accepts again; `source` is the file that was read. `overrides`
@@ -112,7 +112,7 @@ class Sweep:
         return cause.report(problem, self.source) if cause else _locate_in_file(problem, self.source)
 
 
-def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> LoadedSweep:
     """Read and check the sweep file of a path or name; raise SpecError with a line for each problem."""
     return _build_sweep(path, read_yaml(find_sweep_file(path)), scale, overrides)
 
@@ -123,7 +123,7 @@ def load_text(
     scale: str | None = None,
     overrides: Sequence[str] = (),
     tables: Mapping[str, str] | None = None,
-) -> Sweep:
+) -> LoadedSweep:
     """Check a sweep file's text, such as one from a ledger; `path` is what messages call it.
 
     `tables` are the texts of tables of models by the names that the file has, in place of files.
@@ -133,7 +133,7 @@ def load_text(
 
 def _build_sweep(
     path: Path, source: YamlSource, scale: str | None, overrides: Sequence[str], kept: Mapping[str, str] | None = None
-) -> Sweep:
+) -> LoadedSweep:
     tables = dict(kept or {})
     plain = _check_plain_file(source, tables)
     chosen = plain.default_scale if scale is None else scale
@@ -151,7 +151,7 @@ def _build_sweep(
     whole = (
         f"{setting.written}={text.partition('=')[2]}" for setting, text in zip(chosen_by_option, overrides, strict=True)
     )
-    return Sweep(path, source, chosen, wanted, spec, *hashes, tuple(whole), tables)
+    return LoadedSweep(path, source, chosen, wanted, spec, *hashes, tuple(whole), tables)
 
 
 def _check_plain_file(source: YamlSource, tables: dict[str, str]) -> SweepFile:

@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import TypeAdapter, with_config
 
 from gapctl.config.base import is_private_override
-from gapctl.config.load import Sweep, load_text
+from gapctl.config.load import LoadedSweep, load_text
 from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
 from gapctl.io.passwords import hide_passwords
@@ -168,7 +168,7 @@ def find_declared_file(declaration: Declaration, scale: str) -> SweepFileRecord 
     return _find_matching_file([*_list_scale_files(declaration, scale), *declaration.declared.values()], declaration)
 
 
-def load_recorded_sweep(asked: SweepFileRecord) -> Sweep:
+def load_recorded_sweep(asked: SweepFileRecord) -> LoadedSweep:
     """Return the sweep of a kept file. Raises InputError if it cannot be read."""
     return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides, asked.tables)
 

@@ -4,7 +4,7 @@ import json
 from typing import Final
 
 from gapctl.config.base import is_private_override
-from gapctl.config.load import Sweep
+from gapctl.config.load import LoadedSweep
 from gapctl.io.passwords import has_password
 from gapctl.plan.plan import Plan
 
@@ -24,7 +24,7 @@ def build_ledger_arguments(runs: str) -> list[str]:
     return ["--runs", runs] if runs != DEFAULT_RUNS else []
 
 
-def build_sweep_arguments(sweep: Sweep) -> list[str]:
+def build_sweep_arguments(sweep: LoadedSweep) -> list[str]:
     """Return the arguments of a sweep without its ledger; leave out options that may hold a password."""
     arguments = build_file_arguments(sweep)
     for setting in sweep.settings:
@@ -36,13 +36,13 @@ def build_sweep_arguments(sweep: Sweep) -> list[str]:
     return arguments
 
 
-def build_file_arguments(sweep: Sweep) -> list[str]:
+def build_file_arguments(sweep: LoadedSweep) -> list[str]:
     """Return a sweep's file and scale, for verbs that take no `--set`."""
     scale = [] if sweep.scale in (None, sweep.spec.default_scale) else ["--scale", str(sweep.scale)]
     return [str(sweep.path), *scale]
 
 
-def build_ui_arguments(sweep: Sweep) -> list[str]:
+def build_ui_arguments(sweep: LoadedSweep) -> list[str]:
     """Return the arguments of `gapctl ui`: `--uri` where the address was overridden and holds no password."""
     uri = sweep.spec.tracking.uri
     typed = any(setting.written == "tracking.uri" and isinstance(setting.source, str) for setting in sweep.settings)
@@ -50,7 +50,7 @@ def build_ui_arguments(sweep: Sweep) -> list[str]:
     return [*build_file_arguments(sweep), *(["--uri", uri] if plain else [])]
 
 
-def name_result_files(sweep: Sweep) -> str:
+def name_result_files(sweep: LoadedSweep) -> str:
     """Return how the names of a sweep's derived files begin: `imbalance.smoke`, or `imbalance.smoke.1a2b3c4d`.
 
     The hash is of the sweep as it is run, where `--set` changed what is trained or judged: another sweep of that name

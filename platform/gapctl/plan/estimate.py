@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from gapctl.config.load import Sweep, load_text
+from gapctl.config.load import LoadedSweep, load_text
 from gapctl.config.presets import PRESETS, PatchTower, Preset, ResNet, Tower
 from gapctl.config.sweep import Limits
 from gapctl.config.trial import MadData
@@ -156,7 +156,7 @@ def _describe_spending(spent: float, unit: str) -> str:
 class SweepCosts(NamedTuple):
     """A sweep file at its default scale, and the cost of each of its scales by name."""
 
-    sweep: Sweep
+    sweep: LoadedSweep
     costs: Mapping[str | None, Cost]
 
 

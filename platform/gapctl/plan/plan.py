@@ -16,7 +16,7 @@ from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
 from gapctl.config.base import KeyPath, Problem, hash_value, select_hashed_fields, set_path, write_canonical_json
 from gapctl.config.cohort import CohortModel
 from gapctl.config.hypotheses import Level
-from gapctl.config.load import Sweep
+from gapctl.config.load import LoadedSweep
 from gapctl.config.sweep import Domain, Search, SweepFile
 from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, TrialConfig
 from gapctl.errors import InputError
@@ -65,7 +65,7 @@ class Plan:
     trainings that others start from (`init_from`) and that are not arms themselves: no hypothesis looks at them.
     """
 
-    sweep: Sweep
+    sweep: LoadedSweep
     trials: tuple[Trial, ...]
     recipe_version: int
     preparations: tuple[Trial, ...] = ()
@@ -94,7 +94,7 @@ class _Arm(NamedTuple):
     model: CohortModel | None = None
 
 
-def make_plan(sweep: Sweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
+def make_plan(sweep: LoadedSweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
     """List every trial of the sweep; call `fingerprint_of` once for each data source.
 
     Raise its InputError again with the place of the source in the sweep file, and one where two arms are the same
@@ -138,7 +138,9 @@ def _format_levels(levels: Mapping[str, Level]) -> str:
     return " ".join(f"{name}={level}" for name, level in levels.items())
 
 
-def _collect_fingerprints(sweep: Sweep, grid: Sequence[_Arm], fingerprint_of: Callable[[Data], str]) -> dict[str, str]:
+def _collect_fingerprints(
+    sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[Data], str]
+) -> dict[str, str]:
     found: dict[str, str] = {}
     for arm in grid:
         for data in [arm.config.data, *([arm.config.parent.data] if arm.config.parent else [])]:
@@ -167,7 +169,7 @@ def _build_trial(
     return build(arm.label, arm.factors, arm.config, first.id if first else None), first
 
 
-def _require_different(sweep: Sweep, trials: Sequence[Trial]) -> None:
+def _require_different(sweep: LoadedSweep, trials: Sequence[Trial]) -> None:
     """Raise InputError where two arms are the same training: their difference would be zero by construction."""
     seen: dict[str, Trial] = {}
     for trial in trials:
@@ -190,7 +192,7 @@ def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
 
 
 def locate_error(
-    sweep: Sweep, factors: Mapping[str, Level], path: str, text: str, model: CohortModel | None = None
+    sweep: LoadedSweep, factors: Mapping[str, Level], path: str, text: str, model: CohortModel | None = None
 ) -> InputError:
     """Return an error about a trial's value, with the place in the sweep file that the value comes from."""
     return InputError(sweep.locate_problem(Problem(find_origin(sweep.spec, factors, path, model), text)))
@@ -270,7 +272,7 @@ SearchPoint = Mapping[str, Level]
 """A value for each path of a search's space."""
 
 
-def get_search(sweep: Sweep) -> Search:
+def get_search(sweep: LoadedSweep) -> Search:
     """Return the search of a sweep file that has one."""
     assert sweep.spec.search is not None
     return sweep.spec.search
@@ -285,7 +287,7 @@ def round_value(value: Level, domain: Domain) -> Level:
 
 
 def make_search_plan(
-    sweep: Sweep,
+    sweep: LoadedSweep,
     points: Sequence[SearchPoint],
     fingerprint_of: Callable[[Data], str],
     recipe_version: int = RECIPE_VERSION,
@@ -313,7 +315,7 @@ def list_planned_trainings(plan: Plan) -> tuple[Trial, ...]:
     return plan.trainings if search is None else plan.trials[:1] * search.trials
 
 
-def name_study(sweep: Sweep, data_fingerprint: str) -> str:
+def name_study(sweep: LoadedSweep, data_fingerprint: str) -> str:
     """Name the study that points of this search belong to.
 
     Another space, metric, base, data or recipe is another study. The number of points is left out, so that a study can
@@ -338,7 +340,7 @@ def _list_search_extensions(base: TrialConfig, search: Search) -> dict[tuple[Kin
     return dict.fromkeys(name for config in configs for name in config.extensions)
 
 
-def _replace_vary(sweep: Sweep, levels: Mapping[str, list[Level]]) -> Sweep:
+def _replace_vary(sweep: LoadedSweep, levels: Mapping[str, list[Level]]) -> LoadedSweep:
     return replace(sweep, spec=sweep.spec.model_copy(update={"vary": dict(levels)}))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from gapctl.analysis.correlation import Strata, compute_taus, rank_within_strata
-from gapctl.analysis.results import Analysis, Verdict
+from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.config.trial import FACTOR_VALUES
 from gapctl.plan.plan import shorten_paths
 from gapctl.report.html import make_file_name, render_files, render_png, render_svg
@@ -70,14 +70,14 @@ class PngFigure(NamedTuple):
     png: bytes
 
 
-def render_figure_files(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> dict[str, bytes]:
+def render_figure_files(analysis: AnalysisResults, record: RunRecord = EMPTY_RECORD) -> dict[str, bytes]:
     """Return each figure as PNG and as SVG, by file name; equal analyses give equal bytes."""
     with trusted():
         figures = plot_all_figures(analysis, FILE_LOOK, record)
     return render_files(figures)
 
 
-def render_pngs(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> list[PngFigure]:
+def render_pngs(analysis: AnalysisResults, record: RunRecord = EMPTY_RECORD) -> list[PngFigure]:
     """Return the figures as PNG for a text that has captions of its own."""
     with trusted():
         figures = plot_all_figures(analysis, FILE_LOOK, record)
@@ -87,7 +87,7 @@ def render_pngs(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> list[Pn
     ]
 
 
-def plot_all_figures(analysis: Analysis, look: Look, record: RunRecord = EMPTY_RECORD) -> list[Figure]:
+def plot_all_figures(analysis: AnalysisResults, look: Look, record: RunRecord = EMPTY_RECORD) -> list[Figure]:
     """List every figure that a file can hold, in the page's order; all verdicts are one figure."""
     forest = plot_forest(analysis, look)
     by_factor = [*plot_responses_by_factor(analysis, look), *plot_image_factors(analysis, look)]
@@ -100,12 +100,12 @@ def plot_all_figures(analysis: Analysis, look: Look, record: RunRecord = EMPTY_R
     ]
 
 
-def plot_responses_by_factor(analysis: Analysis, look: Look) -> list[FactorFigures]:
+def plot_responses_by_factor(analysis: AnalysisResults, look: Look) -> list[FactorFigures]:
     """Plot the dose-response figures of every factor: the usual metrics, and those of hypotheses on it or on none."""
     return _plot_by_factor(analysis, look, _list_panels)
 
 
-def plot_metric_response(analysis: Analysis, path: str, metric: str, look: Look) -> Figure:
+def plot_metric_response(analysis: AnalysisResults, path: str, metric: str, look: Look) -> Figure:
     """Plot one metric by the factor of this path, both of which the trials have."""
     factors = list_factors(analysis)
     factor = next(each for each in factors if each.path == path)
@@ -113,7 +113,7 @@ def plot_metric_response(analysis: Analysis, path: str, metric: str, look: Look)
     return _plot_panel(analysis, make_single_panel(metric.partition("/")[2], metric), factor, other, look)
 
 
-def plot_image_factors(analysis: Analysis, look: Look) -> list[FactorFigures]:
+def plot_image_factors(analysis: AnalysisResults, look: Look) -> list[FactorFigures]:
     """Plot what embeddings keep of each factor of the images, by every factor of the sweep.
 
     That is the accuracies of all factors together, and the similarities by modality. With a second treatment, whose
@@ -123,7 +123,9 @@ def plot_image_factors(analysis: Analysis, look: Look) -> list[FactorFigures]:
 
 
 def _plot_by_factor(
-    analysis: Analysis, look: Look, list_panels: Callable[[Analysis, Factor, Sequence[Factor]], Sequence["Panel"]]
+    analysis: AnalysisResults,
+    look: Look,
+    list_panels: Callable[[AnalysisResults, Factor, Sequence[Factor]], Sequence["Panel"]],
 ) -> list[FactorFigures]:
     """Plot the panels that have data; colours are metrics, or the first other factor's levels."""
     factors, found = list_factors(analysis), []
@@ -138,7 +140,7 @@ def _plot_by_factor(
     return found
 
 
-def plot_strips(analysis: Analysis, look: Look) -> dict[str, Figure]:
+def plot_strips(analysis: AnalysisResults, look: Look) -> dict[str, Figure]:
     """Plot a small chart for each hypothesis that has an estimate, by its id."""
     drawn = {verdict.id: _plot_strip(verdict, analysis.alpha, look) for verdict in analysis.verdicts}
     return {name: figure for name, figure in drawn.items() if figure is not None}
@@ -152,7 +154,7 @@ class Series(NamedTuple):
 
 
 def _build_seed_rows(
-    analysis: Analysis, series: Sequence[Series], factor: Factor, other: Factor | None
+    analysis: AnalysisResults, series: Sequence[Series], factor: Factor, other: Factor | None
 ) -> pl.DataFrame:
     """Return a row for each trial and metric; its series is the metric's name, or the other factor's level."""
     return _build_frame(
@@ -168,7 +170,7 @@ def _build_seed_rows(
     )
 
 
-def _build_mean_rows(analysis: Analysis, series: Sequence[Series], factor: Factor) -> pl.DataFrame:
+def _build_mean_rows(analysis: AnalysisResults, series: Sequence[Series], factor: Factor) -> pl.DataFrame:
     """Return a row for each level and metric: the mean over seeds and other factors, and its interval if any."""
     curves = analysis.curves.filter(pl.col("factor") == factor.path).sort("position")
     return _build_frame(
@@ -187,7 +189,7 @@ def _build_mean_rows(analysis: Analysis, series: Sequence[Series], factor: Facto
     )
 
 
-def _build_arm_rows(analysis: Analysis, metric: str, factor: Factor, other: Factor) -> pl.DataFrame:
+def _build_arm_rows(analysis: AnalysisResults, metric: str, factor: Factor, other: Factor) -> pl.DataFrame:
     """Return a row for each pair of levels: the plain mean over the trials that have both."""
     arms = (
         _build_frame(_select_finite_rows(analysis.trials, metric))
@@ -206,7 +208,7 @@ def _build_arm_rows(analysis: Analysis, metric: str, factor: Factor, other: Fact
     )
 
 
-def _build_path_rows(analysis: Analysis, metric: str, factor: Factor, other: Factor | None) -> pl.DataFrame:
+def _build_path_rows(analysis: AnalysisResults, metric: str, factor: Factor, other: Factor | None) -> pl.DataFrame:
     """Return a row for each evaluation; `dashes` is the other factor's level."""
     return _build_frame(
         {
@@ -261,7 +263,9 @@ class ClaimBands(NamedTuple):
     words: str
 
 
-def _build_claim_bands(analysis: Analysis, series: Sequence[Series], factor: Factor, means: pl.DataFrame) -> ClaimBands:
+def _build_claim_bands(
+    analysis: AnalysisResults, series: Sequence[Series], factor: Factor, means: pl.DataFrame
+) -> ClaimBands:
     """Build the bands of each series from its first hypothesis about this factor; the words name hypotheses not drawn.
 
     The curve is of all trainings, so a hypothesis with `where` is not drawn on it.
@@ -396,7 +400,7 @@ _GAP: Final = (make_single_panel("rmg", "gap/rmg"), make_single_panel("l2m", "ga
 _ENTROPY: Final = (make_single_panel("entropy", "entropy/i2t_nats"),)
 
 
-def _list_panels(analysis: Analysis, factor: Factor, others: Sequence[Factor]) -> list[Panel]:
+def _list_panels(analysis: AnalysisResults, factor: Factor, others: Sequence[Factor]) -> list[Panel]:
     usual = (*_GAP, *(_SEPARATE_BIAS if others else (_JOINT_BIAS,)), *_ENTROPY)
     shown = {series.metric for panel in usual for series in panel.series}
     asked = dict.fromkeys(item.response for item in analysis.verdicts if item.factor in (factor.path, ""))
@@ -404,7 +408,7 @@ def _list_panels(analysis: Analysis, factor: Factor, others: Sequence[Factor]) -
     return [*usual, *more]
 
 
-def _plot_panel(analysis: Analysis, panel: Panel, factor: Factor, other: Factor | None, look: Look) -> Figure:
+def _plot_panel(analysis: AnalysisResults, panel: Panel, factor: Factor, other: Factor | None, look: Look) -> Figure:
     means = _build_mean_rows(analysis, panel.series, factor)
     guessing = [
         {"series": series.name, "value": panel.chance[series.metric]}
@@ -431,7 +435,7 @@ def _plot_panel(analysis: Analysis, panel: Panel, factor: Factor, other: Factor 
     return figure(f"{panel.name}-by-{factor.name}", title, caption, response_chart(response, look), look)
 
 
-def _write_caption(analysis: Analysis, panel: Panel, response: Response, claimed: str) -> str:
+def _write_caption(analysis: AnalysisResults, panel: Panel, response: Response, claimed: str) -> str:
     metric = panel.series[0].metric
     alone = len(panel.series) == 1
     what = (
@@ -451,7 +455,7 @@ def _explain_metric_and_unit(metric: str) -> str:
     return f"{said}." if counted in said.lower() else f"{said} ({counted})."
 
 
-def _explain_entropy_ceiling(analysis: Analysis, metric: str) -> str:
+def _explain_entropy_ceiling(analysis: AnalysisResults, metric: str) -> str:
     """State the entropy of knowing nothing, which depends on the gallery and gives an entropy its scale."""
     if metric != "entropy/i2t_nats" or not has_metric(analysis.trials, "entropy/gallery"):
         return ""
@@ -482,7 +486,7 @@ CLEARLY_BETTER = 2.0
 """The ratio by which a log axis must separate the nearest levels better to replace a linear one."""
 
 
-def list_factors(analysis: Analysis) -> tuple[Factor, ...]:
+def list_factors(analysis: AnalysisResults) -> tuple[Factor, ...]:
     """List the varied paths that the trials have, in the file's order."""
     names = shorten_paths(analysis.factors)
     return tuple(
@@ -490,7 +494,7 @@ def list_factors(analysis: Analysis) -> tuple[Factor, ...]:
     )
 
 
-def _build_factor(analysis: Analysis, path: str, name: str) -> Factor:
+def _build_factor(analysis: AnalysisResults, path: str, name: str) -> Factor:
     column = analysis.trials.get_column(path).drop_nulls()
     if column.dtype.is_numeric():
         numbers = sorted({float(level) for level in column})
@@ -534,7 +538,7 @@ def _plot_strip(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
     )
 
 
-def plot_forest(analysis: Analysis, look: Look) -> Figure | None:
+def plot_forest(analysis: AnalysisResults, look: Look) -> Figure | None:
     """Plot all strips under one another; None where no hypothesis has an estimate."""
     estimated = [verdict for verdict in analysis.verdicts if _keep_finite(verdict.estimate) is not None]
     if not estimated:
@@ -573,7 +577,7 @@ _PATH_METRICS: Final = (
 )
 
 
-def plot_training(analysis: Analysis, look: Look) -> list[Figure]:
+def plot_training(analysis: AnalysisResults, look: Look) -> list[Figure]:
     """Plot the training paths of gap, temperature, entropy and loss, coloured and dashed by the first two factors."""
     factors = list_factors(analysis)
     if not factors:
@@ -604,7 +608,7 @@ class Profiles(NamedTuple):
     lines: str
 
 
-def plot_gap_by_dimension(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
+def plot_gap_by_dimension(analysis: AnalysisResults, look: Look, record: RunRecord) -> list[Figure]:
     """Plot both figures of the gap by dimension, coloured by the first factor; none without saved mean embeddings."""
     factors, dimensions = list_factors(analysis), record.dimensions
     if not factors or dimensions.is_empty() or analysis.trials.is_empty():
@@ -629,7 +633,7 @@ def _plot_profile(
     return figure(f"dimensions-{shown}", title, words, chart, look)
 
 
-def _build_profiles(analysis: Analysis, factor: Factor, dimensions: pl.DataFrame) -> Profiles:
+def _build_profiles(analysis: AnalysisResults, factor: Factor, dimensions: pl.DataFrame) -> Profiles:
     trials = analysis.trials.select("trial", "label", "seed", factor.path)
     ranked = _rank_dimensions(dimensions).join(trials, on="trial", maintain_order="right")
     lacking = analysis.trials.filter(~pl.col("trial").is_in(ranked["trial"].unique()))
@@ -724,7 +728,7 @@ QUALITIES: Final = (
 )
 
 
-def plot_gap_and_qualities(analysis: Analysis, look: Look, record: RunRecord) -> list[Figure]:
+def plot_gap_and_qualities(analysis: AnalysisResults, look: Look, record: RunRecord) -> list[Figure]:
     """Plot the gap against each quality, with Kendall's tau over all trainings and over those of one arm."""
     factors = list_factors(analysis)
     drawn = [(quality, _select_finite_rows(analysis.trials, GAP, quality)) for quality in QUALITIES]

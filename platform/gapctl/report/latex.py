@@ -8,7 +8,7 @@ from typing import Final
 from markupsafe import Markup
 
 from gapctl.analysis.compare import SweepAnalysis
-from gapctl.analysis.results import Analysis, Verdict
+from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.report.html import load_text_templates
 from gapctl.report.text import (
     align_numbers,
@@ -70,7 +70,7 @@ def render_latex(sweeps: Sequence[SweepAnalysis], declared: Sequence[str]) -> st
     return load_text_templates(escape_latex, _DELIMITERS).get_template("verdicts.tex").render(tables=tables)
 
 
-def _list_notes(analysis: Analysis) -> list[str]:
+def _list_notes(analysis: AnalysisResults) -> list[str]:
     """List what a reader of the table alone must know about its marks."""
     named = (f"{one.claim.rstrip('.')}: {line}" for one in analysis.verdicts for line in explain_marks(one))
     return [*explain_redesign(analysis), *named]

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from gapctl.analysis.compare import SweepAnalysis, SweepComparison
-from gapctl.analysis.results import Analysis, Verdict
+from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.ledger import Ledger
 from gapctl.report.compare_page import (
     describe_comparison,
@@ -176,7 +176,7 @@ def _describe_sweep(
     }
 
 
-def _format_verdicts(analysis: Analysis) -> Markup:
+def _format_verdicts(analysis: AnalysisResults) -> Markup:
     head = [
         "",
         "claim",
@@ -217,21 +217,21 @@ def _explain_test(verdict: Verdict) -> dict[str, object]:
 VERDICT_ORDER: Final = ("supported", "refuted", "inconclusive")
 
 
-def summarise_verdicts(analysis: Analysis) -> str:
+def summarise_verdicts(analysis: AnalysisResults) -> str:
     """Count verdicts, `3 supported, 1 inconclusive`, and how many of them have which mark."""
     counts = Counter(verdict.verdict for verdict in analysis.verdicts)
     told = ", ".join(f"{counts[word]} {word}" for word in VERDICT_ORDER if counts[word])
     return f"{told}{format_marks(count_marks(analysis))}" if told else "no hypotheses"
 
 
-def count_marks(analysis: Analysis) -> list[str]:
+def count_marks(analysis: AnalysisResults) -> list[str]:
     """Count marks, `exploratory`, `2 not learned`: each mark that any verdict has, numbered unless all have it."""
     counts = Counter(mark for verdict in analysis.verdicts for mark in verdict.marks)
     every = len(analysis.verdicts)
     return [mark if count == every else f"{count} {mark}" for mark, count in counts.items()]
 
 
-def render_verdict_markdown(analysis: Analysis) -> str:
+def render_verdict_markdown(analysis: AnalysisResults) -> str:
     """Render a table with a row for each hypothesis, and the number of trainings that it rests on."""
     head = (
         f"| hypothesis | effect | verdict | estimate | {format_confidence_level(analysis.alpha)} interval | p "

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from gapctl.analysis.compare import NOT_RECORDED, SweepAnalysis, describe_arms
-from gapctl.analysis.results import Analysis
+from gapctl.analysis.results import AnalysisResults
 from gapctl.config.base import flatten_document
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError
@@ -171,7 +171,7 @@ _SUMMARY_SETTINGS = {
 }  # fmt: skip
 
 
-def list_run_facts(analysis: Analysis, record: RunRecord) -> dict[str, str]:
+def list_run_facts(analysis: AnalysisResults, record: RunRecord) -> dict[str, str]:
     """List the facts of a run, by their terms."""
     return {
         **_describe_training(analysis, record),
@@ -184,7 +184,7 @@ def list_run_facts(analysis: Analysis, record: RunRecord) -> dict[str, str]:
     }
 
 
-def list_commands(analysis: Analysis, record: RunRecord) -> dict[str, str]:
+def list_commands(analysis: AnalysisResults, record: RunRecord) -> dict[str, str]:
     """List the commands that go on with a run, as far as they are known, by what they do."""
     sweep = "Train what is missing, and judge again"
     commands = record.commands
@@ -200,7 +200,7 @@ def list_commands(analysis: Analysis, record: RunRecord) -> dict[str, str]:
     }
 
 
-def _describe_training(analysis: Analysis, record: RunRecord) -> dict[str, str]:
+def _describe_training(analysis: AnalysisResults, record: RunRecord) -> dict[str, str]:
     """Describe one training: data, model, recipe; mark what the sweep varies as varied."""
     if not record.settings:
         return {}
@@ -221,7 +221,7 @@ def _describe_training(analysis: Analysis, record: RunRecord) -> dict[str, str]:
     }
 
 
-def _summarise_counts(analysis: Analysis) -> dict[str, str]:
+def _summarise_counts(analysis: AnalysisResults) -> dict[str, str]:
     trials = analysis.trials
     seconds = float(trials.get_column("seconds").sum()) if "seconds" in trials.columns else 0.0
     seeds = trials.get_column("seed").n_unique() if "seed" in trials.columns else 0
@@ -236,7 +236,7 @@ def _summarise_counts(analysis: Analysis) -> dict[str, str]:
     }
 
 
-def _describe_provenance(analysis: Analysis, record: RunRecord) -> dict[str, str]:
+def _describe_provenance(analysis: AnalysisResults, record: RunRecord) -> dict[str, str]:
     recipe = {} if record.recipe is None else {"recipe version": str(record.recipe)}
     machines = {"hardware": "; ".join(_format_counts(record.machines))} if record.machines else {}
     named = (f"{name} {' and '.join(_format_counts(found))}" for name, found in record.versions.items())
@@ -252,7 +252,7 @@ def _describe_provenance(analysis: Analysis, record: RunRecord) -> dict[str, str
     }
 
 
-def _format_samples_seen(analysis: Analysis) -> str:
+def _format_samples_seen(analysis: AnalysisResults) -> str:
     if "samples_seen" not in analysis.trials.columns or analysis.trials.is_empty():
         return "–"
     seen = sorted(analysis.trials.get_column("samples_seen").drop_nulls().unique())

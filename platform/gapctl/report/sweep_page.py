@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import polars as pl
 from markupsafe import Markup
 
-from gapctl.analysis.results import Analysis, Interval, Outcome, Verdict
+from gapctl.analysis.results import AnalysisResults, Interval, Outcome, Verdict
 from gapctl.extensions import list_extensions
 from gapctl.report.figures import (
     EMPTY_RECORD,
@@ -79,7 +79,7 @@ SECTION_NAMES: Final = {
 }
 
 
-def render_report(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> str:
+def render_report(analysis: AnalysisResults, record: RunRecord = EMPTY_RECORD) -> str:
     """Return the complete HTML document of an analysis.
 
     The same arguments give the same text: it contains no time and nothing random. Vega is in it once, scripts and
@@ -89,7 +89,7 @@ def render_report(analysis: Analysis, record: RunRecord = EMPTY_RECORD) -> str:
         return _render_page(analysis, record)
 
 
-def _render_page(analysis: Analysis, record: RunRecord) -> str:
+def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
     strips = plot_strips(analysis, PAGE_LOOK)
     doses, kept = plot_responses_by_factor(analysis, PAGE_LOOK), plot_image_factors(analysis, PAGE_LOOK)
     paths, dimensions = plot_training(analysis, PAGE_LOOK), plot_gap_by_dimension(analysis, PAGE_LOOK, record)
@@ -157,7 +157,7 @@ def _group_by_factor(groups: Sequence[FactorFigures]) -> list[FigureGroup]:
     return [FigureGroup(f"By {group.factor.words}" if len(drawn) > 1 else "", group.figures) for group in drawn]
 
 
-def describe_verdicts(analysis: Analysis, record: RunRecord, strips: Mapping[str, Figure]) -> dict[str, object]:
+def describe_verdicts(analysis: AnalysisResults, record: RunRecord, strips: Mapping[str, Figure]) -> dict[str, object]:
     """Collect what `verdicts.html` shows: a summary, notices, and a card for each hypothesis, in the file's order.
 
     `strips` has the small charts by hypothesis id.
@@ -172,7 +172,7 @@ def describe_verdicts(analysis: Analysis, record: RunRecord, strips: Mapping[str
     }
 
 
-def _summarise_verdicts(analysis: Analysis) -> list[str]:
+def _summarise_verdicts(analysis: AnalysisResults) -> list[str]:
     """List the number of hypotheses by verdict and marks, alpha, and the number of trainings done."""
     order = list(VERDICT_SYMBOLS)
     ranked = sorted(analysis.verdicts, key=lambda verdict: (order.index(verdict.verdict), verdict.marks))
@@ -199,7 +199,7 @@ class Notice(NamedTuple):
     details: Sequence[NoticeDetail] = ()
 
 
-def _describe_declaration(analysis: Analysis) -> list[Notice]:
+def _describe_declaration(analysis: AnalysisResults) -> list[Notice]:
     """Say whether the hypotheses were declared in time, and what the sweep asks again."""
     again = [Notice("REDESIGNED", line) for line in explain_redesign(analysis)]
     if not (analysis.verdicts or analysis.declared):
@@ -221,7 +221,7 @@ def _describe_declaration(analysis: Analysis) -> list[Notice]:
     return [Notice("EXPLORATORY", said, [here, before, *changes]), *again]
 
 
-def _warn_incomplete(analysis: Analysis, record: RunRecord) -> list[Notice]:
+def _warn_incomplete(analysis: AnalysisResults, record: RunRecord) -> list[Notice]:
     missing = analysis.planned - len(analysis.trials)
     if missing <= 0:
         return []
@@ -232,14 +232,14 @@ def _warn_incomplete(analysis: Analysis, record: RunRecord) -> list[Notice]:
     return [Notice("INCOMPLETE", said, how)]
 
 
-def _warn_one_seed(analysis: Analysis) -> list[Notice]:
+def _warn_one_seed(analysis: AnalysisResults) -> list[Notice]:
     if not analysis.verdicts or "seed" not in analysis.trials.columns or analysis.trials["seed"].n_unique() != 1:
         return []
     said = "Seeds are the replicates, and one gives neither an interval nor a verdict: what follows is estimates alone."
     return [Notice("ONE SEED", said)]
 
 
-def _warn_not_a_number(analysis: Analysis) -> list[Notice]:
+def _warn_not_a_number(analysis: AnalysisResults) -> list[Notice]:
     """Warn about metrics that a training could not compute; charts and tests leave that training out."""
     asked = [verdict.response for verdict in analysis.verdicts if verdict.response in analysis.trials.columns]
     found = []
@@ -344,7 +344,7 @@ _MAIN_METRICS: Final = (
 )
 
 
-def list_main_metrics(analysis: Analysis) -> list[str]:
+def list_main_metrics(analysis: AnalysisResults) -> list[str]:
     """List the metrics to show: those of hypotheses first, then the usual ones, as far as trials have them.
 
     Metrics of other packages come last: a sweep has those that its file names.

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from gapctl.analysis.results import Analysis, Verdict
+from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.config.hypotheses import Level
 from gapctl.config.metrics import find_metric, is_metric
 from gapctl.text import format_count
@@ -249,7 +249,7 @@ def explain_marks(verdict: Verdict) -> list[str]:
     return [*_describe_first_answer(verdict), *_explain_not_learned(verdict)]
 
 
-def explain_redesign(analysis: Analysis) -> list[str]:
+def explain_redesign(analysis: AnalysisResults) -> list[str]:
     """Explain what a sweep asks again, and the first answer or why it is unknown; empty for other sweeps."""
     first = analysis.first_question
     if first is None:

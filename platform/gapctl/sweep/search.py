@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from gapctl.config.load import Sweep
+from gapctl.config.load import LoadedSweep
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from gapctl.data.load import Dataset
 
 
-def format_search_name(sweep: Sweep) -> str:
+def format_search_name(sweep: LoadedSweep) -> str:
     """Return the ledger's name of a search, `<sweep>.<scale>`."""
     return f"{sweep.spec.name}.{sweep.scale_name}"
 
@@ -59,7 +59,7 @@ class SearchController(Watcher):
 
     def __init__(
         self,
-        sweep: Sweep,
+        sweep: LoadedSweep,
         study: Study,
         ledger: Ledger,
         fingerprint_of: Callable[[Data], str],

@@ -14,7 +14,7 @@ import yaml
 
 from gapctl.config.cohort import Cohort
 from gapctl.config.hypotheses import Level
-from gapctl.config.load import Sweep
+from gapctl.config.load import LoadedSweep
 from gapctl.errors import WorkError
 from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.ledger import Ledger, Result, TrialFolder
@@ -200,13 +200,13 @@ DIGEST_LENGTH = 36
 """Longest digest of a data set that MLflow accepts."""
 
 
-def join_overrides(sweep: Sweep) -> str:
+def join_overrides(sweep: LoadedSweep) -> str:
     """Return the `--set` options that change which trials there are, as typed, joined by spaces."""
     typed = (" ".join(text.split()) for text in sweep.overrides)
     return " ".join(dict.fromkeys(text for text in typed if text.partition(".")[0] not in NOT_TRAINED))
 
 
-def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
+def build_sweep_tags(sweep: LoadedSweep) -> dict[str, str]:
     """Return the parent run's tags."""
     overrides = join_overrides(sweep)
     return {
@@ -223,7 +223,7 @@ def build_sweep_tags(sweep: Sweep) -> dict[str, str]:
     }
 
 
-def build_sweep_params(sweep: Sweep) -> dict[str, str]:
+def build_sweep_params(sweep: LoadedSweep) -> dict[str, str]:
     """Return the sweep's configuration by dotted path: levels in lists where it varies, and what a search draws."""
     spec = sweep.spec
     document: dict[str, object] = {
@@ -241,7 +241,7 @@ def _list_model_names(cohort: Cohort) -> str:
     return ", ".join(member.name for member in cohort.members)
 
 
-def build_sweep_files(sweep: Sweep) -> dict[str, bytes]:
+def build_sweep_files(sweep: LoadedSweep) -> dict[str, bytes]:
     """Return the sweep file as written and as resolved by scale and overrides, without passwords."""
     document = sweep.spec.model_dump(mode="json")
     document["tracking"]["uri"] = hide_password(sweep.spec.tracking.uri)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gapctl.config.checks import explain_unlogged
-from gapctl.config.load import Sweep
+from gapctl.config.load import LoadedSweep
 from gapctl.errors import WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.plan.command_line import build_sweep_arguments
@@ -45,7 +45,7 @@ class SweepFindings:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def write_sweep_note(sweep: Sweep, findings: SweepFindings | None, report: str, curves: str) -> str:
+def write_sweep_note(sweep: LoadedSweep, findings: SweepFindings | None, report: str, curves: str) -> str:
     """Return the run's description: the question, then the verdicts with links, or the hypotheses.
 
     MLflow's page shows only the first lines at once, so the answer and the link to the `report` come first.
