@@ -58,3 +58,11 @@ def plan_of(tmp_path: Path) -> Callable[..., Plan]:
 @pytest.fixture
 def plan(plan_of: Callable[..., Plan]) -> Plan:
     return plan_of()
+
+
+@pytest.fixture
+def finished(plan: Plan, runs: Runs) -> Plan:
+    """The plan, with every trial of it done."""
+    for trial in plan.trials:
+        runs.finish(trial)
+    return plan

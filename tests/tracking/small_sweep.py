@@ -4,7 +4,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, LoggedModel, Run
 
 from gapctl.ledger import Ledger, Result
-from gapctl.plan.plan import Trial
+from gapctl.plan.plan import Plan, Trial
 
 UI = "import typer; from gapctl.cli.ui import ui_command; typer.run(ui_command)"
+PlanOf = Callable[..., Plan]
 FINGERPRINT = "d1617" * 12 + "beef"
 SWEEP = """\
 name: {name}

@@ -14,13 +14,6 @@ from gapctl.tracking.store import fill_aside
 
 
 @pytest.fixture
-def finished(plan: Plan, runs: Runs) -> Plan:
-    for trial in plan.trials:
-        runs.finish(trial)
-    return plan
-
-
-@pytest.fixture
 def new(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'new.db'}"
 
