@@ -6,6 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
+from gapctl.data.image_text.index import read_samples
+from gapctl.data.image_text.pack import resolve_shards
+from gapctl.data.image_text.questions import split_caption_lines
+from gapctl.data.image_text.storage import list_shards
 from pair_shards import pair, write_shard
 
 IMAGES = range(6)
@@ -22,6 +26,10 @@ def captions(number: int) -> list[str]:
         f"a picture, number {number}",
         f"“quoted” – and ünïcode {number}",
     ]
+
+
+SAME = [(pair(number)["jpg"], captions(number)) for number in IMAGES]
+"""Image and captions of every sample of any layout, as `contents` returns them."""
 
 
 def write_images(folder: Path) -> Path:
@@ -144,3 +152,10 @@ def write_classification(place: Path) -> Path:
     templates = "a photo of a {c}.\na drawing of a {c}.\n"
     (place / "classes" / "zeroshot_classification_templates.txt").write_text(templates, encoding="utf-8")
     return place / "classes"
+
+
+def contents(place: Path | str) -> list[tuple[bytes | None, list[str]]]:
+    """Image and captions of every sample, in order, as other verbs would read them."""
+    shards = [each for place in resolve_shards([str(place)], local=True) for each in place.shards]
+    samples = [sample for shard in list_shards(shards) for sample in read_samples(Path(shard.address))]
+    return [(sample.image, split_caption_lines(sample.caption or "")) for sample in samples]

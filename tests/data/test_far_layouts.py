@@ -15,12 +15,10 @@ from gapctl.data.image_text.index import read_samples
 from gapctl.data.image_text.locations import translate_hub_page
 from gapctl.data.image_text.manifest import read_manifest
 from gapctl.data.image_text.pack import find_packed_classes, pack_place, resolve_shards
-from gapctl.data.image_text.questions import split_caption_lines
-from gapctl.data.image_text.storage import list_shards
 from layout_places import (
-    IMAGES,
     LAYOUTS,
-    captions,
+    SAME,
+    contents,
     write_classification,
     write_images,
     write_img2dataset,
@@ -29,23 +27,10 @@ from layout_places import (
 from pair_shards import pair
 from unhelpful_servers import unused_address
 
-SAME = [(pair(number)["jpg"], captions(number)) for number in IMAGES]
+pytestmark = pytest.mark.usefixtures("cache")
+
 FAR = [name for name in LAYOUTS if name != "open_clip's csv"]
 """open_clip's csv names files of one machine."""
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own for each test."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("GAPCTL_CACHE", str(folder))
-    return folder
-
-
-def contents(place: str) -> list[tuple[bytes | None, list[str]]]:
-    shards = [each for place in resolve_shards([place], local=True) for each in place.shards]
-    samples = [sample for shard in list_shards(shards) for sample in read_samples(Path(shard.address))]
-    return [(sample.image, split_caption_lines(sample.caption or "")) for sample in samples]
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -1,0 +1,175 @@
+"""Data that are no shards are packed once, go on where they were stopped, and harm no other file."""
+
+import errno
+import json
+import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from command_line import gapctl
+from gapctl.data.image_text import pack
+from gapctl.data.image_text.layouts import recognise_layout
+from gapctl.data.image_text.pack import pack_place, pack_shards, resolve_shards
+from gapctl.errors import InputError
+from layout_places import (
+    SAME,
+    contents,
+    write_coco,
+    write_csv,
+    write_folder,
+    write_images,
+)
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def test_what_is_packed_is_packed_once_and_again_when_a_file_changes(tmp_path: Path, cache: Path) -> None:
+    place = write_folder(tmp_path)
+    first = resolve_shards([str(place)], local=True)
+
+    assert resolve_shards([str(place)], local=True) == first
+    assert [path.name for path in (cache / "packed").iterdir()] == [Path(first[0].shards[0]).name]
+    (place / "000000.txt").write_text("other words", encoding="utf-8")
+    again = resolve_shards([str(place)], local=True)
+    assert again[0].shards != first[0].shards
+    assert contents(place)[0][1] == ["other words"]
+
+
+def test_a_folder_of_the_cache_that_lost_a_shard_is_made_again(tmp_path: Path) -> None:
+    place = write_folder(tmp_path)
+    packed = Path(resolve_shards([str(place)], local=True)[0].shards[0])
+    (packed / "00000.tar").unlink()
+
+    assert contents(place) == SAME
+
+
+def test_packed_shards_are_the_same_bytes_each_time_and_of_the_size_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "SAMPLES_PER_SHARD", 4)
+    place = write_coco(tmp_path)
+    for name in ("one", "other"):
+        pack_place(str(place), tmp_path / name)
+
+    one, other = (sorted((tmp_path / name).glob("*.tar")) for name in ("one", "other"))
+    assert [path.name for path in one] == ["00000.tar", "00001.tar"]
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
+    with tarfile.open(one[1]) as tar:
+        assert tar.getnames() == [f"{n:06d}.{ending}" for n in (4, 5) for ending in ("jpg", "txt", "json")]
+
+
+class StoppedError(Exception):
+    """In place of a kill at this moment."""
+
+
+def test_stopped_work_goes_on_after_its_last_whole_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "SAMPLES_PER_SHARD", 2)
+    place, out = str(write_csv(tmp_path)), tmp_path / "out"
+
+    def stop(done: int, total: int) -> None:
+        assert total == 6
+        if done == 5:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        pack_place(place, out, on_progress=stop)
+    assert not out.exists()
+    shown: list[int] = []
+    pack_place(place, out, on_progress=lambda done, total: shown.append(done))
+    pack_place(place, tmp_path / "whole")
+
+    assert shown == [5, 6]
+    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
+        path.name: path.read_bytes() for path in (tmp_path / "whole").glob("*.tar")
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out", "pairs.csv", "whole"]
+
+
+def test_several_at_once_pack_a_place_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, made = str(write_folder(tmp_path)), []
+    write = pack._write_shard
+
+    def count(*arguments: Any) -> Any:
+        made.append(arguments[0])
+        time.sleep(0.2)  # long enough for the others to arrive
+        return write(*arguments)
+
+    monkeypatch.setattr(pack, "_write_shard", count)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: resolve_shards([place], local=True), range(4)))
+
+    assert found == [found[0]] * 4
+    assert len(made) == 1
+    assert [path.name for path in (cache / "packed").iterdir()] == [Path(found[0][0].shards[0]).name]
+
+
+def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gapctl.data.image_text.pack.tarfile.TarFile.addfile", full)
+    ran = gapctl("data", "pack", str(write_folder(tmp_path)), "--out", str(tmp_path / "out"))
+
+    assert (ran.exit_code, ran.out) == (1, "")
+    assert ran.err == (
+        f"gapctl: {tmp_path}/out: cannot be written (No space left on device). Make room, or set GAPCTL_CACHE to "
+        "another folder; finished shards are kept\n"
+    )
+
+
+def test_pack_and_index_say_where_the_shards_are(tmp_path: Path, cache: Path) -> None:
+    place = str(write_csv(tmp_path))
+    packed = gapctl("data", "pack", place, "--out", str(tmp_path / "out"))
+    indexed = gapctl("data", "index", place, "--json")
+
+    assert packed.out == f"{tmp_path}/out: a table, 6 usable of 6 samples with 30 captions, in 1 shard\n"
+    document = json.loads(indexed.out)
+    assert (document["usable"], Path(document["manifest"]).parent.parent) == (6, cache / "packed")
+    again = gapctl("data", "pack", place, "--out", str(tmp_path / "out"))
+    assert again == packed
+    refused = gapctl("data", "pack", str(write_folder(tmp_path)), "--out", str(tmp_path / "out"))
+    assert (refused.exit_code, refused.out) == (2, "")
+    assert "out: holds other data; expected a new or empty folder. Nothing was written" in refused.err
+
+
+def test_columns_and_the_folder_of_images_can_be_named(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "elsewhere" / "pictures")
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "list.tsv").write_text("was\tist\na\t000001.jpg\nb\t000002.jpg\n", encoding="utf-8")
+    place, out = str(tmp_path / "table" / "list.tsv"), str(tmp_path / "out")
+    named = ("--image-column", "ist", "--caption-column", "was")
+
+    assert (
+        "no column of images; its heading has 'was', 'ist', expected one such as"
+        in gapctl("data", "pack", place, "--out", out).err
+    )
+    assert (
+        "no column 'iss', which --image-column names"
+        in gapctl("data", "pack", place, "--out", out, "--image-column", "iss").err
+    )
+    missing = gapctl("data", "pack", place, "--out", out, *named)
+    assert "list.tsv: row 1 (line 2): 000001.jpg is neither in" in missing.err
+    ran = gapctl("data", "pack", place, "--out", out, *named, "--images", str(images), "--json")
+    assert (ran.exit_code, ran.err) == (0, "")
+    assert json.loads(ran.out)["usable"] == 2
+
+
+def test_files_that_appear_while_packing_are_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"pictures/{number}.png")
+        (tmp_path / f"pictures/{number}.txt").write_text("a picture")
+    out = tmp_path / "out"
+
+    def write_beside(*_: object) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "thesis.txt").write_text("mine")
+
+    with pytest.raises(InputError, match="holds other data"):
+        pack_shards(recognise_layout(str(tmp_path / "pictures")), out, write_beside)
+    assert (out / "thesis.txt").read_text() == "mine"
