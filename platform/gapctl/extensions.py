@@ -23,14 +23,14 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from gapctl.errors import InputError, first_line_of_error
 
 Kind = Literal["metrics", "treatments", "losses"]
 KINDS: Final[tuple[Kind, ...]] = ("metrics", "treatments", "losses")
 SINGULAR: Final[Mapping[Kind, str]] = {"metrics": "metric", "treatments": "treatment", "losses": "loss"}
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class ExtensionError(Exception):
@@ -45,7 +45,7 @@ class Extension(NamedTuple):
 
     kind: Kind
     name: str
-    function: Callable[..., Any]
+    function: Callable[..., object]
     meaning: str
     unit: str = ""
     initial_bias: float | None = None
@@ -241,18 +241,18 @@ def _register(
 
 
 def _store(
-    kind: Kind, name: str, function: Callable[..., Any], unit: str = "", initial_bias: float | None = None
+    kind: Kind, name: str, function: Callable[..., object], unit: str = "", initial_bias: float | None = None
 ) -> None:
     meaning = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
     _REGISTERED[kind, name] = Extension(kind, name, function, meaning, unit, initial_bias)
 
 
-def _locate_function(function: Callable[..., Any]) -> tuple[str, str]:
+def _locate_function(function: Callable[..., object]) -> tuple[str, str]:
     """Return a function's module and its name there, which objects that are called like functions may lack."""
     return str(getattr(function, "__module__", "this process")), str(getattr(function, "__qualname__", repr(function)))
 
 
-def _require_free(kind: Kind, name: str, function: Callable[..., Any]) -> None:
+def _require_free(kind: Kind, name: str, function: Callable[..., object]) -> None:
     """Raise InputError for a name of gapctl's own, of another function, or that another package announces.
 
     The same function may register again, as a notebook's cell does that runs twice.

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gapctl
 from gapctl.errors import InputError
@@ -43,8 +43,8 @@ class GapCallback(Callback):
         self,
         trainer: "Trainer",
         pl_module: "LightningModule",
-        outputs: Any,
-        batch: Any,
+        outputs: object,
+        batch: object,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

@@ -11,7 +11,7 @@ import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from gapctl.errors import GapctlError, InputError, WorkError, require_packages
 
@@ -301,7 +301,7 @@ class Analysis:
         return f"<p>{title}</p>{self.verdicts._repr_html_()}"
 
 
-def load_sweep(file: str | Path, scale: str | None = None, set: Mapping[str, Any] | None = None) -> Sweep:  # noqa: A002
+def load_sweep(file: str | Path, scale: str | None = None, set: Mapping[str, object] | None = None) -> Sweep:  # noqa: A002
     """Read and check a sweep: a file, or the name of one that comes with gapctl, such as `imbalance`.
 
     `scale` is a named recipe of the file, and `set` overrides values by their dotted path, such as `{"seeds": 5}`, as
@@ -314,7 +314,7 @@ def load_sweep(file: str | Path, scale: str | None = None, set: Mapping[str, Any
     return Sweep(Path(file), scale, [_write_override(path, value) for path, value in (set or {}).items()])
 
 
-def _write_override(path: str, value: Any) -> str:
+def _write_override(path: str, value: object) -> str:
     try:
         return f"{path}={json.dumps(value)}"
     except (TypeError, ValueError):

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gapctl.cluster.cost import PriceTable, load_shipped_prices
 
@@ -139,7 +139,7 @@ class RunningCost:
 
         if not ray.is_initialized():
             return None
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes: list[dict[str, object]] = ray.nodes()  # type: ignore[no-untyped-call]
         alive = [str(node["NodeID"]) for node in nodes if node["Alive"]]
         kinds = self._kinds.collect_kinds(alive)
         prices = [find_price(kinds.get(node), self._prices, self._otherwise) for node in alive]

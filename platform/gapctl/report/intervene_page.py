@@ -5,7 +5,7 @@ those of the command line too.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
 
@@ -125,7 +125,7 @@ def describe_split(judgement: "InterventionReport") -> str:
     )
 
 
-QualityRow = dict[str, Any]
+QualityRow = dict[str, object]
 
 FAMILIES: Final = {
     "shift": "shift (lambda)",

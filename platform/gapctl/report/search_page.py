@@ -7,7 +7,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 import yaml
@@ -99,7 +99,7 @@ def format_set_options(best: PointRecord) -> str:
 
 def format_base_yaml(best: PointRecord) -> str:
     """Format a point as part of a sweep file's `base`."""
-    document: dict[str, Any] = {}
+    document: dict[str, object] = {}
     for path, level in best.point.items():
         document = set_path(document, ["base", *path.split(".")], level)
     return yaml.safe_dump(document, sort_keys=False).rstrip()

@@ -243,7 +243,7 @@ class TrainingRun:
 
 
 class TrialStep(Protocol):
-    """Trains one model or several of one shape in place. Any step can load the `optimizer_state` of any other."""
+    """Trains one model or several of one shape in place. Each step can load the `optimizer_state` of any other."""
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
         """Load an optimiser state for each model; call it after the models' weights were restored."""

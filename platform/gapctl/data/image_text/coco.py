@@ -7,7 +7,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from gapctl.data.image_text.locations import Location
 from gapctl.data.image_text.records import (
@@ -20,6 +20,7 @@ from gapctl.data.image_text.records import (
 )
 from gapctl.errors import InputError
 
+ImageId = int | str
 EXPECTED: Final = (
     "expected COCO's json of captions: `images` with id and file_name, `annotations` with image_id and caption"
 )
@@ -50,7 +51,7 @@ def read_coco(annotations: Location, options: LayoutOptions = NO_OPTIONS) -> Lay
     return Layout(place, "COCO's json", [digest, *stamps], read, len(images), far=bool(folder.scheme), options=options)
 
 
-def _parse_coco(place: str, content: bytes) -> tuple[dict[Any, dict[str, Any]], dict[Any, list[str]]]:
+def _parse_coco(place: str, content: bytes) -> tuple[dict[ImageId, dict[str, object]], dict[ImageId, list[str]]]:
     """Return the images by their id, and the captions of each."""
     try:
         document = json.loads(content)
@@ -61,7 +62,7 @@ def _parse_coco(place: str, content: bytes) -> tuple[dict[Any, dict[str, Any]], 
         if not isinstance(found, list) or not found or not all(isinstance(each, dict) for each in found):
             keys = ", ".join(list(document)[:MAX_NAMED]) if isinstance(document, dict) else type(document).__name__
             raise InputError(f"{place}: no list `{name}` of objects in it (it has {keys or 'nothing'}); {EXPECTED}")
-    images: dict[Any, dict[str, Any]] = {}
+    images: dict[ImageId, dict[str, object]] = {}
     for row, image in enumerate(lists[0] or ()):
         number = image.get("id")
         if not isinstance(number, int | str) or not isinstance(image.get("file_name"), str) or not image["file_name"]:
@@ -73,9 +74,9 @@ def _parse_coco(place: str, content: bytes) -> tuple[dict[Any, dict[str, Any]], 
 
 
 def _collect_coco_captions(
-    place: str, annotations: Sequence[dict[str, Any]], images: Mapping[Any, Any]
-) -> dict[Any, list[str]]:
-    captions: dict[Any, list[str]] = {}
+    place: str, annotations: Sequence[dict[str, object]], images: Mapping[ImageId, object]
+) -> dict[ImageId, list[str]]:
+    captions: dict[ImageId, list[str]] = {}
     for row, annotation in enumerate(annotations):
         where, number = f"{place}: annotations, row {row}", annotation.get("image_id")
         if "caption" not in annotation:

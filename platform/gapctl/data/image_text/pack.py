@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.layouts import recognise_layout
@@ -412,7 +412,7 @@ def _name_copies(shards: Sequence[ShardInfo]) -> Mapping[str, str]:
 
 def _copy_file(shard: Location, target: Path) -> None:
     def copy(temporary: Path) -> None:
-        options: dict[str, Any] = {"block_size": 0} if shard.scheme in WEB_SCHEMES else {}
+        options: dict[str, object] = {"block_size": 0} if shard.scheme in WEB_SCHEMES else {}
         with shard.files.open(shard.path, "rb", **options) as source, temporary.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
 

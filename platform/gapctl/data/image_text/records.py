@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from gapctl.data.image_text.locations import FileInfo, Location, iterate_parents, open_location
 from gapctl.data.image_text.questions import PromptSet
@@ -40,7 +40,7 @@ class Record:
     key: str
     image: Callable[[], bytes] | None
     captions: Sequence[str]
-    about: Mapping[str, Any]
+    about: Mapping[str, object]
     where: str
     required: bool = True
 

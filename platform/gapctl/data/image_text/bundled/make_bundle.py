@@ -9,7 +9,7 @@ import json
 import lzma
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from PIL import Image
 from webdataset import TarWriter
@@ -40,7 +40,7 @@ def _shard(samples: list[Sample], start: int) -> bytes:
     return buffer.getvalue()
 
 
-def _members(key: str, sample: Sample) -> dict[str, Any]:
+def _members(key: str, sample: Sample) -> dict[str, object]:
     small = decode_image(sample).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
     small.save(jpeg, format="JPEG", quality=QUALITY)
