@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gapctl.cli.options import load_plan
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan, Trial, make_plan
@@ -105,3 +106,11 @@ def by_seed(**differences: Sequence[float]) -> Measure:
         return {name.replace("__", "/"): 0.5 + share * effects[trial.seed] for name, effects in differences.items()}
 
     return measure
+
+
+def asked_and_answered(folder: Path, source: str | None = None, name: str = "made-up") -> Path:
+    """A sweep whose hypotheses name `source`, finished in `folder/runs`; returns its file."""
+    named = {"source": source} if source else {}
+    path = sweep_file(folder, {**TREND, **named}, {**CONTRAST, **named}, name=name)
+    fill(Ledger(str(folder / "runs")), load_plan(path, None, None), falling(0.05, noise=0.005))
+    return path

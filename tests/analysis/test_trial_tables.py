@@ -13,11 +13,6 @@ from gapctl.analysis.tables import read_tables
 from gapctl.ledger import Ledger
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(str(tmp_path / "runs"))
-
-
 def test_a_row_per_finished_trial_with_its_treatment_and_metrics(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path))
     fill(ledger, plan, falling(0.05), trials=plan.trials[:7])
