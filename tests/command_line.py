@@ -48,3 +48,11 @@ def _exit_code(arguments: tuple[str, ...]) -> int:
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else 0 if left.code is None else 1
     return 0
+
+
+def assert_refused(ran: Answer, message: str) -> None:
+    """Require exit code 2 and one line with this text."""
+    assert (ran.exit_code, ran.out) == (2, ""), ran
+    assert ran.err.count("\n") == 1, ran.err
+    assert ran.err.startswith("gapctl: "), ran.err
+    assert message in ran.err, ran.err

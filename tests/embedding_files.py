@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from safetensors.numpy import save_file
 
 ROWS, WIDTH = 12, 4
@@ -33,3 +34,13 @@ def write_npy_folder(path: Path, content: Arrays) -> str:
     for name, array in content.items():
         np.save(path / f"{name}.npy", array)
     return str(path)
+
+
+def part(whole: Arrays, rows: slice) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(array[rows]) for name, array in whole.items()}
+
+
+def write_parquet(path: Path, content: Arrays) -> str:
+    table = pl.DataFrame({name: pl.Series(name, list(array)) for name, array in content.items()})
+    table.write_parquet(path.with_suffix(".parquet"))
+    return str(path.with_suffix(".parquet"))

@@ -6,8 +6,37 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from gapctl.plan.plan import Plan, make_plan
+from sweep_texts import loaded
 
 EXAMPLE = Path(__file__).parent / "extension_package"
+SWEEP = """\
+name: extended
+question: Do a treatment and a loss of one's own change a metric of one's own?
+base:
+  data: {dataset: image_text, captions: {keep: full}}
+  model: {preset: pairs-small, embed_dim: 16}
+  train: {samples: 32, batch_size: 16, precision: float32}
+  evaluate: {every: 16, gallery: 20, metrics: [spread/mean_norm]}
+vary:
+  treatment: [none, own]
+treatments:
+  treatment:
+    none: {data.captions.keep: full, loss.kind: clip}
+    own: {data.captions.keep: every_other, loss.kind: margin}
+hypotheses:
+  - id: spread
+    claim: It spreads the images.
+    test: contrast
+    response: spread/mean_norm
+    factor: treatment
+    between: [none, own]
+    direction: decreasing
+    smallest_effect: 0.01
+"""
+"""A sweep that uses all that the example offers."""
 
 
 def install_example(folder: Path) -> Path:
@@ -36,3 +65,8 @@ def write_package(site: Path, name: str, code: str, **groups: Mapping[str, str])
         lines += [f"[gapctl.{group}]", *(f"{key} = {module}:{value}" for key, value in points.items()), ""]
     (about / "entry_points.txt").write_text("\n".join(lines))
     return site
+
+
+def plan_of(folder: Path, content: str | dict[str, Any] = SWEEP) -> Plan:
+    """The plan of a sweep file with this content, on data that nobody has to make."""
+    return make_plan(loaded(folder, content), lambda data: "fingerprint")

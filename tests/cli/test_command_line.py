@@ -19,7 +19,7 @@ from gapctl.cli.options import load_plan
 from gapctl.ledger import LeaseOwner, Ledger, Result
 from gapctl.plan.estimate import Cost
 from gapctl.plan.plan import compute_trial_id
-from sweep_texts import REPOSITORY, SHIPPED, TINY, edited
+from sweep_texts import REPOSITORY, SHIPPED, edited
 
 HEAVY = {
     "torch",
@@ -165,13 +165,6 @@ def test_a_plan_for_people_says_the_same_as_the_one_in_json(tiny: Path) -> None:
     assert "tiny: Does it?" in out
     assert "2 trials, 1,024 samples" in out
     assert load_plan(tiny, None, None).sweep.hypotheses_sha256[:12] in out
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    path = tmp_path / "sweep.yaml"
-    path.write_text(TINY)
-    return path
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Answer, gapctl, gapctl_process
+from command_line import Answer, assert_refused, gapctl, gapctl_process
 from gap_galleries import gallery
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -155,10 +155,3 @@ def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert_refused(
         intervened(saved(tmp_path), "--report", str(out)), f"--report {out}: cannot be written: No such file"
     )
-
-
-def assert_refused(ran: Answer, message: str) -> None:
-    assert ran.exit_code == 2
-    assert ran.out == ""
-    assert ran.err.count("\n") == 1
-    assert message in ran.err

@@ -1,20 +1,12 @@
-"""Wrong input is answered in one message: what was found, where, what was expected; exit code 2, nothing begun."""
+"""A wrong sweep file or option is answered in one message: what was found, where, what was expected; exit code 2."""
 
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from refusals import FACTOR, LEVELS, VERBS, answer_to, assert_nothing_begun
 
 from command_line import gapctl, gapctl_process
-from gapctl.cli.options import load_plan
-from gapctl.ledger import Ledger, Result
-from gapctl.plan.plan import Plan
-from idx_files import idx, write_digits
 from sweep_texts import TINY, edited
-
-FACTOR = "data.captions.attributes"
-LEVELS = f"{FACTOR}: [0, 5]"
 
 # What is wrong with a sweep file, the file, and what every verb answers; F stands for the file's path.
 WRONG_FILES: dict[str, tuple[str | bytes, str]] = {
@@ -151,25 +143,6 @@ WRONG_OPTIONS: dict[str, tuple[list[str], str]] = {
     ),
 }
 
-VERBS = ["plan", "status", "train", "sweep", "analyze"]
-
-
-def answer_to(verb: str, path: Path, folder: Path, *options: str) -> tuple[int, str, str]:
-    """What a verb answers about a sweep file; F stands for the file's path and D for the folder's."""
-    more = ["--trial", "0"] if verb == "train" else []
-    places = [] if verb == "plan" else ["--runs", str(folder / "runs")]
-    code, out, err = gapctl(verb, str(path), *more, *places, *options)
-    return code, out, err.replace(str(path), "F").replace(str(folder), "D")
-
-
-def assert_refused(answer: tuple[int, str, str], expected: str, folder: Path) -> None:
-    code, out, err = answer
-    assert (code, out) == (2, "")
-    assert err.startswith("gapctl: ")
-    assert expected in err, err
-    assert "Traceback" not in err
-    assert not (folder / "runs").exists()
-
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("name", WRONG_FILES)
@@ -178,7 +151,7 @@ def test_a_sweep_file_is_refused_that_has(tmp_path: Path, name: str, verb: str) 
     path = tmp_path / "sweep.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    assert_refused(answer_to(verb, path, tmp_path), expected, tmp_path)
+    assert_nothing_begun(answer_to(verb, path, tmp_path), expected, tmp_path)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -187,14 +160,14 @@ def test_options_are_refused_that_have(tiny: Path, name: str, verb: str) -> None
     options, expected = WRONG_OPTIONS[name]
     options = [option.replace("D/", f"{tiny.parent}/") for option in options]
 
-    assert_refused(answer_to(verb, tiny, tiny.parent, *options), expected, tiny.parent)
+    assert_nothing_begun(answer_to(verb, tiny, tiny.parent, *options), expected, tiny.parent)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_missing_sweep_file_is_named(tmp_path: Path, verb: str) -> None:
     answer = answer_to(verb, tmp_path / "absent.yaml", tmp_path)
 
-    assert_refused(answer, "F: no such file; expected a sweep file such as sweeps/imbalance.yaml", tmp_path)
+    assert_nothing_begun(answer, "F: no such file; expected a sweep file such as sweeps/imbalance.yaml", tmp_path)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -202,156 +175,7 @@ def test_a_folder_in_place_of_a_sweep_file_is_named(tmp_path: Path, verb: str) -
     (tmp_path / "sweeps").mkdir()
     answer = answer_to(verb, tmp_path / "sweeps", tmp_path)
 
-    assert_refused(answer, "F: is a folder; expected a sweep file in it, such as imbalance.yaml", tmp_path)
-
-
-Damage = Callable[[Path], object]
-IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"
-
-
-def cut_in_half(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-# What happened to a folder with MNIST's files, and the answer; D stands for the folder.
-DAMAGED_DATA: dict[str, tuple[Damage, str]] = {
-    "a truncated gzip": (lambda data: cut_in_half(data / IMAGES), f"D/{IMAGES}: broken gzip"),
-    "no gzip inside": (lambda data: (data / IMAGES).write_bytes(b"\x1f\x8b\x08\0junk"), f"D/{IMAGES}: broken gzip"),
-    "another format": (
-        lambda data: (data / IMAGES).write_bytes(b"\x89PNG\r\n\x1a\n"),
-        f"D/{IMAGES}: not an IDX file of unsigned bytes with 3 dimensions: it begins with 89 50 4e 47",
-    ),
-    "an empty file": (lambda data: (data / LABELS).write_bytes(b""), f"D/{LABELS}: not an IDX file of unsigned bytes"),
-    "a truncated header": (
-        lambda data: (data / LABELS).write_bytes(b"\0\0\x08\x01\0"),
-        f"D/{LABELS}: truncated: 5 bytes, less than its header of 8",
-    ),
-    "fewer values than the header says": (
-        lambda data: (data / LABELS).write_bytes((data / LABELS).read_bytes()[:-3]),
-        f"D/{LABELS}: truncated: 7 bytes of values, but its header says 10 = 10",
-    ),
-    "fewer labels than images": (
-        lambda data: (data / LABELS).write_bytes(idx_of_labels(9)),
-        f"D/{LABELS}: 9 labels for the 10 images of {IMAGES}, expected as many",
-    ),
-    "a label that is no digit": (
-        lambda data: (data / LABELS).write_bytes(idx_of_labels(10, last=10)),
-        f"D/{LABELS}: label 10 at position 9, expected 0 to 9",
-    ),
-    "a missing file": (lambda data: (data / LABELS).unlink(), "D: no test labels there. Sought t10k-labels-idx1-ubyte"),
-    "a folder in place of a file": (
-        lambda data: ((data / LABELS).unlink(), (data / LABELS).mkdir()),
-        "D: no test labels there",
-    ),
-    "a damaged train file": (
-        lambda data: cut_in_half(data / "train-labels-idx1-ubyte"),
-        "D/train-labels-idx1-ubyte: truncated",
-    ),
-}  # fmt: skip
-
-
-def idx_of_labels(count: int, last: int = 0) -> bytes:
-    import numpy as np
-
-    return idx(np.array([0] * (count - 1) + [last], np.uint8))
-
-
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("name", DAMAGED_DATA)
-def test_data_is_refused_before_anything_starts_that_has(tiny: Path, name: str, verb: str) -> None:
-    damage, expected = DAMAGED_DATA[name]
-    data = write_digits(tiny.parent / "digits")
-    tiny.write_text(tiny.read_text().replace("base:", f"base:\n  data: {{source: {data}}}"))
-    damage(data)
-
-    code, out, err = answer_to(verb, tiny, tiny.parent)
-    err = err.replace("D/digits", "D")
-    assert_refused((code, out, err), f"F:4:10: base.data.source: {expected}", tiny.parent)
-
-
-def test_a_folder_of_whole_digits_is_taken(tiny: Path) -> None:
-    data = write_digits(tiny.parent / "digits")
-    code, out, _ = gapctl("plan", str(tiny), "--set", f"base.data.source={data}", "--set", "base.evaluate.gallery=1680")
-
-    assert code == 0
-    assert "attributes=5 seed=0" in out
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_gallery_larger_than_the_data_is_refused_before_anything_starts(tiny: Path, verb: str) -> None:
-    data = write_digits(tiny.parent / "digits")
-    tiny.write_text(tiny.read_text().replace("base:", f"base:\n  data: {{source: {data}}}"))
-    answer = answer_to(verb, tiny, tiny.parent, "--set", "base.evaluate.gallery=1681")
-    expected = (
-        "--set base.evaluate.gallery=1681: base.evaluate.gallery: evaluate.gallery is 1681, but the test split has "
-    )
-
-    assert_refused(answer, f"{expected}10 digits and so 1680 different images", tiny.parent)
-
-
-def test_a_gallery_that_varies_beyond_the_data_is_refused_at_its_level(tiny: Path) -> None:
-    data = write_digits(tiny.parent / "digits")
-    tiny.write_text(tiny.read_text().replace(LEVELS, f"{LEVELS}\n  evaluate.gallery: [100, 2000]"))
-    answer = answer_to("plan", tiny, tiny.parent, "--set", f"base.data.source={data}")
-
-    assert_refused(
-        answer, "F:7:27: vary.evaluate.gallery[1]: evaluate.gallery is 2000, but the test split", tiny.parent
-    )
-
-
-WRONG_RUNS = {
-    "file": "--runs D/file: D/file is a file; expected a folder, or the name of a new one",
-    "file/below": "--runs D/file/below: D/file is a file; expected a folder, or the name of a new one",
-    "nowhere://runs": "--runs nowhere://runs: Protocol not known: nowhere; expected a folder, or an address such as s3://",
-}
-
-
-@pytest.mark.parametrize("verb", ["status", "train", "sweep", "analyze"])
-@pytest.mark.parametrize("runs", WRONG_RUNS)
-def test_a_runs_folder_that_cannot_be_one_is_refused(tiny: Path, runs: str, verb: str) -> None:
-    (tiny.parent / "file").write_text("taken")
-    where = runs if "://" in runs else str(tiny.parent / runs)
-
-    assert_refused(
-        answer_to(verb, tiny, tiny.parent, "--runs", where, *trial_of(tiny, verb)), WRONG_RUNS[runs], tiny.parent
-    )
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system where not even root may write")
-@pytest.mark.parametrize("verb", ["train", "sweep"])
-def test_a_runs_folder_that_cannot_be_written_is_refused_before_anything_starts(tiny: Path, verb: str) -> None:
-    answer = answer_to(verb, tiny, tiny.parent, "--runs", "/proc/runs", *trial_of(tiny, verb))
-
-    assert_refused(answer, "/proc/runs/.writable: cannot be written: ", tiny.parent)
-    assert "check rights and space, or give another folder with --runs" in answer[2]
-
-
-@pytest.mark.parametrize(
-    ("trial", "found"), [("zzz", "no trial of F begins with that"), ("", "2 trials of F begin with that")]
-)
-def test_a_trial_that_is_not_one_is_refused(tiny: Path, trial: str, found: str) -> None:
-    answer = answer_to("train", tiny, tiny.parent, "--trial", trial)
-
-    assert_refused(
-        answer, f"--trial {trial}: {found}; expected one of the 2 ids that `gapctl plan F` lists", tiny.parent
-    )
-
-
-def test_an_id_that_is_too_short_is_answered_with_how_many_it_could_mean(tiny: Path) -> None:
-    many = ["--set", "seeds=200"]
-    first = [trial.id[0] for trial in load_plan(tiny, None, many[1:]).trials]
-    letter = max(first, key=first.count)
-    answer = answer_to("train", tiny, tiny.parent, "--trial", letter, *many)
-
-    assert_refused(answer, f"--trial {letter}: {first.count(letter)} trials of F begin with that", tiny.parent)
-
-
-@pytest.mark.parametrize("uri", ["nonsense", "ftp://host/db", "sqlite:///D/absent/mlflow.db"])
-def test_a_tracking_address_that_mlflow_cannot_use_is_refused_before_anything_starts(tiny: Path, uri: str) -> None:
-    where = uri.replace("D/", f"{tiny.parent}/")
-    answer = answer_to("sweep", tiny, tiny.parent, "--set", f"tracking.uri={where}")
-
-    assert_refused(answer, uri.rsplit("/", 1)[0], tiny.parent)
+    assert_nothing_begun(answer, "F: is a folder; expected a sweep file in it, such as imbalance.yaml", tmp_path)
 
 
 USAGE = {
@@ -374,115 +198,10 @@ def test_a_wrong_command_line_is_answered_with_how_to_use_it(arguments: tuple[st
     assert "Traceback" not in err
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "sweep.yaml"
-    path.write_text(TINY)
-    yield path
-    if "ray" in sys.modules:
-        assert not sys.modules["ray"].is_initialized()
-
-
-def trial_of(path: Path, verb: str) -> list[str]:
-    return ["--trial", load_plan(path, None, None).trials[0].id] if verb == "train" else []
-
-
-@pytest.fixture
-def finished(tiny: Path) -> Plan:
-    """The tiny sweep with both trials done."""
-    plan = load_plan(tiny, None, None)
-    for trial in plan.trials:
-        folder = Ledger(str(tiny.parent / "runs")).trial(trial.id)
-        folder.begin(trial)
-        folder.finish(Result(trial.id, {"gap/rmg": 0.5}, 512, 1.0, {"python": "3"}, {"device": "cpu"}), b"weights")
-    return plan
-
-
-def a_folder_in_its_place(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def of_another_trial(path: Path) -> None:
-    path.write_text(path.read_text().replace(path.parent.name, "0" * 12))
-
-
-DAMAGED_RESULTS: dict[str, tuple[Damage, str]] = {
-    "cut in half": (cut_in_half, "damaged: Invalid JSON"),
-    "emptied": (lambda path: path.write_bytes(b""), "damaged: Invalid JSON"),
-    "overwritten with zeros": (lambda path: path.write_bytes(bytes(99)), "damaged: Invalid JSON"),
-    "edited by hand": (
-        lambda path: path.write_text(path.read_text().replace("0.5", '"half"')),
-        "metrics.gap/rmg: Input",
-    ),
-    "that of another trial": (of_another_trial, "damaged: it is the result of trial 000000000000"),
-    "a folder": (a_folder_in_its_place, "cannot be read: "),
-}
-
-
-@pytest.mark.parametrize("name", DAMAGED_RESULTS)
-def test_a_damaged_trial_is_named_and_the_others_are_told_of(tiny: Path, finished: Plan, name: str) -> None:
-    damage, expected = DAMAGED_RESULTS[name]
-    sound, bad = finished.trials
-    damage(tiny.parent / "runs" / bad.id / "result.json")
-    code, out, err = gapctl("status", str(tiny), "--runs", str(tiny.parent / "runs"))
-
-    assert code == 1
-    assert f"gapctl: attributes=5 seed=0 ({bad.id}) damaged: " in err
-    assert f"{tiny.parent}/runs/{bad.id}/result.json: " in err
-    assert expected in err
-    assert "Traceback" not in err
-    assert "1 done, 1 damaged" in out
-    assert sound.id not in err
-
-
-def test_a_file_in_place_of_a_trial_folder_is_damage(tiny: Path, finished: Plan) -> None:
-    bad = finished.trials[1]
-    folder = tiny.parent / "runs" / bad.id
-    folder.rename(tiny.parent / "elsewhere")
-    folder.write_text("a file")
-    code, out, err = gapctl("status", str(tiny), "--runs", str(tiny.parent / "runs"))
-
-    assert code == 1
-    assert f"{bad.id}/result.json: cannot be read: " in err
-    assert "1 done, 1 damaged" in out
-
-
-@pytest.mark.parametrize("name", ["cut in half", "that of another trial"])
-def test_a_damaged_trial_is_not_trained_over(tiny: Path, finished: Plan, name: str) -> None:
-    bad = finished.trials[1]
-    DAMAGED_RESULTS[name][0](tiny.parent / "runs" / bad.id / "result.json")
-    before = contents(tiny.parent / "runs")
-    code, out, err = gapctl("train", str(tiny), "--trial", bad.id, "--runs", str(tiny.parent / "runs"))
-
-    assert (code, out) == (1, "")
-    assert f"{bad.id}/result.json: damaged: " in err
-    assert f"Move the folder {tiny.parent}/runs/{bad.id}/ away and run the sweep again" in err
-    assert contents(tiny.parent / "runs") == before
-
-
-@pytest.mark.parametrize(
-    ("failure", "why"), [("Traceback ...\nValueError: no", "ValueError: no"), ("", "for a reason that")]
-)
-def test_a_failed_trial_is_told_with_its_reason_and_where_its_traceback_is(tiny: Path, failure: str, why: str) -> None:
-    plan = load_plan(tiny, None, None)
-    Ledger(str(tiny.parent / "runs")).trial(plan.trials[0].id).fail(failure)
-    code, out, err = gapctl("status", str(tiny), "--runs", str(tiny.parent / "runs"))
-
-    assert code == 1
-    assert f"gapctl: attributes=0 seed=0 ({plan.trials[0].id}) failed: {why}" in err
-    assert f"its traceback is in {tiny.parent}/runs/{plan.trials[0].id}/failure.txt" in err
-    assert "1 failed, 1 missing" in out
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 @pytest.mark.parametrize("name", ["an open bracket", "a misspelt key"])
 def test_the_command_itself_answers_in_the_same_way(tmp_path: Path, name: str) -> None:
     content, expected = WRONG_FILES[name]
     (tmp_path / "F").write_bytes(content if isinstance(content, bytes) else content.encode())
     answer = gapctl_process("plan", "F", folder=tmp_path)
 
-    assert_refused(answer, expected, tmp_path)
+    assert_nothing_begun(answer, expected, tmp_path)
