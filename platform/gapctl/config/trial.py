@@ -270,7 +270,7 @@ Intervention = Literal[
 MOST_SAMPLES = 1_000_000_000_000
 MOST_SPEED = 1000.0
 """The highest ratio of a temperature's learning rate to the weights'; the step is theirs in float32, made longer."""
-Weight = Annotated[float, Field(ge=0.0, le=1000.0), OmitFromHash(before=0.0)]
+LossWeight = Annotated[float, Field(ge=0.0, le=1000.0), OmitFromHash(before=0.0)]
 SPLIT_PATHS = ("data.source", "data.held_out", "data.dataset")
 """Prefixes of the paths that decide which pairs are trained on and which are held out."""
 
@@ -339,9 +339,9 @@ class Loss(FrozenModel):
     """
 
     kind: LossName = "clip"
-    alignment: Weight = 0.0
-    uniformity: Weight = 0.0
-    cross_uniformity: Weight = 0.0
+    alignment: LossWeight = 0.0
+    uniformity: LossWeight = 0.0
+    cross_uniformity: LossWeight = 0.0
 
 
 class Train(FrozenModel):

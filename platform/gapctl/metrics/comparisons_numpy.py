@@ -18,7 +18,7 @@ BLOCK = 128
 LLOYD_ROUNDS = 25
 TIE_TOLERANCE = 1e-6
 """Cosines this close count as equal; otherwise rounding would decide among the texts of one caption."""
-Result = TypeVar("Result", bound=np.generic)
+Element = TypeVar("Element", bound=np.generic)
 
 
 def _cut_blocks(count: int) -> Iterator[slice]:
@@ -26,7 +26,7 @@ def _cut_blocks(count: int) -> Iterator[slice]:
         yield slice(start, start + BLOCK)
 
 
-def _join_blocks(blocks: Sequence[NDArray[Result]], empty: NDArray[Result]) -> NDArray[Result]:
+def _join_blocks(blocks: Sequence[NDArray[Element]], empty: NDArray[Element]) -> NDArray[Element]:
     return np.concatenate(blocks) if blocks else empty
 
 
