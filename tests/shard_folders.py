@@ -4,8 +4,9 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 
-from gapctl.data.mad.shard_folder import FolderResult, OnProgress, OpenRay, make_folder
+from gapctl.data.mad.shard_folder import FolderResult, OnTaskProgress, make_folder
 from gapctl.data.mad.source import SPLITS, ShardFormat, Split
+from gapctl.data.shard_jobs import StartRay
 
 PER_SHARD = 2
 
@@ -19,8 +20,8 @@ def make(
     seed: int = 0,
     form: ShardFormat = "npy",
     workers: int = 2,
-    open_ray: OpenRay = lambda workers: nullcontext(),
-    on_progress: OnProgress = lambda task, done, total: None,
+    open_ray: StartRay = lambda workers: nullcontext(),
+    on_progress: OnTaskProgress = lambda task, done, total: None,
 ) -> FolderResult:
     """Make a folder on the Ray that the test has started."""
     return make_folder(

@@ -25,7 +25,7 @@ MIRRORS: Final = (
     "http://yann.lecun.com/exdb/mnist/",
 )
 
-OnProgress = Callable[[str, int, int | None], None]
+OnFileProgress = Callable[[str, int, int | None], None]
 TIMEOUT_SECONDS: Final = 20.0
 _CONNECTION_ERRORS: Final = (TimeoutError, ConnectionError, ssl.SSLError)
 _PIECE_BYTES: Final = 1 << 16
@@ -74,7 +74,7 @@ class _WrongContentError(Exception):
 
 
 def fetch_files(
-    files: Sequence[PublishedFile], mirrors: Sequence[str], folder: Path, on_progress: OnProgress
+    files: Sequence[PublishedFile], mirrors: Sequence[str], folder: Path, on_progress: OnFileProgress
 ) -> list[FetchResult]:
     """Return the files in `folder`, downloading those that are missing or wrong.
 
@@ -93,7 +93,7 @@ def fetch_files(
         raise InputError(f"--out {folder}: {what}; expected a folder that can, on a disk with 25 MB free.") from error
 
 
-def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_progress: OnProgress) -> FetchResult:
+def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_progress: OnFileProgress) -> FetchResult:
     for path in (folder / file.name, folder / file.content_name):
         with suppress(FileNotFoundError, _WrongContentError):
             _check_sha256(path, file)
@@ -108,7 +108,7 @@ def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_pr
     raise WorkError("\n".join([f"{file.name}: no mirror has it:", *answers]))
 
 
-def _download_file(url: str, file: PublishedFile, path: Path, on_progress: OnProgress) -> None:
+def _download_file(url: str, file: PublishedFile, path: Path, on_progress: OnFileProgress) -> None:
     part = path.with_name(f"{path.name}.part")
     begun = part.stat().st_size if part.exists() else 0
     # The first part may come from a mirror that compresses differently: then all of it is downloaded again.
@@ -125,7 +125,7 @@ def _download_file(url: str, file: PublishedFile, path: Path, on_progress: OnPro
             return
 
 
-def _receive_bytes(url: str, part: Path, begun: int, name: str, on_progress: OnProgress) -> None:
+def _receive_bytes(url: str, part: Path, begun: int, name: str, on_progress: OnFileProgress) -> None:
     headers = {"User-Agent": "gapctl", **({"Range": f"bytes={begun}-"} if begun else {})}
     try:
         response = urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)

@@ -6,7 +6,7 @@
 Index letters: B batch, N images, V variants of a digit, C channels, H and W rows and columns, L caption positions.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.data.mad.images import MadSplit, load_variants, render_images
 from gapctl.data.mad.sampler import CaptionImageSampler, ImageIndices, MadSampler, MadSamples
-
-OnProgress = Callable[[int, int], None]
+from gapctl.data.shard_jobs import OnProgress
 
 
 @dataclass(frozen=True)

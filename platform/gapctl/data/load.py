@@ -1,8 +1,9 @@
 """Load the data that all trials on one source share."""
 
 from gapctl.config.trial import Data, MadData
-from gapctl.data.feed import OnProgress, TrialData, load_trial_data
+from gapctl.data.feed import TrialData, load_trial_data
 from gapctl.data.image_text.source import PairPaths, open_pairs, resolve_pair_paths
+from gapctl.data.shard_jobs import OnProgress
 
 Dataset = TrialData | PairPaths
 """MAD's images, or the paths of image-text pairs, which each process reads for itself."""

@@ -19,10 +19,18 @@ from gapctl.io.atomic import TEMPORARY
 Task = TypeVar("Task")
 TaskResult = TypeVar("TaskResult")
 OpenRay = Callable[[], AbstractContextManager[None]]
+StartRay = Callable[[int], AbstractContextManager[None]]
+"""Starts Ray for so many worker processes."""
+OnProgress = Callable[[int, int], None]
+"""Called with what is done, and how much there is in all."""
 
 TASKS_PER_PROCESS: Final = 3
 """Tasks queued for each process, so that none idles; more would hold results in memory."""
 _THREAD_COUNTS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """Show nothing."""
 
 
 def count_available_cores() -> int:

@@ -11,7 +11,6 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +24,7 @@ from gapctl.config.base import hash_value
 from gapctl.data.image_text.index import Sample, decode_image, read_samples
 from gapctl.data.image_text.questions import CaptionLineMode, split_captions
 from gapctl.data.image_text.tar import SampleProblem
+from gapctl.data.shard_jobs import OnProgress, StartRay, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.inference.model import ImageSettings, OpenModel, WeightsFile, build_transform, load_tokenizer, open_model
 from gapctl.io.atomic import hash_file, write_atomically
@@ -232,9 +232,6 @@ UNENCODABLE_PROBLEMS: Final = frozenset(
 )
 """Problems of samples that cannot be encoded anyway, so leaving them out does not change the key."""
 
-OnProgress = Callable[[int, int], None]
-OpenRay = Callable[[int], AbstractContextManager[None]]
-
 
 class EncodingResult(NamedTuple):
     """All shards in order, SHA-256 by path, and how many shards this run encoded."""
@@ -248,9 +245,9 @@ def encode_shards(
     paths: Sequence[Path],
     opened: OpenModel,
     cache: ShardCache,
-    open_ray: OpenRay,
+    open_ray: StartRay,
     workers: int,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
     left_out: Mapping[Path, Mapping[int, str]] = MappingProxyType({}),
     captions: CaptionLineMode = CaptionLineMode.LINES,
 ) -> EncodingResult:

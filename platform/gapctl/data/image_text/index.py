@@ -42,7 +42,7 @@ from gapctl.data.image_text.tar import (
     parse_image_header,
     scan_tar,
 )
-from gapctl.data.shard_jobs import Workers, lock_unfinished_folder
+from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress, lock_unfinished_folder
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import write_whole
 from gapctl.io.retry import is_foreign
@@ -65,7 +65,6 @@ _EMPTY_RANGE: Final = (0, 0)
 ByteRange = tuple[int, int]
 """The offset of a member's content, and its size in bytes."""
 
-OnProgress = Callable[[int, int], None]
 
 BYTES_PER_PROCESS: Final = 1 << 30
 """Bytes that a process indexes in the time that another takes to start."""
@@ -125,7 +124,7 @@ def index_shards(
     shards: Sequence[ShardInfo],
     out: Path,
     workers: Workers,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> IndexResult:
     """Write the manifest of these shards; continue interrupted work, and read no unchanged shard again.
 
@@ -160,7 +159,7 @@ def build_manifest(
     shards: Sequence[ShardInfo],
     workers: Workers,
     check: SampleCheck | None = None,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Manifest:
     """Return the manifest of these shards without writing it; `check` looks at each sample more closely."""
     pieces: dict[int, Manifest] = {}

@@ -44,7 +44,7 @@ from gapctl.data.image_text.source import MANIFEST_NAME
 from gapctl.data.image_text.storage import RETRY_SECONDS, ShardInfo, list_shards, list_tar_files
 from gapctl.data.image_text.tar import parse_image_header
 from gapctl.data.image_text.tar_layouts import CLASS_KIND, CLASS_NAMES, CLASS_TEMPLATES, find_class_files
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.io.atomic import write_atomically, write_whole
@@ -57,12 +57,6 @@ FORM_ENDINGS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 IMAGES_AHEAD: Final = 64
 """Images of a network that are asked for at once."""
 DISK_REMEDY: Final = "Make room, or set GAPCTL_CACHE to another folder; finished shards are kept"
-
-OnProgress = Callable[[int, int], None]
-
-
-def ignore_progress(done: int, total: int) -> None:
-    """Show nothing."""
 
 
 @dataclass(frozen=True)

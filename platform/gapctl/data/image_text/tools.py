@@ -12,7 +12,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_held_out
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.rng import Purpose, make_generator
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import write_atomically, write_whole
 from gapctl.io.retry import is_foreign
@@ -41,7 +41,6 @@ NEEDED_COLUMNS: Final = (
     "form",
     *(f"{part}_{what}" for part in SAMPLE_PARTS for what in ("offset", "bytes")),
 )
-OnProgress = Callable[[int, int], None]
 QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SHOWN_WORDS: Final = 30
 _SHORTER: Final = pl.min_horizontal("width", "height")
@@ -98,7 +97,7 @@ def reshard_pairs(
     request: ReshardRequest,
     out: Path,
     workers: Workers,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> ReshardResult:
     """Write the usable samples of a manifest, continuing interrupted work.
 
@@ -370,7 +369,7 @@ class PairVerification:
 
 
 def verify_shards(
-    shards: Sequence[ShardInfo], workers: Workers, on_progress: OnProgress = lambda done, total: None
+    shards: Sequence[ShardInfo], workers: Workers, on_progress: OnProgress = ignore_progress
 ) -> PairVerification:
     """Decode every image of these shards; `on_progress` gets the finished bytes and all bytes."""
     manifest = build_manifest(shards, workers, _verify_sample, on_progress)
@@ -380,7 +379,7 @@ def verify_shards(
 
 
 def verify_manifest(
-    manifest: Manifest, workers: Workers, on_progress: OnProgress = lambda done, total: None
+    manifest: Manifest, workers: Workers, on_progress: OnProgress = ignore_progress
 ) -> PairVerification:
     """Decode every image of a manifest's shards, and compare each shard with its record."""
     now = {shard.address: find_shard(shard.address) for shard in manifest.shards}

@@ -8,7 +8,6 @@ Index letters: N digits, V the 24 variants, B rendered images, C the 3 channels,
 """
 
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +32,7 @@ from gapctl.data.mad.source import (
     read_description,
     read_shards_source,
 )
-from gapctl.data.shard_jobs import Workers, count_available_cores
+from gapctl.data.shard_jobs import OnProgress, Workers, count_available_cores
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.io.atomic import write_atomically
@@ -41,7 +40,6 @@ from gapctl.io.atomic import write_atomically
 _CHUNK: Final = 64
 _DIGIT_SHAPE: Final = (24, 28, 28)
 
-ProgressCallback = Callable[[int, int], None]
 GENERATION_SEEDS: Final[dict[Split, int]] = {"train": 1, "test": 2}
 # Per channel: what stays of the stroke's grey level, and what every stroke pixel is filled with.
 _KEEP: Final = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -76,7 +74,7 @@ class MadSplit:
 def load_variants(
     source: str,
     split: Split,
-    on_progress: ProgressCallback | None = None,
+    on_progress: OnProgress | None = None,
     cache: Path | None = None,
     workers: int | None = None,
 ) -> MadSplit:
@@ -121,9 +119,7 @@ def find_cache_folder(cache: Path | None = None) -> Path:
     return find_cache_root(cache) / "mad"
 
 
-def _make_cache_file(
-    path: Path, digits: Digits, split: Split, on_progress: ProgressCallback | None, workers: int
-) -> None:
+def _make_cache_file(path: Path, digits: Digits, split: Split, on_progress: OnProgress | None, workers: int) -> None:
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -266,7 +262,7 @@ def generate_variants(
     digits_NHW: NDArray[np.uint8],
     seed: int,
     workers: int = 1,
-    on_progress: ProgressCallback | None = None,
+    on_progress: OnProgress | None = None,
     out_NVHW: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Return uint8 (N, 24, 28, 28): every variant of every digit, in the order of `factors.VARIANTS`.

@@ -18,7 +18,6 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -54,7 +53,14 @@ from gapctl.data.mad.source import (
     serialise_description,
 )
 from gapctl.data.rng import Purpose, make_generator
-from gapctl.data.shard_jobs import Workers, count_available_cores, lock_unfinished_folder
+from gapctl.data.shard_jobs import (
+    OnProgress,
+    StartRay,
+    Workers,
+    count_available_cores,
+    ignore_progress,
+    lock_unfinished_folder,
+)
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import hash_file, write_atomically, write_whole
 from gapctl.text import list_first_names
@@ -85,8 +91,7 @@ _MANIFEST_SCHEMA: Final = {
     "shard_sha256": pl.String,
 }
 
-OnProgress = Callable[[str, int, int], None]
-OpenRay = Callable[[int], AbstractContextManager[None]]
+OnTaskProgress = Callable[[str, int, int], None]
 
 
 class ShardTask(NamedTuple):
@@ -118,7 +123,7 @@ class FolderResult:
 def make_folder(
     source: str,
     folder: Path,
-    open_ray: OpenRay,
+    open_ray: StartRay,
     *,
     splits: Collection[Split] = SPLITS,
     limit: int | None = None,
@@ -126,7 +131,7 @@ def make_folder(
     form: ShardFormat = "npy",
     workers: int | None = None,
     digits_per_shard: int = DIGITS_PER_SHARD,
-    on_progress: OnProgress = lambda task, done, total: None,
+    on_progress: OnTaskProgress = lambda task, done, total: None,
 ) -> FolderResult:
     """Make the shards of `splits` that the folder lacks, with at most `limit` digits of each split.
 
@@ -178,9 +183,9 @@ def _draw_shards(
     seed: int,
     left: Sequence[Shard],
     digits: Mapping[Split, Digits],
-    open_ray: OpenRay,
+    open_ray: StartRay,
     workers: int,
-    on_progress: OnProgress,
+    on_progress: OnTaskProgress,
 ) -> dict[str, ShardRecord]:
     tasks = []
     for shard in left:
@@ -421,7 +426,7 @@ def _build_write_error(folder: Path, error: OSError) -> InputError:
     return InputError(f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can.")
 
 
-def _find_sound_shards(folder: Path, shards: Sequence[Shard], on_progress: OnProgress) -> dict[str, ShardRecord]:
+def _find_sound_shards(folder: Path, shards: Sequence[Shard], on_progress: OnTaskProgress) -> dict[str, ShardRecord]:
     """Return the records of the shards that are sound, after reading each file in full."""
     present = {shard.name: shard for shard in shards if (folder / shard.name).is_file()}
     before = _read_previous_records(folder)
@@ -511,7 +516,7 @@ class Verification:
         return not any(each.file == DESCRIPTION_FILE or each.what.startswith("foreign") for each in self.problems)
 
 
-def verify_folder(folder: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Verification:
+def verify_folder(folder: Path, on_progress: OnProgress = ignore_progress) -> Verification:
     """Read the whole folder, and list every file that is missing, short, changed or foreign.
 
     `on_progress` gets the bytes read so far and of all. Raise InputError if it is not a folder of shards.
