@@ -22,7 +22,9 @@ from gapctl.data.image_text.storage import list_shards
 from gapctl.inference.model import find_weights, open_model
 from gapctl.inference.shards import ShardCache, encode_shards
 from layout_places import LAYOUTS, write_classification, write_folder
+from memory_store import MemoryStore
 from pair_shards import pair, write_pairs, write_shard
+from pair_trials import finished, pair_config
 
 MODEL = "ViT-S-32-alt"
 MANY = range(20)
@@ -155,6 +157,32 @@ def test_a_training_reads_the_samples_of_every_layout(place: Path, layout: str) 
     assert len(hash_pair_data(data)) == 16
     marks = set(pairs.train.samples["image_mark"])
     assert marks == set(read_manifest(find_manifest(str(reference(place)))).samples["image_mark"])
+
+
+def train_on(source: Path) -> dict[str, float]:
+    """The last numbers of a training of two steps on the data at a place, five captions an image, half of each."""
+    if next(source.rglob("*.tar"), None) is not None:
+        source = next(source.rglob("*.tar")).parent
+        assert gapctl("data", "index", str(source)).exit_code == 0
+    data = {"dataset": "image_text", "source": str(source), "held_out_share": 0.5, "captions": {"keep": "half"}}
+    train = {"samples": 8, "batch_size": 4, "precision": "float32"}
+    config = pair_config(data=data, train=train, evaluate={"every": 4, "gallery": 6})
+    return finished(config, MemoryStore()).read_final_metrics()
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "img2dataset's shards"])
+def test_a_training_has_the_same_numbers_in_every_layout_to_the_last_bit(
+    place: Path, by_shards: dict[str, float], layout: str
+) -> None:
+    numbers = train_on(LAYOUTS[layout](place))
+
+    assert numbers == pytest.approx(by_shards, rel=0, abs=0, nan_ok=True)
+    assert numbers["entropy/gallery"] in (10, 15, 20)
+
+
+@pytest.fixture(scope="module")
+def by_shards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    return train_on(LAYOUTS["img2dataset's shards"](tmp_path_factory.mktemp("shards")))
 
 
 def reference(place: Path) -> Path:

@@ -63,7 +63,7 @@ def test_the_parts_of_a_manifest_that_was_made_less_closely_are_read_again(tmp_p
     write_pairs(tmp_path / "a.tar", range(3))
     first = json.loads(gapctl("data", "index", str(tmp_path), "--json").out)
     older = (tmp_path / "manifest.parquet").read_bytes()
-    older = older.replace(b'"reading": 2', b'"reading": 1')
+    older = older.replace(b'"reading": 3', b'"reading": 2')
     (tmp_path / "manifest.parquet").write_bytes(older)
     again = json.loads(gapctl("data", "index", str(tmp_path), "--json").out)
     assert (first["read"], again["read"]) == (1, 1)

@@ -21,7 +21,7 @@ from gapctl.cli.output import emit, format_megabytes, require_choice
 from gapctl.config.base import did_you_mean
 from gapctl.config.trial import Data, PairData
 from gapctl.data.download import MIRRORS, MNIST_FILES, fetch_files
-from gapctl.data.image_text.source import open_pairs, resolve_pair_paths
+from gapctl.data.image_text.source import BUNDLED, open_pairs, resolve_pair_paths
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.source import SHARD_FORMATS, SPLITS, ShardFormat, Split, compute_dataset_fingerprint
 from gapctl.errors import InputError, WorkError
@@ -281,7 +281,7 @@ def load_data(data: Data, console: Console, *, announce: bool = False) -> "Datas
     with show_progress(console, announce=announce) as show:
         loaded = load_dataset(data, on_progress=partial(show, MAKING_VARIANTS))
     if isinstance(data, PairData):
-        from gapctl.data.image_text.manifest import tally_manifest
+        from gapctl.data.image_text.manifest import describe_captions, tally_manifest
 
         pairs = open_pairs(resolve_pair_paths(data))
         for source, manifest in {data.source: pairs.train, data.held_out or data.source: pairs.held_out}.items():
@@ -290,4 +290,6 @@ def load_data(data: Data, console: Console, *, announce: bool = False) -> "Datas
                 console.print(f"{source}: {tally.usable:,} usable of {tally.samples:,} samples", soft_wrap=True)
             for line in tally.lines:
                 console.print(line, soft_wrap=True)
+            for line in describe_captions(manifest) if source != BUNDLED else ():
+                console.print(f"{source}: {line}", soft_wrap=True)
     return loaded

@@ -19,6 +19,7 @@ from gapctl.cli.data_pack import list_places, resolve_data
 from gapctl.cli.options import AddressOption, JsonOption
 from gapctl.cli.output import check_page, emit, format_megabytes, write_page
 from gapctl.config.base import name_choices
+from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
 from gapctl.sweep.ray_session import check_address, open_ray_session
@@ -61,6 +62,15 @@ def index_command(
         Path | None,
         typer.Option("--out", help="By default manifest.parquet beside the shards.", metavar="FILE.parquet"),
     ] = None,
+    captions: Annotated[
+        CaptionLineMode | None,
+        typer.Option(
+            "--captions",
+            help="What several lines of a sample's .txt are: `lines` takes each for a caption of the image, `whole` "
+            "all for one. If left out: as the manifest there says; else lines, unless the sample's json has the whole "
+            "text as `caption`, as img2dataset writes it.",
+        ),
+    ] = None,
     workers: WorkersOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -72,7 +82,7 @@ def index_command(
     command again reads only shards that are new, changed or were damaged.
     """
     from gapctl.data.image_text.index import index_shards
-    from gapctl.data.image_text.manifest import tally_manifest
+    from gapctl.data.image_text.manifest import describe_captions, tally_manifest
     from gapctl.data.image_text.storage import list_shards
 
     began = time.perf_counter()
@@ -81,7 +91,8 @@ def index_command(
     if target.suffix != ".parquet":
         raise InputError(f"--out {target}: expected a name that ends in .parquet")
     with show_progress(in_bytes=True) as show:
-        indexed = index_shards(stored, target, _choose_workers(workers, address), partial(show, "indexing"))
+        who = _choose_workers(workers, address)
+        indexed = index_shards(stored, target, who, partial(show, "indexing"), captions)
     seconds, found = time.perf_counter() - began, indexed.manifest
     tally, shared_keys, size = (
         tally_manifest(found),
@@ -96,6 +107,7 @@ def index_command(
         "bytes": size,
         "samples": tally.samples,
         "usable": tally.usable,
+        "captions": _count_captions(found),
         "problems": dict(tally.problems),
         "ignored": dict(tally.ignored),
         "unused_shards": dict(tally.unused),
@@ -112,7 +124,7 @@ def index_command(
         )
         kept = len(found.shards) - indexed.read
         console.print(f"{indexed.read:,} shards read and {kept:,} kept in {seconds:.1f} s")
-        for line in tally.lines:
+        for line in (*describe_captions(found), *tally.lines):
             console.print(line)
         if tally.damaged or tally.problems:
             console.print(f"`gapctl data verify {target}` names each of them, and decodes every image")
@@ -135,6 +147,16 @@ def _choose_workers(processes: int | None, address: str | None) -> "Workers":
 
     check_address(address)
     return Workers(processes or count_available_cores(), partial(open_ray_session, address) if address else None)
+
+
+def _count_captions(manifest: "Manifest") -> dict[str, object]:
+    """Return what `--json` says about captions: how texts of several lines were read, and how many captions there are.
+
+    `by_sample` is each sample's own answer.
+    """
+    counts = manifest.usable["captions"]
+    rule = "by_sample" if manifest.captions is None else str(manifest.captions)
+    return {"rule": rule, "total": int(counts.sum()), "images_of_several": int((counts > 1).sum())}
 
 
 def _load_usable_manifest(places: list[str], workers: "Workers") -> "Manifest":
@@ -180,8 +202,11 @@ def captions_command(
     epoch: Annotated[int, typer.Option("--epoch", min=0, max=2**31 - 1, help="The epoch, counted from 0.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """List the caption treatments, and show what a training of this seed would read in this epoch."""
-    from gapctl.data.treatments import find_treatment, treat_caption
+    """List the caption treatments, and show what a training of this seed would read in this epoch.
+
+    Of an image's several captions that is one, drawn anew in each epoch.
+    """
+    from gapctl.data.treatments import draw_caption, find_treatment, treat_caption
 
     rules = _parse_rules(keep, rate, sentences, field)
     treatments: list[dict[str, object]] = []
@@ -196,11 +221,14 @@ def captions_command(
     samples: list[dict[str, object]] = []
     listing = ["bits of chance: what only the text has, by which words and in which order, for twelve words\n"]
     for number, sample in _read_first_samples(places, show) if places else []:
-        caption = sample.caption or ""
+        caption = draw_caption(sample.texts, seed, epoch, number)
         found = {rule.keep: treat_caption(rule, caption, sample.about, seed, epoch, number) for rule in rules}
         texts = {name: None if treated is None else treated._asdict() for name, treated in found.items()}
-        samples.append({"sample": number, "key": sample.key, "caption": caption, "treated": texts})
-        listing.append(f"{sample.key}: {caption}")
+        samples.append(
+            {"sample": number, "key": sample.key, "captions": sample.captions, "caption": caption, "treated": texts}
+        )
+        drawn = f" (drawn from {sample.captions:,} captions)" if sample.captions > 1 else ""
+        listing.append(f"{sample.key}: {caption}{drawn}")
         for name, treated in found.items():
             text = "(the sample lacks what it needs)" if treated is None else treated.text or "(nothing)"
             listing.append(f"  {name:15s}{text}")
@@ -328,16 +356,20 @@ def stats_command(
     stats = compute_pair_stats(manifest, Workers(1) if small else who)
     if report is not None:
         write_page("--report", report, _render_stats_page(", ".join(places), manifest.fingerprint, stats))
-    emit(asdict(stats) | {"fingerprint": manifest.fingerprint}, lambda: _print_stats(stats), as_json)
+    emit(asdict(stats) | {"fingerprint": manifest.fingerprint}, lambda: _print_stats(stats, manifest), as_json)
 
 
-def _print_stats(stats: "PairStats") -> None:
+def _print_stats(stats: "PairStats", manifest: "Manifest") -> None:
+    from gapctl.data.image_text.manifest import describe_captions
+
     console = make_plain_console()
     left_out = _list_problems(stats)
     console.print(
         f"{stats.usable:,} usable of {stats.samples:,} samples, {format_megabytes(stats.bytes)}"
         + (f"; left out: {left_out}" if left_out else "")
     )
+    for line in describe_captions(manifest):
+        console.print(line)
     table = make_table(*STATS_HEADINGS, right=range(1, len(STATS_HEADINGS)))
     for row in _format_spreads(stats):
         table.add_row(*row)
@@ -355,6 +387,7 @@ def _format_spreads(stats: "PairStats") -> list[list[str]]:
     spreads = (
         ("words of a caption", stats.caption_words, 0),
         ("characters of a caption", stats.caption_characters, 0),
+        *([("captions of an image", stats.captions, 1)] if max(stats.captions.counts) > 1 else []),
         ("shorter side of an image", stats.image_shorter_side, 0),
         ("longer side over shorter", stats.image_aspect, 2),
     )
@@ -434,6 +467,7 @@ def verify_command(
         "shards": len(found.shards),
         "samples": tally.samples,
         "usable": tally.usable,
+        "captions": _count_captions(found),
         "problems": dict(tally.problems),
         "unused_shards": dict(tally.unused),
         "wrong_shards": [wrong._asdict() for wrong in verified.wrong],
@@ -454,7 +488,7 @@ def verify_command(
 
 
 def _print_pairs_check(verified: "PairVerification", tally: "ManifestTally", seconds: float) -> None:
-    from gapctl.data.image_text.manifest import NO_SAMPLES
+    from gapctl.data.image_text.manifest import NO_SAMPLES, describe_captions
 
     found, console = verified.found, make_plain_console()
     for wrong in verified.wrong:
@@ -473,6 +507,8 @@ def _print_pairs_check(verified: "PairVerification", tally: "ManifestTally", sec
         f"{tally.usable:,} of {tally.samples:,} samples in {len(found.shards):,} shards can be used; "
         f"all images decoded in {seconds:.1f} s"
     )
+    for line in describe_captions(found):
+        console.print(line)
     if tally.problems:
         console.print(f"left out: {tally.reasons}")
     if verified.repeated:

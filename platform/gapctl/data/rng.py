@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     OTHER_VALUE = 15
     MISMATCH = 16
     PICTURE = 17
+    CAPTION_CHOICE = 18
 
 
 def make_generator(purpose: Purpose, seed: int, epoch: int = 0, sample: int = 0) -> np.random.Generator:

@@ -1,7 +1,8 @@
 """Treat captions and images: remove or add words, or degrade pixels, to choose the information imbalance of a pair.
 
-1. `treat_caption` looks up the `Treatment` of a `PairCaptions` in `TREATMENTS` and applies it to the words.
-2. `degrade_image` does the same for images, with the table of `Degradation`s.
+1. `draw_caption` chooses among the captions of an image that has several.
+2. `treat_caption` looks up the `Treatment` of a `PairCaptions` in `TREATMENTS` and applies it to the words.
+3. `degrade_image` does the same for images, with the table of `Degradation`s.
 
 Each treatment is a pure function of (sample, seed, epoch): the same sample in the same epoch of the same seed reads the
 same on any machine. Draws of related treatments are nested: a quarter lies within the half, and words kept at a low
@@ -75,6 +76,14 @@ class Treatment(NamedTuple):
     per_access: bool
     private_bits: Callable[[int, PairCaptions], float] | None
     apply: Callable[[_TreatmentInput], TreatedCaption | None]
+
+
+def draw_caption(captions: Sequence[str], seed: int, epoch: int, sample: int) -> str:
+    """Return the one of an image's captions that a training reads in this epoch, each with the same probability."""
+    if len(captions) == 1:
+        return captions[0]
+    draws = make_generator(Purpose.CAPTION_CHOICE, seed, epoch, sample)
+    return captions[int(draws.random() * len(captions))]
 
 
 def treat_caption(

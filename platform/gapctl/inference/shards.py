@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from gapctl.config.base import hash_value
 from gapctl.data.image_text.index import Sample, decode_image, read_samples
-from gapctl.data.image_text.questions import CaptionLineMode, split_captions
+from gapctl.data.image_text.questions import MAX_CAPTIONS, CaptionLineMode, split_captions
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.data.shard_jobs import OnProgress, StartRay, ignore_progress
 from gapctl.errors import InputError, WorkError
@@ -122,9 +122,6 @@ def _pack_json(document: object) -> NDArray[np.uint8]:
 
 BATCH_SIZE: Final = 32
 """Fixed, and batches never cross shards, so that sums have the same order for any number of processes."""
-
-MAX_CAPTIONS: Final = 1000
-"""Most captions of one image. A text of more lines is no list of captions, and may not fit into memory."""
 
 RayRow = dict[str, Any]
 """A row of Ray's data set: a shard to read, or a batch of its samples."""

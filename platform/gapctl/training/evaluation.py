@@ -28,6 +28,7 @@ from gapctl.data.mad.images import render_images
 from gapctl.data.mad.sampler import GALLERY_SEED, sample_gallery, sample_gallery_images
 from gapctl.errors import InputError
 from gapctl.interventions.fit import find_candidate, transform_embeddings, transform_questions
+from gapctl.metrics.checks import Integers
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_accuracies
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import gap_direction
@@ -66,7 +67,8 @@ class EvaluationResult(NamedTuple):
     """Metrics by name, the centroids of both modalities (D,), and projections of the gallery (N,).
 
     `image_on_axis_N` and `text_on_axis_N` are projections on the unit vector of the gap, `image_on_mean_N` on the
-    images' own mean direction. `label_N` is each image's object label, 0 without labels.
+    images' own mean direction; of several texts of an image, the mean. `label_N` is each image's object label, 0
+    without labels.
     """
 
     metrics: dict[str, float]
@@ -116,10 +118,17 @@ def compute_trial_metrics(encoded: GalleryEncoding, others: Sequence[str] = ()) 
         image_mean_D,
         text_mean_D,
         image_on_axis_N=image_ND @ axis_D,
-        text_on_axis_N=text_ND @ axis_D,
+        text_on_axis_N=_average_by_image(text_ND @ axis_D, embeddings.text_to_image_M),
         image_on_mean_N=image_ND @ mean_axis_D,
         label_N=np.zeros(len(image_ND), np.int64) if embeddings.labels_N is None else embeddings.labels_N,
     )
+
+
+def _average_by_image(value_M: NDArray[np.float64], text_to_image_M: Integers | None) -> NDArray[np.float64]:
+    """Return the mean over each image's texts (N,); the values themselves where each image has one text."""
+    if text_to_image_M is None:
+        return value_M
+    return np.bincount(text_to_image_M, weights=value_M) / np.bincount(text_to_image_M)
 
 
 class Gallery(NamedTuple):

@@ -1,6 +1,7 @@
 """Evaluate models of image-text pairs on held-out pairs, the same at every step and for every seed.
 
-Index letters: N gallery pairs, B pairs of a part, L caption positions, C classes, P prompts, D embedding.
+Index letters: N gallery images, M their captions, B images of a part, L caption positions, C classes, P prompts, D
+embedding.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +16,10 @@ from torch.nn.functional import normalize
 
 from gapctl.config.presets import CLIP_CONTEXT, PRESETS
 from gapctl.config.trial import TrialConfig
-from gapctl.data.image_text.feed import choose_rows, decode_rows, read_answers
+from gapctl.data.image_text.feed import PART_SAMPLES, choose_rows, decode_rows, read_answers
 from gapctl.data.image_text.questions import PromptSet, read_attributes
 from gapctl.data.image_text.read import (
+    CaptionBatch,
     PairBatch,
     ReadStatus,
     build_gallery_options,
@@ -39,16 +41,19 @@ CACHED_BYTES: Final = 1 << 28
 
 
 class _PairEmbeddings(NamedTuple):
-    """Embeddings of the readable pairs, and their rows in the manifest."""
+    """Embeddings of the readable images and their texts, the place of each text's image, and the images' rows."""
 
     image_ND: Floats
-    text_ND: Floats
-    text_id_N: NDArray[np.int64]
+    text_MD: Floats
+    text_id_M: NDArray[np.int64]
+    image_M: NDArray[np.int64]
     row_N: NDArray[np.int64]
 
 
 class PairEvaluation:
     """Encodes the gallery with a model in float32, whatever the training's format.
+
+    Every caption of an image is a text of it, whereas a training draws one at each access.
 
     Zero-shot questions come from the file that the configuration names; the first is about the object.
     """
@@ -65,7 +70,7 @@ class PairEvaluation:
         self._answers = read_answers(self._pairs.held_out, self._row_N, self._questions)
         self._pixels = PixelNormaliser(preset.mean, preset.std, device)
         self._device = device
-        self._kept: list[PairBatch] | None = None
+        self._kept: list[tuple[PairBatch, CaptionBatch]] | None = None
 
     @torch.no_grad()
     def encode(self, model: CLIP) -> GalleryEncoding:
@@ -86,8 +91,9 @@ class PairEvaluation:
         others = [question.class_N for key, question in questions.items() if key != main]
         embeddings = Embeddings(
             image_ND=gallery.image_ND,
-            text_MD=gallery.text_ND,
-            text_group_M=gallery.text_id_N,
+            text_MD=gallery.text_MD,
+            text_to_image_M=gallery.image_M if len(gallery.image_M) > len(gallery.row_N) else None,
+            text_group_M=gallery.text_id_M,
             labels_N=questions[main].class_N if main else None,
             attributes_NF=np.stack(others, axis=1) if others else None,
             class_CD=questions[main].prompt_CD if main else None,
@@ -99,30 +105,40 @@ class PairEvaluation:
     def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
         """Return embeddings of training pairs, treated as in training but not augmented.
 
-        Unreadable pairs are left out.
+        Of several captions of an image one is drawn. Unreadable pairs are left out.
         """
         row_N = choose_rows(self._pairs.train_rows, FITTING_PAIRS)
         parts = decode_rows(self._pairs.train, row_N, self._training_rule, seed=TREATMENT_SEED)
         with _pause_training_mode(model):
-            encoded = self._encode_batches(model, (part.pairs for part in parts if len(part.pairs.sample_B)))
-        return TrainingEmbeddings(encoded.image_ND, encoded.text_ND)
+            drawn = ((part.pairs, _take_drawn_captions(part.pairs)) for part in parts if len(part.pairs.sample_B))
+            encoded = self._encode_batches(model, drawn)
+        return TrainingEmbeddings(encoded.image_ND, encoded.text_MD)
 
-    def _encode_batches(self, model: CLIP, batches: Iterable[PairBatch]) -> _PairEmbeddings:
-        images, texts, ids, rows = [], [], [], []
-        for batch in batches:
+    def _encode_batches(self, model: CLIP, batches: Iterable[tuple[PairBatch, CaptionBatch]]) -> _PairEmbeddings:
+        images, texts, ids, places, rows, before = [], [], [], [], [], 0
+        for batch, captions in batches:
             image_BCHW = self._pixels.images(torch.from_numpy(batch.images_BCHW).to(self._device))
             images.append(_normalize_rows(model.encode_image(image_BCHW)))
-            texts.append(self._encode_texts(model, batch.tokens_BL))
-            ids.append(batch.text_id_B)
+            starts = range(0, len(captions.tokens_ML), PART_SAMPLES)
+            texts += [self._encode_texts(model, captions.tokens_ML[start : start + PART_SAMPLES]) for start in starts]
+            ids.append(captions.text_id_M)
+            places.append(captions.image_M + before)
             rows.append(batch.sample_B)
-        return _PairEmbeddings(np.concatenate(images), np.concatenate(texts), np.concatenate(ids), np.concatenate(rows))
+            before += len(batch.sample_B)
+        return _PairEmbeddings(
+            np.concatenate(images),
+            np.concatenate(texts),
+            np.concatenate(ids),
+            np.concatenate(places),
+            np.concatenate(rows),
+        )
 
-    def _read_batches(self) -> Iterator[PairBatch]:
+    def _read_batches(self) -> Iterator[tuple[PairBatch, CaptionBatch]]:
         if self._kept is not None:
             yield from self._kept
             return
-        parts = decode_rows(self._pairs.held_out, self._row_N, self._rule, seed=TREATMENT_SEED)
-        kept: list[PairBatch] = []
+        parts = decode_rows(self._pairs.held_out, self._row_N, self._rule, seed=TREATMENT_SEED, all_captions=True)
+        kept: list[tuple[PairBatch, CaptionBatch]] = []
         small = len(self._row_N) * 3 * self._rule.image_size**2 <= CACHED_BYTES
         for part in parts:
             # A pair that the treatment cannot treat would make the gallery differ from other arms'.
@@ -132,15 +148,20 @@ class PairEvaluation:
                     f"data.captions.held_out: treated, but {lacking.shard} {lacking.key} lacks what the treatment "
                     "needs; expected held-out pairs that have it, or held_out: full"
                 )
-            if len(part.pairs.sample_B):
+            if part.captions is not None and len(part.pairs.sample_B):
                 if small:
-                    kept.append(part.pairs)
-                yield part.pairs
+                    kept.append((part.pairs, part.captions))
+                yield part.pairs, part.captions
         if small:
             self._kept = kept
 
     def _encode_texts(self, model: CLIP, token_BL: NDArray[np.int64]) -> Floats:
         return _normalize_rows(model.encode_text(torch.from_numpy(token_BL).to(self._device)))
+
+
+def _take_drawn_captions(pairs: PairBatch) -> CaptionBatch:
+    """Return the caption that was drawn for each image."""
+    return CaptionBatch(pairs.tokens_BL, pairs.text_id_B, np.arange(len(pairs.sample_B)))
 
 
 def _normalize_rows(rows_BD: torch.Tensor) -> Floats:

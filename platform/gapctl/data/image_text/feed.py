@@ -28,6 +28,7 @@ from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.questions import PromptSet, read_labels
 from gapctl.data.image_text.read import (
+    CaptionBatch,
     ChunkReader,
     FeedCounts,
     PairBatch,
@@ -357,9 +358,13 @@ class UnreadableSample(NamedTuple):
 
 
 class GalleryPart(NamedTuple):
-    """Neighbouring rows: the readable ones as a batch without substitutes, and the unreadable ones among them."""
+    """Neighbouring rows: the readable ones as a batch without substitutes, and the unreadable ones among them.
+
+    `captions` are all captions of the readable ones, where they were asked for; `pairs` have one of each image.
+    """
 
     pairs: PairBatch
+    captions: CaptionBatch | None
     left_out: list[UnreadableSample]
 
 
@@ -372,11 +377,13 @@ def decode_rows(
     epoch: int = 0,
     augment: bool = False,
     threads: int = 1,
+    all_captions: bool = False,
 ) -> Iterator[GalleryPart]:
     """Yield the samples of these rows in the given order, each once, treated by the rule.
 
-    Without `augment` a picture's centre is cropped, as in open_clip's evaluation. Raise InputError for rows with a
-    problem in the manifest, WorkError for missing shards.
+    Without `augment` a picture's centre is cropped, as in open_clip's evaluation. An image that has several captions is
+    read with one that is drawn, as in training, and with `all_captions` with each of them as well. Raise InputError for
+    rows with a problem in the manifest, WorkError for missing shards.
     """
     row_N = np.asarray(rows, dtype=np.int64)
     reading = ReadContext(build_pair_table(manifest, row_N), rule, seed, augment)
@@ -385,12 +392,13 @@ def decode_rows(
         Chunk(epoch, 0, first, place_N[first : first + PART_SAMPLES]) for first in range(0, len(place_N), PART_SAMPLES)
     )
 
-    def read_chunk(chunk: Chunk) -> PairBatch:
+    def read_chunk(chunk: Chunk) -> tuple[PairBatch, CaptionBatch | None]:
         number_N = np.arange(len(chunk.place_N))
-        return ChunkReader(reading, chunk, number_N).read_without_substitutes(number_N)
+        reader = ChunkReader(reading, chunk, number_N)
+        return reader.read_all_captions(number_N) if all_captions else (reader.read_without_substitutes(number_N), None)
 
     calls = (partial(read_chunk, chunk) for chunk in chunks)
-    for read in run_in_order(calls, threads, PARTS_AHEAD * threads):
+    for read, captions in run_in_order(calls, threads, PARTS_AHEAD * threads):
         sound_N = read.bad_B == ReadStatus.SOUND
         bad = select_samples(read, ~sound_N)
         named = manifest.samples[bad.planned_B].select("shard", "key").iter_rows()
@@ -398,7 +406,7 @@ def decode_rows(
             UnreadableSample(int(row), shard, key, ReadStatus(why).words)
             for row, why, (shard, key) in zip(bad.planned_B, bad.bad_B, named, strict=True)
         ]
-        yield GalleryPart(select_samples(read, sound_N), unreadable)
+        yield GalleryPart(select_samples(read, sound_N), captions, unreadable)
 
 
 def choose_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:

@@ -30,6 +30,7 @@ from gapctl.data.image_text.manifest import (
     serialise_manifest,
     write_manifest,
 )
+from gapctl.data.image_text.questions import LINE_ENDS, CaptionLineMode, count_captions, split_caption_lines
 from gapctl.data.image_text.storage import ShardInfo, open_shard
 from gapctl.data.image_text.tar import (
     MAX_CAPTION_BYTES,
@@ -58,6 +59,8 @@ HASHED_END_BYTES: Final = 512
 """Bytes of each end of an image that its mark covers; hashing all would halve the speed."""
 MAX_COLUMN_VALUE: Final = (1 << 31) - 1
 """Largest value of the manifest's columns of sizes; only a corrupt PNG states larger sides."""
+MAX_JSON_BYTES: Final = 1 << 20
+"""Bytes of a json beyond which it is not asked whether it has the caption: the longest caption is far shorter."""
 HASH_PIECE_BYTES: Final = 16 << 20
 """Bytes that are hashed together."""
 _EMPTY_RANGE: Final = (0, 0)
@@ -73,8 +76,9 @@ BYTES_PER_PROCESS: Final = 1 << 30
 class SampleRow(NamedTuple):
     """The location and marks of a sample in its shard: columns of the manifest, in this order.
 
-    `offset` and `bytes` span all its members. A missing part has offset 0 and 0 bytes. Marks are 64-bit digests: of the
-    image's length and both its ends, and of the caption's words.
+    `offset` and `bytes` span all its members. A missing part has offset 0 and 0 bytes. `captions` counts the captions
+    in the text, each a line; 1 is the whole text. Marks are 64-bit digests: of the image's length and both its ends,
+    and of the caption's words.
     """
 
     key: str
@@ -89,6 +93,7 @@ class SampleRow(NamedTuple):
     caption_bytes: int
     characters: int
     words: int
+    captions: int
     json_offset: int
     json_bytes: int
     image_mark: int
@@ -125,29 +130,34 @@ def index_shards(
     out: Path,
     workers: Workers,
     on_progress: OnProgress = ignore_progress,
+    captions: CaptionLineMode | None = None,
 ) -> IndexResult:
     """Write the manifest of these shards; continue interrupted work, and read no unchanged shard again.
 
-    `on_progress` gets the finished bytes and all bytes. Raise InputError if `out` cannot be written, is another file or
-    is being made by another process, and WorkError if a shard cannot be read.
+    `captions` says what several lines of a text are; without it that is as in the manifest that is there, or else as
+    each sample says. `on_progress` gets the finished bytes and all bytes. Raise InputError if `out` cannot be written,
+    is another file or is being made by another process, and WorkError if a shard cannot be read.
     """
-    before, making = _load_previous_parts(out), out.with_name(f".{out.name}.making")
+    previous = _read_previous_manifest(out)
+    if captions is None and previous is not None:
+        captions = previous.captions
+    before, making = _split_into_parts(previous, captions), out.with_name(f".{out.name}.making")
     with lock_unfinished_folder(making, out, "a file in a folder that can be written to"):
         pieces = {shard: before[shard] for shard in shards if shard in before}
         for shard in shards:
             if shard not in pieces:
                 with suppress(OSError, ValueError):
-                    pieces[shard] = parse_manifest(_locate_part(making, shard).read_bytes())
+                    pieces[shard] = parse_manifest(_locate_part(making, shard, captions).read_bytes())
         left = [shard for shard in shards if shard not in pieces]
         total = sum(shard.bytes for shard in shards)
         done = total - sum(shard.bytes for shard in left)
         on_progress(done, total)
-        for place, content in _limit_workers(workers, left).each(make_manifest_part, left):
-            write_whole(_locate_part(making, left[place]), content, making)
+        for place, content in _limit_workers(workers, left).each(partial(make_manifest_part, captions=captions), left):
+            write_whole(_locate_part(making, left[place], captions), content, making)
             pieces[left[place]] = parse_manifest(content)
             done += left[place].bytes
             on_progress(done, total)
-        manifest = join_manifests([pieces[shard] for shard in shards])
+        manifest = join_manifests([pieces[shard] for shard in shards], captions)
         try:
             write_manifest(out, manifest)
         except OSError as error:
@@ -160,16 +170,20 @@ def build_manifest(
     workers: Workers,
     check: SampleCheck | None = None,
     on_progress: OnProgress = ignore_progress,
+    captions: CaptionLineMode | None = None,
 ) -> Manifest:
-    """Return the manifest of these shards without writing it; `check` looks at each sample more closely."""
+    """Return the manifest of these shards without writing it; `check` looks at each sample more closely.
+
+    `captions` says what several lines of a text are; without it each sample does.
+    """
     pieces: dict[int, Manifest] = {}
     done, total = 0, sum(shard.bytes for shard in shards)
     workers = workers if check else _limit_workers(workers, shards)
-    for place, content in workers.each(partial(make_manifest_part, check=check), shards):
+    for place, content in workers.each(partial(make_manifest_part, check=check, captions=captions), shards):
         pieces[place] = parse_manifest(content)
         done += shards[place].bytes
         on_progress(done, total)
-    return join_manifests([pieces[place] for place in range(len(shards))])
+    return join_manifests([pieces[place] for place in range(len(shards))], captions)
 
 
 def _limit_workers(workers: Workers, shards: Sequence[ShardInfo]) -> Workers:
@@ -177,14 +191,16 @@ def _limit_workers(workers: Workers, shards: Sequence[ShardInfo]) -> Workers:
     return replace(workers, processes=min(workers.processes, worth))
 
 
-def make_manifest_part(stored: ShardInfo, check: SampleCheck | None = None) -> bytes:
+def make_manifest_part(
+    stored: ShardInfo, check: SampleCheck | None = None, captions: CaptionLineMode | None = None
+) -> bytes:
     """Return one shard's part of a manifest as bytes, which any process can send.
 
     Raise WorkError if the shard cannot be read.
     """
     try:
         with open_shard(stored.address) as content:
-            index = index_shard(content)
+            index = index_shard(content, captions)
             samples = [check(content, sample) for sample in index.samples] if check else index.samples
     except OSError as error:
         raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); fix that and run again") from error
@@ -200,10 +216,11 @@ def make_manifest_part(stored: ShardInfo, check: SampleCheck | None = None) -> b
         index.ignored,
     )
     columns = [[stored.address] * len(samples), *zip(*samples, strict=True)] if samples else [()] * len(SCHEMA)
-    return serialise_manifest(Manifest([record], pl.DataFrame(dict(zip(SCHEMA, columns, strict=True)), schema=SCHEMA)))
+    rows = pl.DataFrame(dict(zip(SCHEMA, columns, strict=True)), schema=SCHEMA)
+    return serialise_manifest(Manifest([record], rows, captions=captions))
 
 
-def join_manifests(pieces: Sequence[Manifest]) -> Manifest:
+def join_manifests(pieces: Sequence[Manifest], captions: CaptionLineMode | None = None) -> Manifest:
     """Join parts of a manifest, and mark a sample as a duplicate if an earlier one has its key and image."""
     samples = pl.concat([pl.DataFrame(schema=SCHEMA), *(piece.samples for piece in pieces)])
     again = (
@@ -215,23 +232,28 @@ def join_manifests(pieces: Sequence[Manifest]) -> Manifest:
     samples = samples.with_columns(pl.when(again).then(words).otherwise("problem").alias("problem"))
     usable = dict(samples.filter(pl.col("problem").is_null()).group_by("shard").len().iter_rows())
     records = [replace(record, usable=usable.get(record.address, 0)) for piece in pieces for record in piece.shards]
-    return Manifest(records, samples)
+    return Manifest(records, samples, captions=captions)
 
 
-def _load_previous_parts(out: Path) -> Mapping[ShardInfo, Manifest]:
-    """Return the parts of the existing manifest, except those of damaged shards, which are read again."""
+def _read_previous_manifest(out: Path) -> Manifest | None:
+    """Return the existing manifest, or None if there is none or one of another version."""
     if not out.exists():
-        return {}
+        return None
     try:
         manifest = read_manifest(out)
     except InputError as error:
         if "of version" in str(error):
-            return {}
+            return None
         raise InputError(
             f"--out {out}: is there, and is not a manifest of shards. Nothing was written; give another name, or take "
             "that file away"
         ) from error
-    if manifest.reading != READING_VERSION:
+    return manifest if manifest.reading == READING_VERSION else None
+
+
+def _split_into_parts(manifest: Manifest | None, captions: CaptionLineMode | None) -> Mapping[ShardInfo, Manifest]:
+    """Return the parts of a manifest that reads captions so, except those of damaged shards, which are read again."""
+    if manifest is None or manifest.captions != captions:
         return {}
     unmarked = manifest.samples.with_columns(
         pl.when(pl.col("problem") != SampleProblem.DUPLICATE.value).then("problem").alias("problem")
@@ -239,14 +261,14 @@ def _load_previous_parts(out: Path) -> Mapping[ShardInfo, Manifest]:
     rows = {str(key[0]): rows for key, rows in unmarked.partition_by("shard", as_dict=True).items()}
     empty = pl.DataFrame(schema=SCHEMA)
     return {
-        shard.stored: Manifest([shard], rows.get(shard.address, empty))
+        shard.stored: Manifest([shard], rows.get(shard.address, empty), captions=captions)
         for shard in manifest.shards
         if shard.damage is None
     }
 
 
-def _locate_part(making: Path, shard: ShardInfo) -> Path:
-    name = hashlib.sha256(f"{MANIFEST_VERSION}.{READING_VERSION}\n{shard}".encode()).hexdigest()[:32]
+def _locate_part(making: Path, shard: ShardInfo, captions: CaptionLineMode | None) -> Path:
+    name = hashlib.sha256(f"{MANIFEST_VERSION}.{READING_VERSION}.{captions}\n{shard}".encode()).hexdigest()[:32]
     return making / f"{name}.parquet"
 
 
@@ -263,13 +285,16 @@ class _MemberGroup(NamedTuple):
         return b"txt" in self.parts and any(ending in self.parts for ending in IMAGE_ENDINGS)
 
 
-def index_shard(content: ShardBytes) -> ShardIndex:
-    """Return the samples up to the end of the tar, or up to its first damage."""
+def index_shard(content: ShardBytes, captions: CaptionLineMode | None = None) -> ShardIndex:
+    """Return the samples up to the end of the tar, or up to its first damage.
+
+    `captions` says what several lines of a text are; without it each sample does.
+    """
     scan = scan_tar(content)
     ignored: Counter[bytes] = Counter()
     grouped, misplaced = _group_members(scan.members, ignored)
     groups = _mark_unreadable(_merge_split_groups(grouped), scan.unreadable)
-    samples = [_build_sample_row(content, group) for group in groups]
+    samples = [_build_sample_row(content, group, captions) for group in groups]
     digest, at = hashlib.sha256(), 0
     # In the order of the images, so that each byte is read once even if members of a sample are separated.
     for row in sorted(samples, key=lambda sample: sample.image_offset):
@@ -282,6 +307,9 @@ def index_shard(content: ShardBytes) -> ShardIndex:
     if misplaced or groups != grouped:
         # Earlier versions numbered the rows of such shards differently, and trainings draw by those numbers.
         digest.update(b"counted by key")
+    if any(sample.captions > 1 for sample in samples):
+        # Earlier versions read each text as one caption, as trainings on their manifests still do.
+        digest.update(f"captions {[sample.captions for sample in samples]}".encode())
     named = {name.decode("utf-8", "replace"): count for name, count in sorted(ignored.items())}
     if scan.others:
         named["(links, folders and devices)"] = scan.others
@@ -381,7 +409,7 @@ def _mark_unreadable(groups: list[_MemberGroup], unreadable: list[UnreadableMemb
     return sorted(named, key=lambda group: group.offset)
 
 
-def _build_sample_row(content: ShardBytes, group: _MemberGroup) -> SampleRow:
+def _build_sample_row(content: ShardBytes, group: _MemberGroup, mode: CaptionLineMode | None) -> SampleRow:
     parts = group.parts
     image = parts.get(b"jpg") or next((parts[ending] for ending in IMAGE_ENDINGS if ending in parts), _EMPTY_RANGE)
     caption, about = parts.get(b"txt", _EMPTY_RANGE), parts.get(b"json", _EMPTY_RANGE)
@@ -389,7 +417,7 @@ def _build_sample_row(content: ShardBytes, group: _MemberGroup) -> SampleRow:
     picture, mark = ImageHeader("", 0, 0, SampleProblem.NO_IMAGE), 0
     if size:
         picture, mark = parse_image_header(content, start, start + size), _hash_image(content, start, size)
-    words, characters, caption_mark, wrong = _inspect_caption(content, *caption)
+    found, wrong = _inspect_caption(content, caption, about, mode)
     if about[1] > MAX_COLUMN_VALUE:
         about, wrong = _EMPTY_RANGE, wrong or SampleProblem.JSON_HUGE
     if caption[1] > MAX_COLUMN_VALUE:
@@ -405,11 +433,12 @@ def _build_sample_row(content: ShardBytes, group: _MemberGroup) -> SampleRow:
         min(picture.width, MAX_COLUMN_VALUE),
         min(picture.height, MAX_COLUMN_VALUE),
         *caption,
-        characters,
-        words,
+        found.characters,
+        found.words,
+        found.captions,
         *about,
         mark,
-        caption_mark,
+        found.mark,
         problem.value if problem else None,
     )
 
@@ -424,27 +453,56 @@ def hash_to_mark(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
-def _inspect_caption(content: ShardBytes, start: int, size: int) -> tuple[int, int, int, SampleProblem | None]:
-    """Return a caption's number of words and characters, its mark, and its problem."""
+class _CaptionFacts(NamedTuple):
+    """A text's columns in the manifest."""
+
+    words: int = 0
+    characters: int = 0
+    captions: int = 1
+    mark: int = 0
+
+
+def _inspect_caption(
+    content: ShardBytes, caption: ByteRange, about: ByteRange, mode: CaptionLineMode | None
+) -> tuple[_CaptionFacts, SampleProblem | None]:
+    """Return the facts of a text and its problem; the json at `about` is read only if the text has several lines."""
+    start, size = caption
     if size > MAX_CAPTION_BYTES:
-        return 0, 0, 0, SampleProblem.CAPTION_HUGE
+        return _CaptionFacts(), SampleProblem.CAPTION_HUGE
     try:
-        words = content[start : start + size].decode("utf-8-sig").split()
+        text = content[start : start + size].decode("utf-8-sig")
     except UnicodeDecodeError:
-        return 0, 0, 0, SampleProblem.CAPTION_NOT_UTF8
+        return _CaptionFacts(), SampleProblem.CAPTION_NOT_UTF8
+    words = text.split()
     if not words:
-        return 0, 0, 0, SampleProblem.NO_CAPTION
-    text = " ".join(words)
-    return len(words), len(text), hash_to_mark(text.encode()), None
+        return _CaptionFacts(), SampleProblem.NO_CAPTION
+    captions = 1
+    if LINE_ENDS.search(text.strip()):
+        where, length = about
+        metadata = parse_metadata(content[where : where + length]) if length <= MAX_JSON_BYTES else {}
+        captions = count_captions(text, metadata, mode)
+    joined = " ".join(words)
+    return _CaptionFacts(len(words), len(joined), captions, hash_to_mark(joined.encode())), None
 
 
 class Sample(NamedTuple):
-    """A sample's content; `about` is its JSON member, empty if there is none."""
+    """A sample's content; `about` is its JSON member, empty if there is none.
+
+    `caption` is the whole text, which holds `captions` of them, as the manifest's row says.
+    """
 
     key: str
     image: bytes | None
     caption: str | None
     about: dict[str, object]
+    captions: int = 1
+
+    @property
+    def texts(self) -> list[str]:
+        """The captions one by one; none if the text is missing."""
+        if self.caption is None:
+            return []
+        return split_caption_lines(self.caption) if self.captions > 1 else [self.caption]
 
 
 def read_samples(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample]:
@@ -480,7 +538,7 @@ def parse_sample(row: Mapping[str, Any], read: Callable[[int, int], bytes]) -> S
     """Return the sample of a manifest's row; `read` returns bytes of its shard from an offset on."""
     image, caption, about = (read(row[f"{part}_offset"], row[f"{part}_bytes"]) for part in ("image", "caption", "json"))
     text = caption.decode("utf-8-sig", errors="replace").strip()
-    return Sample(row["key"], image or None, text or None, parse_metadata(about))
+    return Sample(row["key"], image or None, text or None, parse_metadata(about), row["captions"])
 
 
 def decode_image(sample: Sample) -> "Image.Image":

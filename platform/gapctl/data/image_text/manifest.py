@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import ShardInfo, find_shard
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.errors import InputError, first_line_of_error
@@ -32,8 +33,10 @@ Parsed = TypeVar("Parsed")
 
 MANIFEST_VERSION: Final = 1
 """Raise it when the same shards would give other rows; then no earlier manifest is reused."""
-READING_VERSION: Final = 2
+READING_VERSION: Final = 3
 """Raise it when shards are inspected more closely but sound ones give the same rows; then all are read again once."""
+CAPTION_READING: Final = 3
+"""The first version of the reading that counts captions; before, every text was one."""
 METADATA_KEY: Final = "gapctl.shards"
 SCHEMA: Final = {
     "shard": pl.String,
@@ -49,6 +52,7 @@ SCHEMA: Final = {
     "caption_bytes": pl.Int32,
     "characters": pl.Int32,
     "words": pl.Int32,
+    "captions": pl.Int32,
     "json_offset": pl.Int64,
     "json_bytes": pl.Int32,
     "image_mark": pl.UInt64,
@@ -85,12 +89,17 @@ class ManifestShard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Shards and samples; `samples` has the columns of `SCHEMA`, in the order of the shards and of their members."""
+    """Shards and samples; `samples` has the columns of `SCHEMA`, in the order of the shards and of their members.
+
+    `captions` is how texts of several lines were read, or None where each sample said it itself (`count_captions`). A
+    manifest of an earlier version took each text for one caption, as trainings on it do.
+    """
 
     shards: Sequence[ManifestShard]
     samples: pl.DataFrame
     reading: int = READING_VERSION
     """The version of the rules that its shards were inspected by."""
+    captions: CaptionLineMode | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -121,7 +130,8 @@ def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
         path = Path(shard["address"])
         if folder is not None and "://" not in shard["address"] and path.is_relative_to(folder):
             shard["address"] = str(path.relative_to(folder))
-    metadata = {METADATA_KEY: json.dumps({"version": MANIFEST_VERSION, "reading": READING_VERSION, "shards": shards})}
+    about = {"version": MANIFEST_VERSION, "reading": READING_VERSION, "captions": manifest.captions, "shards": shards}
+    metadata = {METADATA_KEY: json.dumps(about)}
     names = {shard.address: written["address"] for shard, written in zip(manifest.shards, shards, strict=True)}
     samples = manifest.samples.with_columns(pl.col("shard").replace(names)) if folder else manifest.samples
     file = io.BytesIO()
@@ -131,29 +141,35 @@ def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
 
 def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
     """Parse the bytes of `serialise_manifest`. Raise ValueError for anything else."""
-    reading, shards = _parse_file_metadata(content)
+    reading, captions, shards = _parse_file_metadata(content)
     try:
         samples = pl.read_parquet(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _build_format_error(error) from error
+    if reading < CAPTION_READING and list(samples.columns) == [name for name in SCHEMA if name != "captions"]:
+        samples = samples.with_columns(captions=pl.lit(1, pl.Int32)).select(*SCHEMA)
     if samples.schema != pl.Schema(SCHEMA):
         raise ValueError(f"of other columns than version {MANIFEST_VERSION} has")
     if folder is None:
-        return Manifest(shards, samples, reading)
+        return Manifest(shards, samples, reading, captions)
     absolute = {
         shard.address: shard.address if "://" in shard.address else str(folder / shard.address) for shard in shards
     }
     samples = samples.with_columns(pl.col("shard").replace(absolute))
-    return Manifest([replace(shard, address=absolute[shard.address]) for shard in shards], samples, reading)
+    moved = [replace(shard, address=absolute[shard.address]) for shard in shards]
+    return Manifest(moved, samples, reading, captions)
 
 
-def _parse_file_metadata(content: bytes) -> tuple[int, list[ManifestShard]]:
-    """Return the version of the reading and the shards, without the samples, which is fast."""
+def _parse_file_metadata(content: bytes) -> tuple[int, CaptionLineMode | None, list[ManifestShard]]:
+    """Return the version of the reading, the reading of captions and the shards, without the samples: that is fast."""
     try:
         document: dict[str, Any] = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[METADATA_KEY])
         if document["version"] != MANIFEST_VERSION:
             raise ValueError(f"of version {document['version']}; expected version {MANIFEST_VERSION}")
-        return document.get("reading", 1), [ManifestShard(**fields) for fields in document["shards"]]
+        reading: int = document.get("reading", 1)
+        captions = document["captions"] if reading >= CAPTION_READING else CaptionLineMode.WHOLE
+        shards = [ManifestShard(**fields) for fields in document["shards"]]
+        return reading, None if captions is None else CaptionLineMode(captions), shards
     except (pl.exceptions.PolarsError, OSError, KeyError, TypeError) as error:
         raise _build_format_error(error) from error
     except ValueError as error:
@@ -171,7 +187,12 @@ def read_manifest(path: Path) -> Manifest:
 
 def read_manifest_shards(path: Path) -> list[ManifestShard]:
     """Return the shards that a manifest's file records, which is fast. Raise InputError as `read_manifest`."""
-    return _read_file(path, _parse_file_metadata)[1]
+    return _read_file(path, _parse_file_metadata)[2]
+
+
+def counts_captions(path: Path) -> bool:
+    """Return whether the version that wrote a manifest's file counted captions. Raise InputError as `read_manifest`."""
+    return _read_file(path, _parse_file_metadata)[0] >= CAPTION_READING
 
 
 def _read_file(path: Path, of: Callable[[bytes], Parsed]) -> Parsed:
@@ -209,10 +230,29 @@ def require_current(path: Path, manifest: Manifest) -> None:
         )
 
 
+def describe_captions(manifest: Manifest) -> list[str]:
+    """Return lines for a person about images with several captions, and about texts that are read whole; or none."""
+    counts = manifest.usable["captions"]
+    lines = []
+    if several := int((counts > 1).sum()):
+        lines.append(
+            f"{several:,} of {len(counts):,} images have several captions, one a line: {counts.sum():,} in all"
+        )
+    if manifest.reading < CAPTION_READING:
+        lines.append(
+            "indexed by an earlier version: each .txt is read as one caption, whatever its lines. `gapctl data index` "
+            "counts captions; where images have several, trainings get other ids"
+        )
+    elif manifest.captions is CaptionLineMode.WHOLE:
+        lines.append("indexed with `--captions whole`: each .txt is one caption, whatever its lines")
+    return lines
+
+
 class PairTable(NamedTuple):
     """The training's samples in the manifest's order: their rows `row_N` there, and the address `shard_N` of each.
 
-    `whole_N2` is the span of all of a sample's members; `size_N2` are the width and height in the index.
+    `whole_N2` is the span of all of a sample's members; `size_N2` are the width and height in the index. `captions_N`
+    counts the captions of a sample, one a line; 1 is the whole text.
     """
 
     addresses: Sequence[str]
@@ -223,6 +263,7 @@ class PairTable(NamedTuple):
     caption_N2: NDArray[np.int64]
     json_N2: NDArray[np.int64]
     size_N2: NDArray[np.int32]
+    captions_N: NDArray[np.int32]
 
 
 def build_pair_table(manifest: Manifest, rows: ArrayLike) -> PairTable:
@@ -257,6 +298,7 @@ def build_pair_table(manifest: Manifest, rows: ArrayLike) -> PairTable:
         span("caption_offset", "caption_bytes"),
         span("json_offset", "json_bytes"),
         np.ascontiguousarray(samples.select("width", "height").to_numpy().astype(np.int32)),
+        samples["captions"].to_numpy(),
     )
 
 

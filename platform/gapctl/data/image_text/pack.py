@@ -19,7 +19,7 @@ import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
@@ -29,8 +29,8 @@ from typing import Final, NamedTuple
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.layouts import recognise_layout
 from gapctl.data.image_text.locations import WEB_SCHEMES, Location, open_location, translate_hub_page
-from gapctl.data.image_text.manifest import read_manifest, tally_manifest, write_manifest
-from gapctl.data.image_text.questions import LINE_ENDS
+from gapctl.data.image_text.manifest import Manifest, counts_captions, read_manifest, tally_manifest, write_manifest
+from gapctl.data.image_text.questions import LINE_ENDS, CaptionLineMode
 from gapctl.data.image_text.records import (
     LAYOUT_VERSION,
     NO_OPTIONS,
@@ -142,10 +142,11 @@ def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_p
     the layout can be packed, WorkError if an image cannot be read or a shard not be written.
     """
     folder = folder.resolve()  # a linked folder cannot be replaced, the one that it leads to can
-    if (done := _find_packed(folder, layout.fingerprint)) is not None:
-        return done
-    _require_free(folder, layout.fingerprint)
     try:
+        if (done := _find_packed(folder, layout.fingerprint)) is not None:
+            _renew_manifest(folder)
+            return done
+        _require_free(folder, layout.fingerprint)
         with _lock_scratch(folder, layout) as scratch:
             if (done := _find_packed(folder, layout.fingerprint)) is not None:
                 return done
@@ -173,6 +174,18 @@ def _find_packed(folder: Path, fingerprint: str) -> PackResult | None:
     """Return what a folder holds, or None if it was not packed from this layout or lacks a shard."""
     packed = _read_packed(folder, fingerprint)
     return packed if packed and len(list_tar_files(folder)) == packed.shards else None
+
+
+def _renew_manifest(folder: Path) -> None:
+    """Write the manifest anew if it is missing, or of a version that did not count captions."""
+    with suppress(InputError):
+        if counts_captions(folder / MANIFEST_NAME):
+            return
+    write_manifest(folder / MANIFEST_NAME, _index_packed(folder))
+
+
+def _index_packed(folder: Path) -> Manifest:
+    return build_manifest(list_shards([str(folder)]), Workers(1), captions=CaptionLineMode.LINES)
 
 
 def _read_packed(folder: Path, fingerprint: str) -> PackResult | None:
@@ -247,7 +260,7 @@ def _finish_folder(layout: Layout, scratch: Path, counts: Sequence[_ShardCounts]
     samples, captions, unreachable = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)
     if not samples:
         raise InputError(f"{layout.place}: {layout.kind} without a sample; expected images with captions")
-    manifest = build_manifest(list_shards([str(scratch)]), Workers(1))
+    manifest = _index_packed(scratch)
     usable = tally_manifest(manifest).usable
     write_manifest(scratch / MANIFEST_NAME, manifest)
     if layout.classes is not None:

@@ -144,6 +144,10 @@ def _read_label(option: str, sample: HasMetadata, key: str) -> str:
     return str(value)
 
 
+MAX_CAPTIONS: Final = 1000
+"""Most captions of one image. A text of more lines is no list of captions, and may not fit into memory."""
+
+
 class CaptionLineMode(StrEnum):
     """The reading of a `.txt` with several lines: a caption per line, or one caption."""
 
@@ -161,3 +165,17 @@ def split_captions(text: str, rule: CaptionLineMode) -> list[str]:
     if rule is CaptionLineMode.LINES:
         return split_caption_lines(text)
     return [text.strip()] if text.strip() else []
+
+
+def count_captions(text: str, about: Mapping[str, object], rule: CaptionLineMode | None) -> int:
+    """Return how many captions a sample's text holds: one a line, or 1 if it is a single caption.
+
+    Without a rule the sample decides: img2dataset writes the text as `caption` into the json too, so line breaks in a
+    text that is there as a whole belong to the one caption. A text of more than `MAX_CAPTIONS` lines is one caption.
+    """
+    lines = len(split_caption_lines(text))
+    if rule is CaptionLineMode.WHOLE or not 1 < lines <= MAX_CAPTIONS:
+        return 1
+    written = about.get("caption")
+    whole = rule is None and isinstance(written, str) and written.split() == text.split()
+    return 1 if whole else lines

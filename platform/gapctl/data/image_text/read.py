@@ -1,12 +1,14 @@
 """Read samples of a chunk: bytes, captions, pixels and tokens, with substitutes for samples that cannot be read.
 
 1. `ChunkReader` reads the bytes of neighbouring samples in few pieces.
-2. Its `read_part` decodes samples into a `PairBatch`: it treats the caption, crops the picture and tokenises the text.
-3. `FeedCounts` counts them.
+2. Its `read_part` decodes samples into a `PairBatch`: it draws and treats a caption, crops the picture and tokenises.
+3. Its `read_all_captions` decodes a gallery, in which every caption of an image is a text of it.
+4. `FeedCounts` counts them.
 
 The result is a pure function of the data, the options, the seed and the places, so any process may read, in any order.
 
-Index letters: N samples of a training, B samples of a batch or a part, H and W rows and columns, C colours, L tokens.
+Index letters: N samples of a training, B samples of a batch or a part, M captions of a part, H and W rows and columns,
+C colours, L tokens.
 """
 
 import errno
@@ -37,9 +39,10 @@ from gapctl.data.image_text.image import (
 from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample
 from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_current
 from gapctl.data.image_text.order import Chunk
+from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
 from gapctl.data.shard_jobs import Workers
-from gapctl.data.treatments import degrade_image, find_treatment, treat_caption
+from gapctl.data.treatments import degrade_image, draw_caption, find_treatment, treat_caption
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home
 
@@ -128,8 +131,9 @@ class PairBatch(NamedTuple):
     """Pairs as a training reads them.
 
     `planned_B` are the rows of the manifest in the planned order, `sample_B` those in their place with substitutes;
-    `bad_B` (`ReadStatus`) is the reason for a difference. `text_id_B` is equal for captions that are equal as read.
-    `words_B` and `kept_B` count the words of each caption and those that its treatment kept.
+    `bad_B` (`ReadStatus`) is the reason for a difference. `text_id_B` is equal for captions that are equal as read; of
+    several captions of an image, one is drawn. `words_B` and `kept_B` count the words of each caption and those that
+    its treatment kept.
     """
 
     image_BHWC: NDArray[np.uint8]
@@ -150,6 +154,14 @@ class PairBatch(NamedTuple):
     def substituted(self) -> int:
         """The number of substitutes."""
         return int(np.count_nonzero(self.bad_B))
+
+
+class CaptionBatch(NamedTuple):
+    """All captions of the images of a batch: tokens, ids as in `PairBatch.text_id_B`, and the place of each's image."""
+
+    tokens_ML: NDArray[np.int64]
+    text_id_M: NDArray[np.int64]
+    image_M: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -254,6 +266,45 @@ class ChunkReader:
             out.bad_B[slot] = self._read_sample(number, box, out, slot)
         return out
 
+    def read_all_captions(self, number_N: NDArray[np.int64]) -> tuple[PairBatch, CaptionBatch]:
+        """Return the samples at these places as `read_without_substitutes` does, and all captions of the sound ones.
+
+        The n-th caption of an image is treated as its only one would be in epoch n. A sample of which the treatment
+        cannot treat every caption is not sound.
+        """
+        reading, pairs = self._reading, self.read_without_substitutes(number_N)
+        sound = np.flatnonzero(pairs.bad_B == ReadStatus.SOUND).tolist()
+        if (reading.table.captions_N[self._chunk.place_N[number_N]] == 1).all():
+            return pairs, CaptionBatch(pairs.tokens_BL[sound], pairs.text_id_B[sound], np.arange(len(sound)))
+        treated: list[list[str]] = []
+        for slot in sound:
+            number = int(number_N[slot])
+            parts = self.get_bytes(number)
+            assert parts is not None  # the sample is sound
+            about, row = parse_metadata(parts.about), int(pairs.sample_B[slot])
+            texts = [
+                treat_caption(reading.rule.captions, caption, about, reading.seed, epoch, row)
+                for epoch, caption in enumerate(self._split_captions(number, parts))
+            ]
+            known = [text.text for text in texts if text is not None]
+            if len(known) == len(texts):
+                treated.append(known)
+            else:
+                pairs.bad_B[slot] = ReadStatus.LACKING
+        captions = [text for texts in treated for text in texts]
+        return pairs, CaptionBatch(
+            get_clip_tokenizer(reading.rule.context)(captions),
+            np.array([hash_text(text) for text in captions], dtype=np.int64),
+            np.repeat(np.arange(len(treated)), [len(texts) for texts in treated]),
+        )
+
+    def _split_captions(self, number: int, parts: SampleBytes) -> list[str]:
+        """Return the captions of a sample: its text, or the lines of one that holds several."""
+        text = parts.caption.decode("utf-8-sig", errors="replace").strip()
+        if self._reading.table.captions_N[self._chunk.place_N[number]] == 1:
+            return [text]
+        return split_caption_lines(text) or [""]
+
     def _draw_boxes(self, place_N: NDArray[np.int64]) -> Sequence[CropBox | None]:
         reading, table = self._reading, self._reading.table
         if not reading.augment:
@@ -269,7 +320,7 @@ class ChunkReader:
             return ReadStatus.SHORT
         place = int(self._chunk.place_N[number])
         row = int(reading.table.row_N[place])
-        caption = parts.caption.decode("utf-8-sig", errors="replace").strip()
+        caption = draw_caption(self._split_captions(number, parts), reading.seed, epoch, row)
         treated = treat_caption(rule.captions, caption, parse_metadata(parts.about), reading.seed, epoch, row)
         if treated is None:
             return ReadStatus.LACKING
@@ -290,10 +341,14 @@ class ChunkReader:
         out.tokens_BL[slot] = 0
         out.tokens_BL[slot, : len(ids)] = ids
         out.sample_B[slot] = row
-        digest = hashlib.blake2b(treated.text.encode(), digest_size=8).digest()
-        out.text_id_B[slot] = int.from_bytes(digest, signed=True)
+        out.text_id_B[slot] = hash_text(treated.text)
         out.words_B[slot], out.kept_B[slot] = treated.words, treated.kept
         return ReadStatus.SOUND
+
+
+def hash_text(text: str) -> int:
+    """Return 64 bits, equal for equal captions."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
 
 
 def _group_neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[list[int]]:

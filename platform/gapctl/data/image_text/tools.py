@@ -23,6 +23,7 @@ import polars as pl
 from gapctl.data.image_text.image import read_image
 from gapctl.data.image_text.index import Sample, SampleRow, build_manifest, decode_image, hash_to_mark, parse_sample
 from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_held_out
+from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.rng import Purpose, make_generator
@@ -39,14 +40,16 @@ NEEDED_COLUMNS: Final = (
     "shard",
     "key",
     "form",
+    "captions",
     *(f"{part}_{what}" for part in SAMPLE_PARTS for what in ("offset", "bytes")),
 )
 QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SHOWN_WORDS: Final = 30
 _SHORTER: Final = pl.min_horizontal("width", "height")
 STAT_COLUMNS: Final = {
-    "caption_words": pl.col("words"),
-    "caption_characters": pl.col("characters"),
+    "caption_words": pl.col("words") / pl.col("captions"),
+    "caption_characters": (pl.col("characters") + 1) / pl.col("captions") - 1,
+    "captions": pl.col("captions"),
     "image_shorter_side": _SHORTER,
     "image_aspect": pl.max_horizontal("width", "height") / _SHORTER,
 }
@@ -201,6 +204,8 @@ def _build_members(sample: Sample, ending: str, task: ShardWriteTask, place: int
     """Return a sample's members in webdataset's layout. Raise ValueError if its image cannot be decoded."""
     key = f"{task.number:05d}{place:0{task.digits}d}"
     about = {**sample.about, "key": key, "caption": sample.caption, "source_key": sample.key}
+    if sample.captions > 1:
+        del about["caption"]  # a json that has the whole text says that it is one caption
     image = sample.image
     if task.resize is not None and (resized := _resize_image(sample, task.resize)) is not None:
         image, (width, height) = resized
@@ -263,6 +268,8 @@ class VocabularyStats:
 class PairStats:
     """Statistics of the usable samples, except `samples` and `problems`, which are of all.
 
+    Of an image's several captions, `caption_words` and `caption_characters` take the mean, and `repeated_captions`
+    compares all together.
     Images count as repeated if their length and both their ends are the same; `verify_shards` compares them in full.
     """
 
@@ -274,6 +281,7 @@ class PairStats:
     caption_characters: ColumnStats
     image_shorter_side: ColumnStats
     image_aspect: ColumnStats
+    captions: ColumnStats
     forms: Mapping[str, int]
     repeated_captions: DuplicateCounts
     repeated_images: DuplicateCounts
@@ -369,10 +377,16 @@ class PairVerification:
 
 
 def verify_shards(
-    shards: Sequence[ShardInfo], workers: Workers, on_progress: OnProgress = ignore_progress
+    shards: Sequence[ShardInfo],
+    workers: Workers,
+    on_progress: OnProgress = ignore_progress,
+    captions: CaptionLineMode | None = None,
 ) -> PairVerification:
-    """Decode every image of these shards; `on_progress` gets the finished bytes and all bytes."""
-    manifest = build_manifest(shards, workers, _verify_sample, on_progress)
+    """Decode every image of these shards; `on_progress` gets the finished bytes and all bytes.
+
+    `captions` says what several lines of a text are; without it each sample does.
+    """
+    manifest = build_manifest(shards, workers, _verify_sample, on_progress, captions)
     damaged = [FaultyShard(shard.address, shard.damage) for shard in manifest.shards if shard.damage]
     usable = manifest.usable
     return PairVerification(manifest, damaged, len(usable) - usable["image_mark"].n_unique())
@@ -384,7 +398,8 @@ def verify_manifest(
     """Decode every image of a manifest's shards, and compare each shard with its record."""
     now = {shard.address: find_shard(shard.address) for shard in manifest.shards}
     there = [stored for stored in now.values() if stored is not None]
-    verified = verify_shards(there, workers, on_progress)
+    verified = verify_shards(there, workers, on_progress, manifest.captions)
+    verified = replace(verified, found=replace(verified.found, reading=manifest.reading))
     current = {shard.address: shard for shard in verified.found.shards}
     wrong = [
         FaultyShard(record.address, what)
