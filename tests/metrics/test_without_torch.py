@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from clouds import matched_rows, random_rows
 
 from gapctl.metrics import comparisons_numpy, comparisons_torch
@@ -56,6 +57,38 @@ def test_gains_agree_and_leave_out_queries_without_a_match() -> None:
     found, expected = comparisons_numpy.compute_gains(*arguments), comparisons_torch.compute_gains(*arguments)
     assert len(found) == 100
     require_close(found, expected, np.float64)
+
+
+@TYPES
+@pytest.mark.parametrize("values", [1, 2, 3, 50])
+@pytest.mark.parametrize("count", [1, 3, 10, 40])
+def test_of_equally_near_items_the_earlier_is_the_nearer(dtype: type, values: int, count: int) -> None:
+    cosine_BG = (random_rows(60, 40, seed=values) * 99).astype(np.int64) % values / dtype(values)
+    expected = [sorted(range(40), key=lambda place: (-row[place], place))[:count] for row in cosine_BG.tolist()]
+
+    cosine_BG = cosine_BG.astype(dtype)
+    assert comparisons_numpy.find_nearest(cosine_BG, count).tolist() == expected
+    assert comparisons_torch.find_nearest(torch.from_numpy(cosine_BG), count).tolist() == expected
+
+
+def test_hits_and_gains_of_tied_embeddings_agree() -> None:
+    corners = np.eye(4, dtype=np.float32)[np.arange(ROWS) % 4]  # products of these are exact
+    keys = np.arange(ROWS)
+    for module in (comparisons_numpy, comparisons_torch):
+        hit_QK = module.find_hits(corners, corners, keys, keys)
+        assert hit_QK.sum(axis=0).tolist() == [4, 20, 40]
+        assert np.flatnonzero(hit_QK[:, 0]).tolist() == [0, 1, 2, 3]
+    arguments = (corners, keys, (corners, keys), (corners, keys), 10)
+    found, expected = comparisons_numpy.compute_gains(*arguments), comparisons_torch.compute_gains(*arguments)
+    require_close(found, expected, np.float64)
+    assert 0 < np.count_nonzero(found) <= 40
+
+
+def test_a_model_that_maps_all_to_one_point_retrieves_at_chance() -> None:
+    point = np.full((ROWS, 4), 0.5, np.float32)
+    keys = np.arange(ROWS)
+    for module in (comparisons_numpy, comparisons_torch):
+        assert module.find_hits(point, point, keys, keys).sum(axis=0).tolist() == [1, 5, 10]
 
 
 def test_clusters_agree() -> None:

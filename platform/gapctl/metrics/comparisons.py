@@ -1,7 +1,8 @@
 """The kernels that compare rows with rows, by torch where it is installed, else by numpy.
 
-They differ in rounding alone, and a test holds them to each other. torch is the faster by far for large galleries, and
-every trial is measured with it.
+They differ in rounding alone, and a test holds them to each other. Of items whose cosines are equal to the last bit,
+the earlier row counts as the nearer. torch is the faster by far for large galleries, and every trial is measured with
+it.
 """
 
 from importlib.util import find_spec

@@ -81,16 +81,25 @@ def find_hits(
     """Return whether each query has an item of its own key among the k nearest, for each k in `depths`: (Q, K)."""
     hits = []
     for rows in _cut_blocks(len(query_QD)):
-        nearest_BK = _find_nearest(query_QD[rows] @ gallery_GD.T, max(depths))
+        nearest_BK = find_nearest(query_QD[rows] @ gallery_GD.T, max(depths))
         hit_BK = gallery_key_G[nearest_BK] == query_key_Q[rows, None]
         hits.append(np.stack([hit_BK[:, :depth].any(axis=1) for depth in depths], axis=1))
     return _join_blocks(hits, np.empty((0, len(depths)), np.bool_))
 
 
-def _find_nearest(cosine_BG: Rows, count: int) -> Integers:
-    """Return the places of the largest cosines of each row, largest first (B, K)."""
+def find_nearest(cosine_BG: Rows, count: int) -> Integers:
+    """Return the places of the largest cosines of each row, largest first, and of equal ones the earlier first (B, K).
+
+    Equal means equal to the last bit, as where a model maps all inputs to one point. Then every query has the same
+    nearest items, and recall is at chance.
+    """
     count = min(count, cosine_BG.shape[1])
     some_BK = np.argpartition(-cosine_BG, count - 1, axis=1)[:, :count]
+    last_B1 = np.take_along_axis(cosine_BG, some_BK, axis=1).min(axis=1, keepdims=True)
+    for row in np.flatnonzero((cosine_BG >= last_B1).sum(axis=1) > count):
+        nearer, tied = np.flatnonzero(cosine_BG[row] > last_B1[row]), np.flatnonzero(cosine_BG[row] == last_B1[row])
+        some_BK[row] = np.concatenate([nearer, tied])[:count]
+    some_BK.sort(axis=1)
     order_BK = np.argsort(-np.take_along_axis(cosine_BG, some_BK, axis=1), axis=1, kind="stable")
     return np.take_along_axis(some_BK, order_BK, axis=1)
 
@@ -112,7 +121,7 @@ def compute_gains(
         matched_BM = query_key_Q[rows, None] == other[1]
         cosine_BA = query_QD[rows] @ gallery_AD.T
         cosine_BA[:, texts:][query_key_Q[rows, None] == own[1]] = -2
-        place_BK = _find_nearest(cosine_BA, depth)
+        place_BK = find_nearest(cosine_BA, depth)
         hit_BK = (place_BK < texts) & np.take_along_axis(matched_BM, np.minimum(place_BK, texts - 1), axis=1)
         counted_B = matched_BM.sum(axis=1)
         ideal_B = np.cumsum(discount_K)[np.clip(counted_B, 1, depth) - 1]

@@ -86,7 +86,6 @@ def find_hits(
     query_QD: Rows, gallery_GD: Rows, query_key_Q: Integers, gallery_key_G: Integers, depths: Sequence[int] = (1, 5, 10)
 ) -> NDArray[np.bool_]:
     """Return whether each query has an item of its own key among the k nearest, for each k in `depths`: (Q, K)."""
-    deepest = min(max(depths), len(gallery_GD))
     gallery_DG = torch.from_numpy(np.ascontiguousarray(gallery_GD)).T
     gallery_key = torch.from_numpy(gallery_key_G)
     hits = []
@@ -95,11 +94,32 @@ def find_hits(
     blocks = zip(torch.split(query, RECALL_BLOCK), torch.split(query_key, RECALL_BLOCK), strict=True)
     for block_BD, key_B in blocks:
         cosine_BG = torch.matmul(block_BD, gallery_DG, out=room_BG[: len(block_BD)])
-        nearest_BK = torch.topk(cosine_BG, deepest, dim=1).indices
+        nearest_BK = find_nearest(cosine_BG, max(depths))
         hit_BK = gallery_key[nearest_BK] == key_B[:, None]
         hits.append(torch.stack([hit_BK[:, :depth].any(dim=1) for depth in depths], dim=1))
     hit_QK: NDArray[np.bool_] = torch.cat(hits).numpy()
     return hit_QK
+
+
+def find_nearest(cosine_BG: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the places of the largest cosines of each row, largest first, and of equal ones the earlier first (B, K).
+
+    torch.topk alone leaves the order of equal ones open, and which of them it takes.
+    """
+    items = cosine_BG.shape[1]
+    count = min(count, items)
+    value_BK, place_BK = torch.topk(cosine_BG, min(count + 1, items), dim=1)
+    tied_B = (value_BK[:, 1:] == value_BK[:, :-1]).any(dim=1)
+    place_BK = place_BK[:, :count]
+    if tied_B.any():
+        cosine_TG, last_T1 = cosine_BG[tied_B], value_BK[tied_B, count - 1, None]
+        # What is nearer than the last place is known; among its equals, the earliest have the largest ranks.
+        rank_TG = (cosine_TG >= last_T1) * torch.arange(items, 0, -1)
+        rank_TG.scatter_add_(1, place_BK[tied_B], items * (value_BK[tied_B, :count] > last_T1))
+        some_TK = torch.topk(rank_TG, count, dim=1).indices.sort(dim=1).values
+        order_TK = torch.sort(cosine_TG.gather(1, some_TK), dim=1, descending=True, stable=True).indices
+        place_BK[tied_B] = some_TK.gather(1, order_TK)
+    return place_BK
 
 
 def compute_gains(
@@ -128,7 +148,7 @@ def compute_gains(
 
 def _compute_ndcg(cosine_BA: torch.Tensor, matched_BM: torch.Tensor, depth: int) -> torch.Tensor:
     counted_B = matched_BM.sum(dim=1)
-    place_BK = torch.topk(cosine_BA, depth, dim=1).indices
+    place_BK = find_nearest(cosine_BA, depth)
     of_other_BK = place_BK < matched_BM.shape[1]
     hit_BK = of_other_BK & torch.gather(matched_BM, 1, place_BK.clamp(max=matched_BM.shape[1] - 1))
     discount_K = 1 / torch.log2(torch.arange(2, depth + 2, dtype=torch.float64))

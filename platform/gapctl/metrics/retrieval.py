@@ -27,7 +27,8 @@ def measure_recalls(
 ) -> dict[int, SampleEstimate]:
     """Estimate recall at each of `depths`: the share of queries with an item of their own key among the k nearest.
 
-    At most `most` queries are drawn, and each is compared with the whole gallery.
+    Of items that are equally near, the earlier is the nearer. At most `most` queries are drawn, and each is compared
+    with the whole gallery.
     """
     check_unit_rows(query=query_QD, gallery=gallery_GD)
     check_keys(query=(query_QD, query_key_Q), gallery=(gallery_GD, gallery_key_G))
