@@ -65,3 +65,15 @@ def test_clusters_do_not_depend_on_what_ran_before() -> None:
 def test_more_clusters_than_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="3 rows do not make 4 clusters"):
         k_means(random_rows(3, 4), 4)
+
+
+def test_half_precision_is_clustered_as_single_precision_however_many_rows_there_are() -> None:
+    """Sums in half precision stand still from 2,048 on: the centres would be too short, and then overflow."""
+    images, texts, label_N = blobs(gap=0.0)
+    few = np.concatenate([images, texts])
+    half = np.tile(few, (200, 1)).astype(np.float16)
+    clusters, expected = k_means(half, 4), k_means(half.astype(np.float32), 4)
+
+    np.testing.assert_array_equal(clusters.cluster_R, expected.cluster_R)
+    assert clusters.spread == expected.spread
+    assert v_measure(clusters.cluster_R, np.tile(label_N, 400)) == pytest.approx(1)

@@ -57,8 +57,11 @@ def v_measure(cluster_R: Integers, label_R: Integers) -> float:
 def k_means(row_RD: Rows, clusters: int) -> Clusters:
     """Return the best of three seeded k-means++ starts, each at most 25 rounds of Lloyd's algorithm.
 
-    A cluster without rows keeps its centre. Raise ValueError if there are fewer rows than clusters.
+    A cluster without rows keeps its centre. Rows in half precision are widened, as their sums would stand still from
+    2,048 on and overflow beyond 65,504. Raise ValueError if there are fewer rows than clusters.
     """
+    if row_RD.dtype.itemsize < 4:
+        row_RD = row_RD.astype(np.float32)
     if len(row_RD) < clusters:
         raise ValueError(f"{len(row_RD)} rows do not make {clusters} clusters")
     rng = make_generator(DrawPurpose.CENTROIDS)
