@@ -1,6 +1,7 @@
 """Data at an address are read as data on a disk are, and a missing package or network is one message."""
 
 import functools
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,13 +39,18 @@ class _Handler(SimpleHTTPRequestHandler):
         """Say nothing on the test's standard error."""
 
 
+class _ServerOfIPv6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """A web server of this folder on the loopback address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=str(folder)))
+def serving(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """A web server of this folder on a loopback address."""
+    kind, name = (_ServerOfIPv6, f"[{host}]") if ":" in host else (ThreadingHTTPServer, host)
+    server = kind((host, 0), functools.partial(_Handler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{name}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
@@ -110,6 +116,28 @@ def test_links_of_the_web_that_are_dead_are_counted_and_the_others_packed(tmp_pa
     assert samples[0].caption == "words 3\nwords 3 again"
     assert samples[0].about == {"url": f"{address}/000003.jpg"}
     assert read_manifest(tmp_path / "out" / "manifest.parquet").samples["problem"].to_list() == [None, "no image", None]
+
+
+def test_schemes_may_be_in_capitals_and_hosts_numbers(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    with serving(tmp_path / "images") as named, serving(tmp_path / "images", "::1") as numbered:
+        places = (f"{'HTTP' + named.removeprefix('http')}/000000.jpg", f"{numbered}/000001.jpg")
+        (tmp_path / "links.csv").write_text("url,caption\n" + "".join(f"{each},words\n" for each in places))
+
+        found = contents(str(tmp_path / "links.csv"))
+
+    assert [image for image, _ in found] == [pair(0)["jpg"], pair(1)["jpg"]]
+
+
+@pytest.mark.parametrize("link", ["http://[::1/a.jpg", "http://[zz]/a.jpg", "https://::1/a.jpg", "http:///a.jpg"])
+def test_an_address_that_is_none_is_an_image_that_cannot_be_fetched(link: str, tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    with serving(tmp_path / "images") as named:
+        (tmp_path / "links.csv").write_text(f"url,caption\n{link},words\n{named}/000001.jpg,words\n")
+        packed = resolve_shards([str(tmp_path / "links.csv")], local=True)[0].packed
+
+    assert packed is not None
+    assert (packed.samples, packed.unreachable, packed.usable) == (2, 1, 1)
 
 
 def test_an_image_that_a_table_at_an_address_lacks_is_named_with_its_row(tmp_path: Path) -> None:

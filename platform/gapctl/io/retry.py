@@ -29,6 +29,8 @@ OPTIONS: Final[Mapping[str, Mapping[str, object]]] = {
 EXTRAS: Final = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
 """The optional dependency of gapctl that a scheme needs."""
 
+WEB_SCHEMES: Final = frozenset({"http", "https"})
+
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 8.0
 BUSY: Final = 429
@@ -72,8 +74,12 @@ def open_file_system(address: str) -> "tuple[AbstractFileSystem, str]":
     """
     import fsspec
 
-    scheme = address.partition("://")[0]
+    scheme = address.partition("://")[0].lower()  # `HTTPS://` is https
+    if "://" in address:
+        address = scheme + address[len(scheme) :]
     try:
+        if scheme in WEB_SCHEMES:
+            return fsspec.filesystem(scheme), address  # url_to_fs would take `http://[::1]/` for a chain of stores
         files, path = fsspec.core.url_to_fs(address, **OPTIONS.get(scheme, {}))
     except ImportError as error:
         if scheme not in EXTRAS:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from gapctl.data.image_text.storage import RETRY_SECONDS
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
-from gapctl.io.retry import is_foreign, is_transient, open_file_system, retry
+from gapctl.io.retry import WEB_SCHEMES, is_foreign, is_transient, open_file_system, retry
 
 PACKAGES: Final = {
     "s3": "s3fs",
@@ -25,7 +25,6 @@ PACKAGES: Final = {
     "https": "aiohttp",
 }
 """The package that a scheme needs."""
-WEB_SCHEMES: Final = frozenset({"http", "https"})
 HUB_PAGES: Final = "https://huggingface.co/datasets/"
 TAG_NAMES: Final = (
     "ETag",
@@ -179,7 +178,8 @@ def open_location(place: str) -> Location:
         from fsspec.implementations.local import LocalFileSystem
 
         return Location(place, LocalFileSystem(), str(expand_home(place).absolute()))
-    scheme = address.partition("://")[0]
+    scheme = address.partition("://")[0].lower()
+    address = scheme + address[len(scheme) :]
     try:
         files, path = open_file_system(address)
     except (ImportError, ValueError, OSError) as error:
