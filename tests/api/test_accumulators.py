@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as processes
+from torchmetrics import MetricCollection
 
 import gapctl
 from gapctl.api import accumulators
@@ -105,6 +106,85 @@ def test_object_bias_is_named_by_its_side() -> None:
     metric = gapctl.ObjectBias("text")
     metric.update(TEXTS, LABELS, ATTRIBUTES)
     assert metric.compute()["bias/moad_text"] == pytest.approx(EXPECTED["bias/moad_text"], rel=1e-9)
+
+
+@pytest.mark.parametrize("compute_groups", [True, False])
+def test_one_call_serves_a_collection_of_all_accumulators(compute_groups: bool) -> None:
+    collection = MetricCollection(
+        {
+            "gap": gapctl.Gap(),
+            "images": gapctl.ObjectBias("image"),
+            "texts": gapctl.ObjectBias("text"),
+            "entropy": gapctl.Entropy(SCALE),
+        },
+        compute_groups=compute_groups,
+    )
+    for call, rows in ((collection, slice(0, 30)), (collection.update, slice(30, 50)), (collection, slice(50, 70))):
+        call(
+            image_features=torch.from_numpy(IMAGES[rows]),
+            text_features=torch.from_numpy(TEXTS[rows]),
+            labels=LABELS[rows],
+            attributes=ATTRIBUTES[rows],
+        )
+    found = collection.compute()
+
+    assert {"gap/rmg", "bias/moad_image", "bias/moad_text", "entropy/i2t_nats"} <= found.keys()
+    require_expected(found)
+
+
+def test_a_first_batch_of_equal_images_and_texts_does_not_tie_both_sides_together() -> None:
+    collection = MetricCollection({"images": gapctl.ObjectBias("image"), "texts": gapctl.ObjectBias("text")})
+    for rows, texts in ((slice(0, 30), IMAGES), (slice(30, 70), TEXTS)):
+        collection.update(
+            image_features=IMAGES[rows], text_features=texts[rows], labels=LABELS[rows], attributes=ATTRIBUTES[rows]
+        )
+    found = collection.compute()
+
+    texts = np.concatenate([IMAGES[:30], TEXTS[30:]])
+    expected = gapctl.measure(IMAGES, texts, LABELS, ATTRIBUTES)
+    assert found["bias/moad_image"] == pytest.approx(expected["bias/moad_image"], rel=1e-9)
+    assert found["bias/moad_text"] == pytest.approx(expected["bias/moad_text"], rel=1e-9)
+
+
+@MODULES
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"image_features": IMAGES}, "`features` or `text_features`: not given"),
+        ({"features": TEXTS, "text_features": TEXTS}, "`features`: given beside `text_features`; expected one of the"),
+        ({"features": TEXTS, "labels": None}, "`labels`: not given"),
+        ({"text_features": TEXTS, "attributes": None}, "`attributes`: not given"),
+    ],
+)
+def test_a_batch_that_lacks_an_array_names_it(module: Any, named: dict[str, Any], message: str) -> None:
+    with pytest.raises(gapctl.InputError, match=message):
+        module.ObjectBias("text").update(**{"labels": LABELS, "attributes": ATTRIBUTES, **named})
+
+
+@EACH_KIND
+def test_a_checkpoint_has_the_batches_once_that_is_asked_for_as_with_torchmetrics(kind: str) -> None:
+    options, arguments = KINDS[kind]
+    metric, resumed = (getattr(gapctl, kind)(**options) for _ in range(2))
+    metric.update(*arguments(slice(0, 30)))
+    assert not metric.state_dict()
+
+    metric.persistent(True)
+    resumed.persistent(True)
+    resumed.load_state_dict(metric.state_dict())
+    resumed.update(*arguments(slice(30, 70)))
+
+    require_expected(resumed.compute())
+
+
+@MODULES
+@EACH_KIND
+def test_a_pickled_accumulator_has_its_batches(module: Any, kind: str) -> None:
+    options, arguments = KINDS[kind]
+    metric = getattr(module, kind)(**options)
+    metric.update(*arguments(slice(0, 30)))
+    resumed = pickle.loads(pickle.dumps(metric))
+    resumed.update(*arguments(slice(30, 70)))
+    require_expected(resumed.compute())
 
 
 SHARES = {"uneven": ((0, 25), (25, 70)), "one rank is idle": ((0, 70), (70, 70))}

@@ -215,15 +215,42 @@ class ObjectBias(Accumulator):
             raise make_array_error("attributes", f"{factors[1]} factors", f"{factors[0]}, as in the batches before")
         return super().combine(one, other)
 
-    def update(self, features: object, labels: object, attributes: object) -> None:
+    def update(
+        self,
+        features: object = None,
+        labels: object = None,
+        attributes: object = None,
+        *,
+        image_features: object = None,
+        text_features: object = None,
+    ) -> None:
         """Add a batch of embeddings (B, D), their objects (B,) and attributes (B,) or (B, factors).
 
-        Both are class numbers from 0 on. Raise InputError for arrays that do not fit together, with the row.
+        Embeddings are `features`, or else those of its side among `image_features` and `text_features`, so that one
+        call serves a collection of accumulators. Objects and attributes are class numbers from 0 on. Raise InputError
+        for arrays that are missing or do not fit together, with the row.
         """
-        self._states = self.combine(self._states, self.sum_batch(features, labels, attributes))
+        batch = self.sum_batch(features, labels, attributes, image_features=image_features, text_features=text_features)
+        self._states = self.combine(self._states, batch)
 
-    def sum_batch(self, features: object, labels: object, attributes: object) -> States:
+    def sum_batch(
+        self,
+        features: object = None,
+        labels: object = None,
+        attributes: object = None,
+        *,
+        image_features: object = None,
+        text_features: object = None,
+    ) -> States:
         """Return the states of one batch."""
+        own = f"{self.side}_features"
+        of_side = image_features if self.side == "image" else text_features
+        if features is not None and of_side is not None:
+            raise make_array_error("features", f"given beside `{own}`", "one of the two")
+        features = of_side if features is None else features
+        for name, given in ((f"features` or `{own}", features), ("labels", labels), ("attributes", attributes)):
+            if given is None:
+                raise make_array_error(name, "not given", "an array with a row for each embedding")
         rows = read_rows("features", features)
         for name, words in (("labels", labels), ("attributes", attributes)):
             _require_class_numbers(name, words)

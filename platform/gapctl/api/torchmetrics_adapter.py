@@ -19,7 +19,10 @@ from gapctl.errors import InputError
 
 
 class _TorchAccumulator(Metric):
-    """States of a plain accumulator as tensors; `update` of a subclass passes a batch to `_add_batch`."""
+    """States of a plain accumulator as tensors; `update` of a subclass passes a batch to `_add_states`.
+
+    As with every metric of torchmetrics, `state_dict` has the states after `persistent(True)` alone.
+    """
 
     is_differentiable = False
 
@@ -31,17 +34,20 @@ class _TorchAccumulator(Metric):
     def __init__(self, plain: accumulators.Accumulator, **options: Any) -> None:
         super().__init__(**{"dist_sync_fn": gather_padded, **options})
         self._plain = plain
+        # A MetricCollection shares the states of metrics that have equal ones under equal names after the first batch.
+        self._prefix = "text_" if getattr(plain, "side", None) == "text" else ""
         for name, empty in plain.empty.items():
             reduce = drop_empty_rows if isinstance(plain, accumulators.Entropy) else "sum"
-            self.add_state(name, torch.from_numpy(empty.copy()), dist_reduce_fx=cast("Any", reduce))
+            self.add_state(self._prefix + name, torch.from_numpy(empty.copy()), dist_reduce_fx=cast("Any", reduce))
 
     def _read_states(self) -> States:
-        return {name: cast("torch.Tensor", getattr(self, name)).cpu().numpy() for name in self._plain.empty}
+        names = self._plain.empty
+        return {name: cast("torch.Tensor", getattr(self, self._prefix + name)).cpu().numpy() for name in names}
 
     def _add_states(self, states: States) -> None:
         joined = self._plain.combine(self._read_states(), states)
         for name, state in joined.items():
-            setattr(self, name, torch.from_numpy(np.ascontiguousarray(state)).to(self.device))
+            setattr(self, self._prefix + name, torch.from_numpy(np.ascontiguousarray(state)).to(self.device))
 
     def forward(self, *batch: object, **named: object) -> dict[str, float]:
         """Add a batch, and return the metrics of that batch alone; none for a batch of a single row."""
@@ -97,12 +103,25 @@ class ObjectBiasMetric(_TorchAccumulator):
         self._sibling = accumulators.ObjectBias(side)
         super().__init__(self._sibling, **options)
 
-    def update(self, features: object, labels: object, attributes: object) -> None:
+    def update(
+        self,
+        features: object = None,
+        labels: object = None,
+        attributes: object = None,
+        *,
+        image_features: object = None,
+        text_features: object = None,
+    ) -> None:
         """Add a batch of embeddings (B, D), their objects (B,) and attributes (B,) or (B, factors).
 
-        Both are class numbers from 0 on. Raise InputError for arrays that do not fit together, with the row.
+        Embeddings are `features`, or else those of its side among `image_features` and `text_features`, so that one
+        call serves a collection of accumulators. Objects and attributes are class numbers from 0 on. Raise InputError
+        for arrays that are missing or do not fit together, with the row.
         """
-        self._add_states(self._sibling.sum_batch(features, labels, attributes))
+        batch = self._sibling.sum_batch(
+            features, labels, attributes, image_features=image_features, text_features=text_features
+        )
+        self._add_states(batch)
 
 
 class EntropyMetric(_TorchAccumulator):
