@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.layouts import recognise_layout
-from gapctl.data.image_text.locations import WEB_SCHEMES, Location, open_location, translate_hub_page
+from gapctl.data.image_text.locations import Location, open_location, translate_hub_page
 from gapctl.data.image_text.manifest import Manifest, counts_captions, read_manifest, tally_manifest, write_manifest
 from gapctl.data.image_text.questions import LINE_ENDS, CaptionLineMode
 from gapctl.data.image_text.records import (
@@ -48,7 +48,7 @@ from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.io.atomic import write_atomically, write_whole
-from gapctl.io.retry import is_foreign, retry
+from gapctl.io.retry import WEB_SCHEMES, is_foreign, retry
 
 SAMPLES_PER_SHARD: Final = 10_000
 PACKED_FILE: Final = "packed.json"
