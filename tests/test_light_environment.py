@@ -1,6 +1,7 @@
 """Without torch, Ray and MLflow, as requirements-measure.lock leaves them out: what works, and what says why not."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -92,6 +93,28 @@ def test_the_doctor_says_what_is_not_installed(tmp_path: Path) -> None:
     assert found
     assert all("torch is not installed" in check["found"] for check in found)
     assert all(check["fix"] == "python -m pip install gapctl" for check in found)
+
+
+def test_the_doctor_names_what_was_never_installed_once_with_one_command(tmp_path: Path) -> None:
+    code = f"""
+from gapctl.cli import doctor
+known = doctor._find_version
+absent = {{name for name in doctor.list_required_packages() if doctor.list_modules([name], thorough=True)[0].partition(
+    ".")[0] in {BEYOND}}}
+doctor._find_version = lambda name: None if name in absent else known(name)
+from gapctl.cli.main import run
+run(["doctor", "--json", "--thorough"])
+"""
+    ran = run_without(code, tmp_path)
+    checks = json.loads(ran.stdout)["checks"]
+    (wrong,) = [check for check in checks if check["state"] == "problem" and check["name"] != "memory"]
+
+    assert ran.returncode == 1
+    assert wrong["name"] == "packages"
+    assert {"torch", "ray", "mlflow", "open-clip-torch"} <= set(re.findall(r"[\w-]+", wrong["found"]))
+    assert wrong["fix"] == "python -m pip install gapctl"
+    assert sum("torch" in check["found"] for check in checks) == 1
+    assert next(check for check in checks if check["name"] == "imports")["state"] == "ok"
 
 
 def test_golden_values_are_measured_from_python(tmp_path: Path) -> None:

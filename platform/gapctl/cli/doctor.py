@@ -56,6 +56,8 @@ RAY_DISK_LIMIT = 0.95
 """The fullest that a disk may be for Ray to write shared arrays to it."""
 SERVER_TIMEOUT_SECONDS = 2.0
 GAPCTL_PACKAGE = "gapctl"
+BRING_ALL = "python -m pip install gapctl"
+"""The command that installs what an environment for measuring alone leaves out."""
 
 IMPORT_TIMEOUT_SECONDS = 120.0
 MODULE_OF_PACKAGE = {
@@ -132,14 +134,19 @@ def _run_checks(runs: str, tracking: str, thorough: bool) -> Iterator[CheckResul
         packages = list_required_packages()
     except ImportError:  # gapctl's metadata is missing, which `check_packages` reports
         packages = []
-    running = ImportProbe(list_modules(packages, thorough=thorough))
+    absent = [package for package in packages if _find_version(package) is None]
+    modules = list_modules(packages, thorough=thorough)
+    without = {module.partition(".")[0] for module in list_modules(absent, thorough=False)}
+    running = ImportProbe([module for module in modules if module.partition(".")[0] not in without])
     for name, look in CHECKS:
         try:
             yield from look(runs, tracking)
         except ImportError as error:
             missing = error.name is not None and not is_installed(error.name)
+            if missing and absent:  # said once, by `check_packages`
+                continue
             reason = f"{error.name} is not installed" if missing else str(error)
-            yield CheckResult(name, "problem", f"cannot be looked at: {reason}", "python -m pip install gapctl")
+            yield CheckResult(name, "problem", f"cannot be looked at: {reason}", BRING_ALL)
     imported = running.result()
     yield from check_imports(imported, thorough=thorough)
     yield from check_torch(imported.torch, read_nvidia_driver())
@@ -249,11 +256,17 @@ def check_python() -> CheckResult:
 def check_packages(package: str = GAPCTL_PACKAGE) -> list[CheckResult]:
     """Return a result for all packages that are as required, and one for each that is not.
 
-    A requirement of `package` itself that is too old is a problem; so is anything missing. Raise PackageNotFoundError
-    where `package` is not installed.
+    A requirement of `package` itself that is too old is a problem; so is anything missing. Several that are missing
+    are one result, as an environment for measuring alone lacks most. Raise PackageNotFoundError where `package` is not
+    installed.
     """
     needs = list(_list_dependencies(package))
     wrong = []
+    absent = sorted({need.name for owner, need in needs if owner == package and _find_version(need.name) is None})
+    if len(absent) > 1:
+        listed = f"{len(absent)} are not installed: {', '.join(absent)}. Sweeps and models need them"
+        wrong.append(CheckResult("packages", "problem", f"{listed}; measuring embeddings does not", BRING_ALL))
+        needs = [(owner, need) for owner, need in needs if need.name not in absent]
     for owner, need in needs:
         name, wanted, found = need.name, need.specifier, _find_version(need.name)
         fix = f'python -m pip install "{name}{wanted}"'
