@@ -136,7 +136,7 @@ def _run_checks(runs: str, tracking: str, thorough: bool) -> Iterator[CheckResul
         packages = []
     absent = [package for package in packages if _find_version(package) is None]
     modules = list_modules(packages, thorough=thorough)
-    without = {module.partition(".")[0] for module in list_modules(absent, thorough=False)}
+    without = {list_modules([package], thorough=True)[0].partition(".")[0] for package in absent}
     running = ImportProbe([module for module in modules if module.partition(".")[0] not in without])
     for name, look in CHECKS:
         try:
