@@ -3,7 +3,8 @@
 `check_document` runs all checks and returns the file with all its problems. Each check is a generator of `Problem`s:
 
 1. `check_factors`: `vary` and `treatments` name values of `base`, and every combination is a valid configuration.
-2. `check_hypothesis` and `find_unlogged_metrics`: hypotheses name factors, levels and metrics that exist.
+2. `check_hypothesis` and `find_unlogged_metrics`: hypotheses name factors, levels and metrics that exist. Those about
+   a cohort of models name metrics and covariates (`check_cohort_hypothesis`).
 3. `check_resources`: the data can use the resources, and batches divide evenly.
 4. `check_unused_rate`: a temperature's learning rate is used by some training.
 5. `check_cohort_trials`: every model of a cohort makes a valid configuration.
@@ -12,7 +13,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import combinations as pairs
 from itertools import product
 from typing import Any, Final, NamedTuple, get_args
@@ -38,7 +39,7 @@ from gapctl.config.errors import (
     list_values_by_path,
     select_valid_parts,
 )
-from gapctl.config.hypotheses import Correlation, Hypothesis, Level, Trend
+from gapctl.config.hypotheses import LOGARITHM, Correlation, Hypothesis, Level, Scope, Trend
 from gapctl.config.metrics import (
     PUBLISHED,
     find_nearest_metric,
@@ -264,13 +265,77 @@ def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> 
     for key, other, text in _DIFFERENT:
         if key in given and make_level_key(given[key]) == make_level_key(given[other]):
             yield Problem((*at, key), f"found {format_value(given[key])}{text}")
-    if given.get("direction") == "either" and hypothesis.smallest_effect == 0:
-        text = "found 0 with direction either, which nothing can refute; expected the smallest effect that counts"
-        yield Problem((*at, "smallest_effect"), text)
+    yield from _check_smallest_effect(hypothesis, at)
+    if isinstance(hypothesis, Correlation):
+        yield from _refuse_cohort_keys(hypothesis, at)
     if vary is not None:
         yield from _check_factors_of(hypothesis, given, at, vary)
         if isinstance(hypothesis, Correlation):
             yield from _check_given(hypothesis, at, vary)
+
+
+def _check_smallest_effect(hypothesis: Hypothesis, at: KeyPath) -> Iterator[Problem]:
+    direction = getattr(hypothesis, "direction", "")
+    if hypothesis.smallest_effect == 0 and direction in ("either", "weak"):
+        never = "refute" if direction == "either" else "support"
+        text = (
+            f"found 0 with direction {direction}, which nothing can {never}; expected the smallest effect that counts"
+        )
+        yield Problem((*at, "smallest_effect"), text)
+
+
+def _refuse_cohort_keys(hypothesis: Correlation, at: KeyPath) -> Iterator[Problem]:
+    """Yield the keys of a correlation that only a cohort of models has."""
+    wanted = "which is of a cohort of models, and this sweep trains arms; expected"
+    if hypothesis.scope is not None:
+        yield Problem((*at, "scope"), f"found {format_value(hypothesis.scope)}, {wanted} no scope")
+    if hypothesis.sets:
+        yield Problem((*at, "sets"), f"found {format_value(hypothesis.sets)}, {wanted} no sets")
+    if hypothesis.direction == "weak":
+        yield Problem((*at, "direction"), f"found 'weak', {wanted} increasing, decreasing or either")
+
+
+def check_cohort_hypothesis(
+    hypothesis: Hypothesis, at: KeyPath, covariates: Collection[str], sets: Collection[str]
+) -> Iterator[Problem]:
+    """Yield what is wrong with a hypothesis about a cohort that has these covariates and evaluation sets."""
+    if not isinstance(hypothesis, Correlation):
+        text = f"found {format_value(hypothesis.test)}; expected correlation, the test of a cohort of models"
+        yield Problem((*at, "test"), text)
+        return
+    yield from _check_smallest_effect(hypothesis, at)
+    scopes, scope = get_args(Scope), hypothesis.scope
+    if scope is None:
+        yield Problem((*at, "scope"), f"missing; expected the pairs of models that are compared: {join_or(scopes)}")
+    elif scope == "given_covariates" and not hypothesis.given:
+        yield Problem((*at, "given"), "missing; expected the covariates of scope given_covariates")
+    elif scope == "overall" and hypothesis.given:
+        text = f"found {format_value(hypothesis.given)} with scope overall; expected scope given_covariates"
+        yield Problem((*at, "given"), text)
+    for place, name in enumerate(hypothesis.sets):
+        if name not in sets:
+            found = f"found {format_value(name)}; {name_choices(name, sets)}"
+            yield Problem((*at, "sets", place), found if sets else f"found {format_value(name)}; expected no sets")
+    seen: set[str] = set()
+    given = [(("given", place), name) for place, name in enumerate(hypothesis.given)]
+    for key, name in [(("response",), hypothesis.response), (("against",), hypothesis.against), *given]:
+        plain = name.removeprefix(LOGARITHM)
+        if plain in seen:
+            yield Problem((*at, *key), f"found {format_value(name)} again; expected another metric or covariate")
+        elif plain not in covariates and not _is_set_metric(plain, sets):
+            close = did_you_mean(plain, [*covariates, *list_metric_names()])
+            text = f"expected a metric such as gap/rmg, or a covariate: {', '.join(covariates) or 'there are none'}"
+            yield Problem((*at, *key), f"found {format_value(name)}; {text}{close}")
+        seen.add(plain)
+    for name in hypothesis.where:
+        if name not in (known := [*covariates, "stratum", "lineage"]):
+            yield Problem((*at, "where", name), f"found {format_value(name)}; {name_choices(name, known)}")
+
+
+def _is_set_metric(name: str, sets: Collection[str]) -> bool:
+    """Return whether a name is a metric, or one on an evaluation set: `coco/gap/rmg`."""
+    one, _, key = name.partition("/")
+    return is_metric(name) or (one in sets and is_metric(key))
 
 
 def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyPath, vary: Vary) -> Iterator[Problem]:

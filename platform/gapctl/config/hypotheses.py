@@ -14,6 +14,14 @@ Level = bool | int | float | str
 SLUG = r"^[a-z0-9][a-z0-9_-]*$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=80)]
 TwoLevels = Annotated[tuple[Level, Level], Field(strict=False)]
+Scope = Literal["overall", "within_strata", "between_strata", "given_covariates"]
+"""Which pairs of a cohort's models a correlation compares.
+
+`overall` takes all, and so does `given_covariates`, after removing what is given. `within_strata` takes pairs of one
+stratum, `between_strata` those of two.
+"""
+LOGARITHM: Final = "log "
+"""Stands before a covariate whose logarithm is meant."""
 FORMER_TESTS: Final = {"threshold": "level"}
 """Former names of tests: sweep files may use them, and hashes are made with them."""
 
@@ -62,12 +70,19 @@ class Correlation(HypothesisBase):
     """Two metrics go together over the sweep's arms; the effect is Kendall's tau within a seed.
 
     `given` are factors, whose levels are never compared with each other, and metrics, which are accounted for.
+
+    Over a cohort of models, `scope` says which pairs of models are compared, and `against` may be a covariate. `given`
+    are then covariates or metrics, whose linear part is removed: `log parameters` takes a logarithm first, and a
+    covariate of names counts as groups. `sets` are evaluation sets: the effect is the mean of their taus. Direction
+    `weak` claims that tau lies within `smallest_effect` on both sides.
     """
 
     test: Literal["correlation"]
     against: str
     given: list[str] = Field(default_factory=list)
-    direction: Literal["increasing", "decreasing", "either"]
+    scope: Annotated[Scope | None, OmitFromHash(before=None)] = None
+    sets: Annotated[list[Slug], OmitFromHash(before=[])] = Field(default_factory=list)
+    direction: Literal["increasing", "decreasing", "either", "weak"]
     smallest_effect: Annotated[float, Field(ge=0.0, lt=1.0)]
 
 

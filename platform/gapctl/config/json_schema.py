@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from gapctl.config.base import list_leaf_paths
-from gapctl.config.hypotheses import SLUG, TESTS
+from gapctl.config.hypotheses import LOGARITHM, SLUG, TESTS, Correlation
 from gapctl.config.metrics import METRICS
 from gapctl.config.settings import list_known_paths
 from gapctl.config.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
@@ -37,7 +37,7 @@ def build_schema() -> Schema:
     schema["$defs"]["Domain"] |= {"minProperties": 1, "maxProperties": 1}
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():
-            _complete_key(name, known, paths)
+            _complete_key(name, known, paths, hypothesis is Correlation)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -50,15 +50,20 @@ def _merge_lists(lists: Iterable[list[str]]) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
-def _complete_key(name: str, known: Schema, paths: list[str]) -> None:
-    """Add the metrics or factors that a key of a hypothesis may name to that key's schema."""
+def _complete_key(name: str, known: Schema, paths: list[str], correlates: bool) -> None:
+    """Add the metrics or factors that a key of a hypothesis may name to that key's schema.
+
+    A correlation may be over a cohort of models, and names covariates and metrics of evaluation sets there.
+    """
     if name in ("response", "against"):
         known.update(_build_metric_schema())
+        if correlates:
+            known["anyOf"] += _build_cohort_schemas()
     elif name in ("factor", "mediator"):
         known.update(_build_factor_schema(paths))
     elif name == "given":
         known["items"].update(_build_factor_schema([*paths, *sorted(METRICS)]))
-        known["items"]["anyOf"].append(_build_other_metric_schema())
+        known["items"]["anyOf"] += [_build_other_metric_schema(), *_build_cohort_schemas()]
     elif name == "where":
         known["propertyNames"] = _build_factor_schema(paths)
 
@@ -71,6 +76,12 @@ def _build_factor_schema(paths: list[str]) -> Schema:
 def _build_metric_schema() -> Schema:
     """Return the schema of a metric's name: one of gapctl's own, or one of another group."""
     return {"anyOf": [{"enum": sorted(METRICS)}, _build_other_metric_schema()]}
+
+
+def _build_cohort_schemas() -> list[Schema]:
+    """Return the schemas of a covariate, such as `log parameters`, and of a metric on an evaluation set."""
+    slug, groups = SLUG.strip("^$"), "|".join(sorted({metric.group for metric in METRICS.values()}))
+    return [{"pattern": f"^({LOGARITHM})?{slug}$"}, {"pattern": rf"^{slug}/({groups})/\w+$"}]
 
 
 def _build_other_metric_schema() -> Schema:
