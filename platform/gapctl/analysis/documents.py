@@ -3,11 +3,12 @@
 import math
 from typing import TYPE_CHECKING
 
+from gapctl.analysis.results import LeaveOneOut
 from gapctl.ledger.search_record import SearchRecord
 
 if TYPE_CHECKING:
     from gapctl.analysis.compare import SweepComparison
-    from gapctl.analysis.results import AnalysisResults, Verdict
+    from gapctl.analysis.results import AnalysisResults, CohortSummary, Verdict
 
 
 def build_sweep_document(analysis: "AnalysisResults", damaged: tuple[str, ...]) -> dict[str, object]:
@@ -68,7 +69,15 @@ def build_search_document(record: SearchRecord) -> dict[str, object]:
 def _serialise_verdict(verdict: "Verdict") -> dict[str, object]:
     not_learned = [vars(check) for check in verdict.not_learned]
     first = None if verdict.first_answer is None else verdict.first_answer._asdict()
-    return {**vars(verdict), "marks": list(verdict.marks), "not_learned": not_learned, "first_answer": first}
+    cohort = None if verdict.cohort is None else _serialise_cohort(verdict.cohort)
+    own = {"marks": list(verdict.marks), "not_learned": not_learned, "first_answer": first, "cohort": cohort}
+    return {**vars(verdict), **own}
+
+
+def _serialise_cohort(cohort: "CohortSummary") -> dict[str, object]:
+    left = {name: found and found._asdict() for name, found in vars(cohort).items() if isinstance(found, LeaveOneOut)}
+    sets = [{**one._asdict(), "slopes": one.slopes and one.slopes._asdict()} for one in cohort.sets]
+    return {**vars(cohort), **left, "sets": sets}
 
 
 def _replace_non_finite(value: object) -> object:

@@ -1,6 +1,7 @@
 """Measure a hypothesis: pair its responses, estimate its effect, and judge the interval.
 
-1. `measure_hypothesis` lists the cells that a hypothesis compares, pairs their responses by seed and calls its test.
+1. `measure_hypothesis` lists the cells that a hypothesis compares, pairs their responses by seed and calls its test. A
+   correlation with a `scope` is of a cohort of models: `measure_cohort_hypothesis`.
 2. `judge_interval` is the decision rule: an interval beyond the smallest effect supports, one short of it refutes.
 3. `apply_holm` corrects the p-values of a file, and `estimate_seeds_needed` extrapolates an open verdict.
 """
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from gapctl.analysis.cohort import CohortEstimate, estimate_cohort
 from gapctl.analysis.correlation import CorrelationEstimate, estimate_correlation
 from gapctl.analysis.estimates import (
     Direction,
@@ -55,7 +57,7 @@ from gapctl.config.sweep import SweepFile
 class HypothesisResult:
     """A hypothesis with its responses and its effect; `cells` are what it compares.
 
-    `correlated` and `mediated` are set for correlations and mediations only.
+    `correlated` and `mediated` are set for correlations and mediations only, and `cohort` for correlations over models.
     """
 
     hypothesis: Hypothesis
@@ -64,6 +66,7 @@ class HypothesisResult:
     estimate: EffectEstimate
     correlated: CorrelationEstimate | None = None
     mediated: MediationEstimate | None = None
+    cohort: CohortEstimate | None = None
 
     @property
     def direction(self) -> Direction:
@@ -73,16 +76,22 @@ class HypothesisResult:
     @property
     def complete(self) -> bool:
         """Whether every planned replicate counts."""
+        if self.cohort is not None:
+            return not self.cohort.summary.left_out
         return len(self.estimate.effects_S) == self.responses.replicates
 
     @property
     def trials(self) -> int:
         """The number of trainings that the estimate rests on."""
+        if self.cohort is not None:
+            return self.cohort.summary.models
         return len(self.estimate.effects_S) * len(self.cells) * self.responses.arms
 
 
 def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> HypothesisResult:
     """Pair the responses by seed, or by pair of seeds, and estimate the effect."""
+    if isinstance(hypothesis, Correlation) and hypothesis.scope is not None:
+        return measure_cohort_hypothesis(hypothesis, trials, spec.alpha)
     cells = list_cells(hypothesis, spec)
     vary = {path: [hypothesis.where[path]] if path in hypothesis.where else spec.vary[path] for path in spec.vary}
     names = [name for name in list_named_metrics(hypothesis) if name not in spec.vary]
@@ -91,6 +100,19 @@ def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
         trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
     responses = collect_paired_responses(trials, vary, derive_replicates(hypothesis, spec.replicates), cells, names)
     return _estimate_hypothesis(hypothesis, cells, responses, spec)
+
+
+def measure_cohort_hypothesis(
+    hypothesis: Correlation, models: pl.DataFrame, alpha: float, planned: Sequence[str] = ()
+) -> HypothesisResult:
+    """Estimate a correlation over the models of a table, whose columns `cohort.py` lists.
+
+    `planned` names all models of the cohort, so that a verdict on some of them is exploratory. Raise InputError for a
+    table that lacks a column.
+    """
+    found = estimate_cohort(hypothesis, models, get_direction(hypothesis), alpha, planned)
+    unpaired = PairedResponses((), np.empty((2, 0, 1)), 1, (), (), found.summary.models, found.planned)
+    return HypothesisResult(hypothesis, ({},), unpaired, found.estimate, cohort=found)
 
 
 def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
@@ -111,8 +133,10 @@ def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
 
 
 def get_direction(hypothesis: Hypothesis) -> Direction:
-    """Return the declared direction; `neither` for an equivalence."""
-    return "neither" if isinstance(hypothesis, Equivalence) else hypothesis.direction
+    """Return the declared direction; `neither` for an equivalence and for a weak relation."""
+    if isinstance(hypothesis, Equivalence) or hypothesis.direction == "weak":
+        return "neither"
+    return hypothesis.direction
 
 
 def _estimate_hypothesis(

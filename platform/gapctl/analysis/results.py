@@ -39,6 +39,81 @@ class Interval(NamedTuple):
 UNKNOWN_INTERVAL: Final = Interval(math.nan, math.nan)
 
 
+class EstimateWithInterval(NamedTuple):
+    """An estimate with its interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+NO_INTERVAL: Final = EstimateWithInterval(math.nan, math.nan, math.nan)
+
+
+class Slopes(NamedTuple):
+    """Slopes of a response on a predictor over models, in standard deviations of both, given the covariates.
+
+    `mixed` is that of the model with a random intercept for each stratum. `within` and `between` are those on the
+    deviation from the stratum's mean and on that mean, and `p_difference` is of the two being equal. `share_between` is
+    the share of what the mixed model leaves of the response's variance that lies between strata.
+    """
+
+    mixed: EstimateWithInterval
+    within: EstimateWithInterval
+    between: EstimateWithInterval
+    p_difference: float
+    share_between: float
+
+
+class LeaveOneOut(NamedTuple):
+    """The range of an estimate where one group is left out; without `most` it is `without_it`, farthest from all."""
+
+    low: float
+    high: float
+    most: str
+    without_it: float
+
+
+class SetEstimate(NamedTuple):
+    """Kendall's tau on one evaluation set, with its interval, and the slopes; `name` is empty without named sets."""
+
+    name: str
+    tau: EstimateWithInterval
+    slopes: Slopes | None
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """What stands beside a verdict over a cohort of models; NaN or None where it cannot be computed.
+
+    * `scope`: the pairs of models that the verdict compares.
+    * `models` were compared, as `units`: models of one lineage in one stratum count once, at their mean.
+    * `strata` they come from, and `singletons`, strata of one unit, which say nothing about within strata.
+    * `overall`, `within`, `between`: tau over all pairs, pairs of one stratum, and pairs of two.
+    * `within_other_strata`: tau within strata with an interval for other strata of this kind, not for these alone.
+    * `p_ignoring_strata`: p of the overall tau, either way, when models are permuted as if no stratum existed.
+    * `lineages`, `strata_left_out`: the verdict's tau with one lineage, or one stratum, left out.
+    * `sets`: tau on each evaluation set; `spread_of_sets` is the standard deviation of their true taus.
+    * `left_out`: models that the hypothesis needs and that do not count, by the reason.
+    """
+
+    scope: str
+    models: int
+    units: int
+    strata: int
+    singletons: int
+    overall: EstimateWithInterval = NO_INTERVAL
+    within: EstimateWithInterval = NO_INTERVAL
+    between: EstimateWithInterval = NO_INTERVAL
+    within_other_strata: EstimateWithInterval = NO_INTERVAL
+    p_ignoring_strata: float = math.nan
+    lineages: LeaveOneOut | None = None
+    strata_left_out: LeaveOneOut | None = None
+    sets: tuple[SetEstimate, ...] = ()
+    spread_of_sets: float = 0.0
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 class FirstAnswer(NamedTuple):
     """The answer to the question that this one replaces; fields as in `Verdict`."""
 
@@ -89,7 +164,8 @@ class Verdict:
     `refuted_as` is where a refuted verdict's interval lies. `redesigned` marks a sweep that asks an answered question
     again, and `first_answer` is that answer. `not_learned` are the checks of learning that compared arms failed
     (`learning.py`). `reason` is one sentence. A mediation also has the treatment's effect with the mediator free and
-    fixed, and the mediated share.
+    fixed, and the mediated share. `cohort` is set where models are the replicates: `seeds` and `replicates` then count
+    models, those of one lineage in one stratum once, and `trials` counts all of them.
     """
 
     id: str
@@ -135,6 +211,7 @@ class Verdict:
     redesigned: bool = False
     first_answer: FirstAnswer | None = None
     seeds_out_of_order: int = 0
+    cohort: CohortSummary | None = None
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -145,6 +222,11 @@ class Verdict:
             "not learned": bool(self.not_learned),
         }
         return tuple(mark for mark, stands in marks.items() if stands)
+
+    @property
+    def replicate_name(self) -> str:
+        """What `seeds` counts, in the plural: seeds, or models of a cohort."""
+        return "seeds" if self.cohort is None else "models"
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,18 @@
 
 1. `build_verdict` applies the decision rule and fills in the `Verdict`.
 2. `explain_verdict` writes its one-sentence reason: what the seeds' effects are (`describe_seed_effects`), what the
-   interval and p mean, and which seeds were left out (`explain_excluded_seeds`). Where Page's test of order leaves a
+   interval and p mean, and which seeds were left out (`explain_excluded_seeds`). For a cohort of models it names taus
+   over other pairs (`_describe_beside`). Where Page's test of order leaves a
    trend open, it names the levels that stand against the order (`_explain_disorder`).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from gapctl.analysis.cohort import CohortEstimate
 from gapctl.analysis.estimates import (
     NO_MEDIATION,
     EffectEstimate,
@@ -32,10 +34,10 @@ from gapctl.analysis.measured import (
     orient_interval,
 )
 from gapctl.analysis.paired import LARGEST_RESPONSE, UnusableResponse
-from gapctl.analysis.results import Interval, Outcome, RemainingTrials, Verdict
+from gapctl.analysis.results import EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend
 from gapctl.plan.plan import Trial
-from gapctl.text import join_and, join_or
+from gapctl.text import format_count, join_and, join_or, list_first_names
 
 EFFECT_VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do not change")}
 MOST_NAMED = 3
@@ -63,9 +65,9 @@ def build_verdict(
     hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
     smallest = hypothesis.smallest_effect
     outcome = judge_interval(found.ci, smallest, direction, claim.p, alpha, found.rounding)
-    needed = (
-        estimate_seeds_needed(found, smallest, direction, alpha, claim.level) if outcome == "inconclusive" else None
-    )
+    # Nobody can train more public models, so that no number of them is asked for.
+    extrapolates = outcome == "inconclusive" and measured.cohort is None
+    needed = estimate_seeds_needed(found, smallest, direction, alpha, claim.level) if extrapolates else None
     each = measured.responses.each
     refuted_as = (
         locate_refuted_interval(found.ci, smallest, direction, found.rounding) if outcome == "refuted" else None
@@ -99,7 +101,7 @@ def build_verdict(
         estimate=found.value,
         ci=found.ci,
         ci_bootstrap=found.ci_bootstrap,
-        standardised=found.standardised,
+        standardised=math.nan if measured.cohort else found.standardised,
         standardised_pooled=found.standardised_pooled,
         p_direction_before_holm=found.p,
         p_test=found.p_test,
@@ -116,6 +118,7 @@ def build_verdict(
         effect_fixed_ci=mediated.fixed.ci,
         share_mediated=mediated.share,
         share_mediated_ci=mediated.share_ci,
+        cohort=None if measured.cohort is None else measured.cohort.summary,
     )
 
 
@@ -134,6 +137,7 @@ def explain_verdict(
         clauses = [
             *describe_seed_effects(measured),
             meaning,
+            *_describe_beside(measured),
             *_describe_share(measured),
             *(_explain_disorder(measured) if _is_open_by_order(measured, verdict, p, alpha) else []),
             *_explain_p_test(measured, verdict, claim),
@@ -142,11 +146,15 @@ def explain_verdict(
     elif measured.correlated and measured.correlated.too_few and measured.responses.seeds:
         arms = measured.correlated.grid.arms
         clauses.insert(0, f"nothing can be told apart: the given metrics leave no order among {arms} arms")
+    elif measured.cohort:
+        clauses.insert(0, measured.cohort.note)
     else:
         clauses.insert(0, f"No {name_replicate(measured).one} can be judged yet")
     if measured.hypothesis.where:
         held = ", ".join(f"{strip_path_prefix(path)}={level}" for path, level in measured.hypothesis.where.items())
-        clauses[0] = f"among trainings with {held}, {clauses[0][0].lower()}{clauses[0][1:]}"
+        clauses[0] = (
+            f"among {'models' if measured.cohort else 'trainings'} with {held}, {clauses[0][0].lower()}{clauses[0][1:]}"
+        )
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}."
 
@@ -157,6 +165,8 @@ def _explain_outcome(
     found, hypothesis, direction = measured.estimate, measured.hypothesis, measured.direction
     if len(found.effects_S) < 2:
         return f"an interval needs at least two {name_replicate(measured).many}"
+    if measured.cohort and math.isnan(found.ci.low):
+        return "too few of them can be left out in turn for an interval"
     smallest = f"the smallest effect of {format_number(hypothesis.smallest_effect)}"
     inside = f"the interval lies within {smallest} on both sides"
     if verdict == "supported":
@@ -169,7 +179,7 @@ def _explain_outcome(
     if is_beyond(found.ci, hypothesis.smallest_effect, direction, found.rounding):
         where = inside if direction == "neither" else f"the interval lies beyond {smallest}"
         return f"{where}, but {_name_failed_p(measured, p, claim, alpha)}, not below {format_number(alpha)}"
-    if found.agree and not measured.correlated:
+    if found.agree and not (measured.correlated or measured.cohort):
         return f"that is {smallest} itself, neither beyond nor short of it"
     return f"the interval reaches from effects short of {smallest} to effects beyond it"
 
@@ -282,6 +292,8 @@ def _explain_least_permutation_p(measured: HypothesisResult, claim: HolmPValue) 
 def describe_seed_effects(measured: HypothesisResult) -> list[str]:
     """Describe the seeds' own effects; for a mediation also the treatment's effect with the mediator free and fixed."""
     hypothesis, found, name = measured.hypothesis, measured.estimate, name_replicate(measured)
+    if measured.cohort:
+        return [_describe_cohort(measured.cohort)]
     if isinstance(hypothesis, Correlation):
         return [_describe_range("tau", found, name)]
     if isinstance(hypothesis, Equivalence):
@@ -293,8 +305,59 @@ def describe_seed_effects(measured: HypothesisResult) -> list[str]:
     return [_describe_direction(hypothesis, found, name)]
 
 
+SCOPE_WORDS: Final[Mapping[str, str]] = {
+    "overall": "over all pairs",
+    "given_covariates": "over all pairs, beside what is given",
+    "within_strata": "within strata",
+    "between_strata": "between strata",
+}
+
+
+def _describe_cohort(cohort: CohortEstimate) -> str:
+    """Describe which models were compared, and their tau."""
+    found = cohort.summary
+    alone = f", {found.singletons} of one model" if found.singletons else ""
+    merged = f" as {found.units}, those of one lineage at their mean," if found.units < found.models else ""
+    models = f"over {found.models} models{merged} in {format_count(found.strata, 'stratum', 'strata')}{alone}"
+    tau = f"{models}, tau is {format_number(cohort.estimate.value)} {SCOPE_WORDS[found.scope]}"
+    if len(found.sets) < 2:
+        return tau
+    taus = sorted((one.tau.value, one.name) for one in found.sets)
+    (low, first), (high, last) = taus[0], taus[-1]
+    lowest, highest = format_numbers([low, high])
+    return f"{tau}, the mean of {len(taus)} sets, from {lowest} ({first}) to {highest} ({last})"
+
+
+def _describe_beside(measured: HypothesisResult) -> list[str]:
+    """Describe tau over the pairs that the verdict does not compare, and without the lineage that moves it most."""
+    if measured.cohort is None:
+        return []
+    found = measured.cohort.summary
+    others = {"within_strata": found.within, "between_strata": found.between, "overall": found.overall}
+    skipped = {"given_covariates": "overall"}.get(found.scope, found.scope)
+    shown = [
+        f"{SCOPE_WORDS[scope]} {_format_interval(one)}"
+        for scope, one in others.items()
+        if scope != skipped and math.isfinite(one.value)
+    ]
+    clauses = [f"tau is {join_and(shown)}"] if shown else []
+    if found.lineages is not None:
+        low, high, without = format_numbers([found.lineages.low, found.lineages.high, found.lineages.without_it])
+        clauses.append(
+            f"with one lineage left out it runs from {low} to {high} ({without} without {found.lineages.most})"
+        )
+    return clauses
+
+
+def _format_interval(found: EstimateWithInterval) -> str:
+    value, low, high = (f"{number:.2f}" for number in found)
+    return value if math.isnan(found.low) else f"{value} ({low} to {high})"
+
+
 def name_replicate(measured: HypothesisResult) -> ReplicateName:
-    """Return the name of a seed, or of a pair of seeds where two are compared."""
+    """Return the name of a seed, of a pair of seeds where two are compared, or of a model of a cohort."""
+    if measured.cohort:
+        return ReplicateName("model", "models")
     return (
         ReplicateName("seed", "seeds")
         if measured.responses.each == 1
@@ -370,7 +433,10 @@ def _format_amount(found: EffectEstimate) -> str:
 
 
 def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:
-    """List a clause for each reason why planned seeds do not count."""
+    """List a clause for each reason why planned seeds, or models of a cohort, do not count."""
+    if measured.cohort:
+        left_out = measured.cohort.summary.left_out.items()
+        return [f"{_name_models(labels)} left out: {why}" for why, labels in left_out]
     responses = measured.responses
     clauses = _explain_missing_seeds(measured, remaining) if responses.missing else []
     if responses.not_finite:
@@ -386,6 +452,11 @@ def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrial
         nothing = ", or nothing of it is left beside the given metrics" if hypothesis.given else ""
         clauses.append(f"{_format_seeds(correlated.constant, responses.each)} left out as {same}{nothing}")
     return clauses
+
+
+def _name_models(labels: Sequence[str]) -> str:
+    verb = "is" if len(labels) == 1 else "are"
+    return f"{format_count(len(labels), 'model')} ({list_first_names(labels, MOST_NAMED)}) {verb}"
 
 
 def _explain_missing_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:

@@ -190,7 +190,8 @@ class Verdicts(Sequence["Verdict"]):
             + "</tr>"
             for verdict in self._verdicts
         )
-        head = "".join(f"<th>{name}</th>" for name in ("claim", "verdict", "estimate", "interval", "p", "seeds"))
+        counted = " or ".join(dict.fromkeys(verdict.replicate_name for verdict in self._verdicts)) or "seeds"
+        head = "".join(f"<th>{name}</th>" for name in ("claim", "verdict", "estimate", "interval", "p", counted))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 

@@ -69,9 +69,10 @@ def _print_table(analysis: "AnalysisResults", console: Console) -> None:
 
     Where that is too wide, its name stands on a line above; where even that is, the marks on a line below.
     """
-    from gapctl.report.text import format_confidence_level, format_marks
+    from gapctl.report.text import format_confidence_level, format_marks, name_replicates
 
-    header = ["verdict", "estimate", f"{format_confidence_level(analysis.alpha)} interval", "p (Holm)", "seeds"]
+    counted, level = name_replicates(analysis.verdicts), format_confidence_level(analysis.alpha)
+    header = ["verdict", "estimate", f"{level} interval", "p (Holm)", counted]
     marks = ["", *(format_marks(verdict.marks) for verdict in analysis.verdicts)]
     cells = [header, *(_format_cells(verdict) for verdict in analysis.verdicts)]
     whole = [[f"{word}{mark}", *numbers] for (word, *numbers), mark in zip(cells, marks, strict=True)]

@@ -25,6 +25,7 @@ from gapctl.report.text import (
     format_marks,
     format_p_value,
     name_metric,
+    name_replicates,
 )
 from gapctl.text import format_count
 
@@ -54,7 +55,8 @@ def list_column_names(comparison: ResponseComparison) -> list[str]:
     """List the column names of `format_verdict_cells`."""
     levels = {format_confidence_level(finding.alpha) for finding in comparison.findings}
     interval = f"{levels.pop()} interval" if len(levels) == 1 else "interval"
-    return ["sweep", "effect", "verdict", "estimate", interval, "p (Holm)", "seeds"]
+    replicates = name_replicates(finding.verdict for finding in comparison.findings)
+    return ["sweep", "effect", "verdict", "estimate", interval, "p (Holm)", replicates]
 
 
 def format_verdict_cells(finding: SweepVerdict) -> list[str]:
@@ -63,7 +65,7 @@ def format_verdict_cells(finding: SweepVerdict) -> list[str]:
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
     word = verdict.verdict + format_marks(verdict.marks)
-    interval = f"{low} to {high}" if known else "too few seeds"
+    interval = f"{low} to {high}" if known else f"too few {verdict.replicate_name}"
     return [finding.sweep, finding.effect, word, estimate, interval, format_p_value(verdict.p), str(verdict.seeds)]
 
 

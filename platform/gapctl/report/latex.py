@@ -80,7 +80,7 @@ def _format_cells(verdict: Verdict) -> list[str]:
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
     word = verdict.verdict + format_marks(verdict.marks)
-    numbers = f"{estimate} ({low} to {high})" if known else f"{estimate} (too few seeds)"
+    numbers = f"{estimate} ({low} to {high})" if known else f"{estimate} (too few {verdict.replicate_name})"
     return [
         verdict.claim,
         describe_effect_with_unit(verdict),

@@ -41,6 +41,7 @@ from gapctl.report.text import (
     format_marks,
     format_number,
     format_p_value,
+    name_replicates,
 )
 from gapctl.text import format_count
 
@@ -184,7 +185,7 @@ def _format_verdicts(analysis: AnalysisResults) -> Markup:
         "estimate",
         f"{format_confidence_level(analysis.alpha)} interval",
         "p (Holm)",
-        "seeds",
+        name_replicates(analysis.verdicts),
     ]
     return format_table(head, [_format_verdict_cells(verdict) for verdict in analysis.verdicts], numbers_from=3)
 
@@ -235,7 +236,7 @@ def render_verdict_markdown(analysis: AnalysisResults) -> str:
     """Render a table with a row for each hypothesis, and the number of trainings that it rests on."""
     head = (
         f"| hypothesis | effect | verdict | estimate | {format_confidence_level(analysis.alpha)} interval | p "
-        "(Holm) | seeds |"
+        f"(Holm) | {name_replicates(analysis.verdicts)} |"
     )
     rows = [head, "|:--|:--|:--|--:|--:|--:|--:|", *(_format_verdict_row(verdict) for verdict in analysis.verdicts)]
     done = f"{len(analysis.trials)} of {analysis.planned} trainings done."

@@ -277,7 +277,9 @@ def _describe_card(verdict: Verdict, alpha: float, strip: Figure | None) -> dict
         "estimate": estimate,
         "effect_unit": name_effect_unit(verdict),
         "confidence": format_confidence_level(alpha),
-        "interval": " to ".join(interval) if all(map(math.isfinite, verdict.ci)) else "too few seeds",
+        "interval": " to ".join(interval)
+        if all(map(math.isfinite, verdict.ci))
+        else f"too few {verdict.replicate_name}",
         "standardised": f"{format_number(verdict.standardised)} SD" if known else NOT_KNOWN,
         "p": format_p_value(verdict.p),
         "smallest_effect": format_declared_number(verdict.smallest_effect),
@@ -301,9 +303,17 @@ def _list_details(verdict: Verdict, alpha: float) -> dict[str, str]:
         "p before Holm": format_p_value(verdict.p_claim),
         "p of the direction alone": format_p_value(verdict.p_direction),
         f"bootstrap {format_confidence_level(alpha)} interval": bootstrap,
-        "paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}",
+        **_describe_replicates(verdict),
         "id": CODE.format(verdict.id),
     }
+
+
+def _describe_replicates(verdict: Verdict) -> dict[str, str]:
+    """Describe how many replicates were compared; of a cohort also its strata."""
+    if verdict.cohort is None:
+        return {"paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}"}
+    strata = f"{verdict.cohort.strata} ({verdict.cohort.singletons} of one model)"
+    return {"models, one a lineage; all models": f"{verdict.seeds}; {verdict.trials}", "strata": strata}
 
 
 def _describe_comparator(verdict: Verdict) -> dict[str, str]:

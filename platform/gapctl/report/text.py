@@ -5,13 +5,13 @@ Every page, table and figure formats its numbers here, so that one value reads a
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.config.hypotheses import Level
 from gapctl.config.metrics import find_metric, is_metric
-from gapctl.text import format_count
+from gapctl.text import format_count, join_and
 from gapctl_charts.factor import plain
 
 NOT_KNOWN: Final = "–"
@@ -152,6 +152,11 @@ def _use_minus_sign(text: str) -> str:
     return text.replace("-", "−")
 
 
+def name_replicates(verdicts: Iterable[Verdict]) -> str:
+    """Return the heading of a column that counts replicates: seeds, models, or both."""
+    return " or ".join(dict.fromkeys(verdict.replicate_name for verdict in verdicts)) or "seeds"
+
+
 def explain_seeds_needed(verdict: Verdict) -> str:
     """Explain what would settle an inconclusive verdict: a new sweep, as added seeds would be a stopping rule.
 
@@ -218,7 +223,7 @@ def describe_level_pair(levels: Sequence[Level]) -> str:
 def format_estimate_interval(verdict: Verdict, alpha: float) -> str:
     """Format an estimate with its interval, or why it has none."""
     if not (math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)):
-        return f"{format_number(verdict.estimate)}; too few seeds for an interval"
+        return f"{format_number(verdict.estimate)}; too few {verdict.replicate_name} for an interval"
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     return f"{estimate}; {format_confidence_level(alpha)} interval {low} to {high}"
 
@@ -232,13 +237,26 @@ def _describe_comparison(verdict: Verdict) -> str:
         return f", less {format_declared_number(verdict.value)}" if verdict.value else ""
     if verdict.test == "correlation":
         names = [name_metric(name) if is_metric(name) else name_factor(name) for name in verdict.given]
-        return f" with {name_metric(verdict.factor)}" + (f" given {' and '.join(names)}" if names else "")
+        given = f" given {' and '.join(names)}" if names else ""
+        return f" with {name_metric(verdict.factor)}{_describe_scope(verdict)}{given}"
     if not verdict.between:
         return ""
     treatment = f" by {name_factor(verdict.factor)} ({describe_level_pair(verdict.between[::-1])})"
     if verdict.mediator is None:
         return treatment
     return f"{treatment}, through {name_factor(verdict.mediator)} ({describe_level_pair(verdict.mediator_levels)})"
+
+
+_SCOPE_NAMES: Final = {"within_strata": " within strata", "between_strata": " between strata"}
+
+
+def _describe_scope(verdict: Verdict) -> str:
+    """Describe the pairs of models and the evaluation sets of a cohort; empty for other correlations."""
+    if verdict.cohort is None:
+        return ""
+    scope = _SCOPE_NAMES.get(verdict.cohort.scope, " over all models")
+    sets = [one.name for one in verdict.cohort.sets if one.name]
+    return f"{scope} on {join_and(sets)}" if sets else scope
 
 
 MOST_ARMS: Final = 4
