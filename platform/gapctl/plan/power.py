@@ -1,15 +1,16 @@
 """Warn before training about hypotheses that cannot reach a verdict with this design.
 
-1. `find_undecidable` looks at seeds and arms.
+1. `find_undecidable` looks at seeds and arms, `find_undecidable_over_models` at the strata of a cohort.
 2. `describe_smallest_effects` puts each smallest effect in words of the design, and `find_unreachable` warns of those
    that the response's unit cannot reach.
 3. `warn_few_steps` looks at trainings too short to learn anything, `note_measurement` at when and on what they measure.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gapctl.config.arms import build_arm_grid
+from gapctl.config.arms import RANDOM_DEALS, build_arm_grid
 from gapctl.config.hypotheses import (
     Correlation,
     Equivalence,
@@ -30,7 +31,8 @@ def find_undecidable(spec: SweepFile) -> list[str]:
     if not spec.hypotheses:
         return []
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
-    few = (_check_arms(item, spec) for item in spec.hypotheses if isinstance(item, Correlation))
+    over_arms = (item for item in spec.hypotheses if isinstance(item, Correlation) and item.scope is None)
+    few = (_check_arms(item, spec) for item in over_arms)
     return [*([one] if len(spec.replicates) == 1 else []), *_check_seed_pairs(spec), *(line for line in few if line)]
 
 
@@ -59,6 +61,37 @@ def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     )
 
 
+FEWEST_STRATA: Final = 3
+"""With fewer strata, leaving one out says nothing of an error between strata."""
+
+
+def find_undecidable_over_models(
+    hypotheses: Sequence[Hypothesis], strata: Mapping[str, int], alpha: float
+) -> list[str]:
+    """List a sentence for each correlation over a cohort that no result can decide; `strata` counts their models."""
+    wanted, lines = alpha / max(1, len(hypotheses)), []
+    alone = sum(count == 1 for count in strata.values())
+    for item in hypotheses:
+        if not isinstance(item, Correlation) or item.where:  # which models `where` keeps is seen when they are judged
+            continue
+        if item.scope == "within_strata":
+            orders = math.prod(math.factorial(count) for count in strata.values())
+            least = (2 if item.direction == "either" else 1) / min(orders, RANDOM_DEALS + 1)
+            if least >= wanted:
+                found = f"{format_count(len(strata), 'stratum', 'strata')}, {alone} of one model"
+                asked = (
+                    f"Holm over {format_count(len(hypotheses), 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}"
+                )
+                lines.append(f"{item.id}: p within {found}, cannot fall below {least:.2g}, and {asked}: add models")
+        elif item.scope is not None and len(strata) < FEWEST_STRATA:
+            found = format_count(len(strata), "stratum", "strata")
+            lines.append(
+                f"{item.id}: {found} give no interval of a tau over models of different strata: expected at least "
+                f"{FEWEST_STRATA}, and ten to be worth much"
+            )
+    return lines
+
+
 MOST_CHANGE: Final[Mapping[str, float]] = {"share": 1.0, "percent": 100.0, "cosine": 2.0}
 """By how much a response of each bounded unit can change."""
 
@@ -71,7 +104,9 @@ def describe_smallest_effects(spec: SweepFile) -> list[str]:
 def _describe_smallest(item: Hypothesis, spec: SweepFile) -> str:
     size = f"{item.smallest_effect:.4g}"
     if isinstance(item, Correlation):
-        return f"{size} of Kendall's tau with {item.against}"
+        size = f"less than {size} either way" if item.direction == "weak" else size
+        scope = "" if item.scope is None else f", {item.scope.replace('_', ' ')}"
+        return f"{size} of Kendall's tau with {item.against}{scope}"
     if isinstance(item, Threshold):
         side = {"increasing": "above", "decreasing": "below"}.get(item.direction, "above or below")
         return f"{size} {side} {item.value:.4g}"
