@@ -1,6 +1,6 @@
 """Tables of made-up models in strata, and verdicts on them by the calls that a sweep's analysis makes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,3 @@ def judge(hypothesis: Correlation, models: pl.DataFrame, planned: Sequence[str] 
     measured = measure(hypothesis, models, planned)
     (p,), (claim,) = (apply_holm([one], 0.05) for one in (measured.estimate.p, measured.estimate.p_claim))
     return build_verdict(measured, p, claim, 0.05, RemainingTrials(), exploratory=not measured.complete)
-
-
-def rename(models: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
-    """The table with other names for some columns."""
-    return models.rename(dict(names))

@@ -109,9 +109,9 @@ def estimate_cohort(
     scope: Scope = "overall" if hypothesis.scope in (None, "given_covariates") else hypothesis.scope
     found, within = compared[scope], compared["within_strata"]
     every = (tuple(range(len(units.labels))),)
-    ignoring = TailShares(math.nan, math.nan)
+    permuted: dict[Scope, TailShares] = {}
     if (overall := compared["overall"]) is not None:
-        ignoring = permute_models(overall.predictors, overall.rank_y_EN, every, permutations)
+        permuted["overall"] = permute_models(overall.predictors, overall.rank_y_EN, every, permutations)
     summary = replace(
         summary,
         overall=_show_tau(compared["overall"], alpha),
@@ -120,13 +120,12 @@ def estimate_cohort(
         within_other_strata=NO_INTERVAL
         if within is None
         else estimate_tau(within.pairs, units.stratum_N, "within_strata", other_strata=True).with_interval(alpha),
-        p_ignoring_strata=choose_tail_p(ignoring, "either"),
+        p_ignoring_strata=choose_tail_p(permuted["overall"], "either") if permuted else math.nan,
     )
     if found is None:
         return CohortEstimate(NO_ESTIMATE, summary, count, _explain_no_order(hypothesis, scope, summary))
-    permuted = ignoring
     if scope == "within_strata":
-        permuted = permute_models(found.predictors, found.rank_y_EN, units.strata, permutations)
+        permuted[scope] = permute_models(found.predictors, found.rank_y_EN, units.strata, permutations)
     summary = replace(
         summary,
         lineages=_leave_out(found, units, scope, units.lineages),
@@ -134,7 +133,8 @@ def estimate_cohort(
         sets=tuple(_describe_set(units, found.tau, place, alpha) for place in range(len(units.sets))),
         spread_of_sets=found.tau.spread_of_sets,
     )
-    return CohortEstimate(_build_estimate(hypothesis, found, units, scope, permuted, direction, alpha), summary, count)
+    estimate = _build_estimate(hypothesis, found, units, scope, permuted.get(scope), direction, alpha)
+    return CohortEstimate(estimate, summary, count)
 
 
 def _build_estimate(
@@ -142,12 +142,12 @@ def _build_estimate(
     found: "Comparison",
     units: "Units",
     scope: Scope,
-    permuted: TailShares,
+    permuted: TailShares | None,
     direction: Direction,
     alpha: float,
 ) -> EffectEstimate:
     claim = found.tau.compute_p(direction, hypothesis.smallest_effect)
-    p_permutation = math.nan if direction == "neither" else choose_tail_p(permuted, direction)
+    p_permutation = math.nan if direction == "neither" or permuted is None else choose_tail_p(permuted, direction)
     exact = scope == "within_strata" and direction != "neither"
     # No permutation tests a band: a weak relation is claimed by two one-sided t tests.
     tested = claim if direction == "neither" else found.tau.compute_p(direction, 0.0)

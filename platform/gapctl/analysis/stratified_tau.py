@@ -94,15 +94,18 @@ class Tau:
         return EstimateWithInterval(value, *_bound_tau(value, error, self.free_by_set, alpha, self.fisher, self.units))
 
     def compute_p(self, direction: Direction, smallest: float) -> float:
-        """Return p of a tau that is not beyond `smallest` in this direction; `neither` is the test of equivalence."""
+        """Return p of a tau that is not beyond `smallest` in this direction; `neither` is the test of equivalence.
+
+        NaN without an error.
+        """
+        if not math.isfinite(self.error):
+            return math.nan
         above, below = (self._compute_tail(sign, smallest) for sign in (1, -1))
         if direction == "neither":  # two one-sided tests: tau lies below the smallest, and above its negative
             return max(1 - above, 1 - below)
         return choose_tail_p(TailShares(above, below), direction)
 
     def _compute_tail(self, sign: int, smallest: float) -> float:
-        if not math.isfinite(self.error):
-            return math.nan
         centre, error = _transform(sign * self.value, self.error, self.fisher, self.units)
         edge = math.atanh(smallest) if self.fisher else smallest
         return float(stats.t.sf((centre - edge) / error, self.free))

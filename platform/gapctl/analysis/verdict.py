@@ -329,7 +329,7 @@ def _describe_cohort(cohort: CohortEstimate) -> str:
 
 
 def _describe_beside(measured: HypothesisResult) -> list[str]:
-    """Describe tau over the pairs that the verdict does not compare, and without the lineage that moves it most."""
+    """Describe tau over the pairs that the verdict does not compare, and with a lineage or stratum left out."""
     if measured.cohort is None:
         return []
     found = measured.cohort.summary
@@ -341,11 +341,12 @@ def _describe_beside(measured: HypothesisResult) -> list[str]:
         if scope != skipped and math.isfinite(one.value)
     ]
     clauses = [f"tau is {join_and(shown)}"] if shown else []
-    if found.lineages is not None:
-        low, high, without = format_numbers([found.lineages.low, found.lineages.high, found.lineages.without_it])
-        clauses.append(
-            f"with one lineage left out it runs from {low} to {high} ({without} without {found.lineages.most})"
-        )
+    name, left = "model or lineage", found.lineages
+    if found.scope != "within_strata":
+        name, left = "stratum", found.strata_left_out
+    if left is not None:
+        low, high, without = format_numbers([left.low, left.high, left.without_it])
+        clauses.append(f"with one {name} left out it runs from {low} to {high} ({without} without {left.most})")
     return clauses
 
 
