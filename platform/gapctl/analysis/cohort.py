@@ -178,7 +178,7 @@ def _explain_no_order(hypothesis: Correlation, scope: Scope, summary: CohortSumm
     if scope == "between_strata" and summary.strata == 1:
         return "all models are of one stratum, so none are compared between strata"
     left = ", or nothing of it is left beside what is given" if hypothesis.given else ""
-    return f"{hypothesis.response} or {hypothesis.against} is the same in all models compared{left}"
+    return f"in all models compared, {hypothesis.response} or {hypothesis.against} is the same{left}"
 
 
 def _show_tau(found: "Comparison | None", alpha: float) -> EstimateWithInterval:
