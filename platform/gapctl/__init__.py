@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from gapctl import losses, metrics, treatments
+    from gapctl import evaluation_sets, losses, metrics, treatments
     from gapctl.api.accumulators import Entropy, Gap, ObjectBias
     from gapctl.api.measures import Measures, entropy, l2i, l2m, measure, moad, rmg
     from gapctl.api.models import EncodedData, Judgement, encode, intervene, load_model
@@ -33,6 +33,7 @@ __all__ = [
     "analyze",
     "encode",
     "entropy",
+    "evaluation_sets",
     "history",
     "intervene",
     "l2i",
@@ -58,8 +59,8 @@ _MODULES: Final = {
 }
 _HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
 _ACCUMULATORS: Final = "gapctl.api.accumulators"
-_SUBMODULES: Final = ("losses", "metrics", "treatments")
-"""Modules with `register`, for metrics, treatments and losses of one's own."""
+_SUBMODULES: Final = ("evaluation_sets", "losses", "metrics", "treatments")
+"""Modules with `register`, for metrics, treatments, losses and evaluation sets of one's own."""
 
 
 def __getattr__(name: str) -> Any:

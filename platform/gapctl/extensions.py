@@ -1,9 +1,9 @@
-"""Metrics, caption treatments and losses of other packages, named in sweep files as gapctl's own are.
+"""Metrics, caption treatments, losses and evaluation sets of other packages, named in sweep files as gapctl's own are.
 
-1. `register_metric`, `register_treatment` and `register_loss` are decorators that give a function its name. Users
-   spell them `gapctl.metrics.register`, `gapctl.treatments.register` and `gapctl.losses.register`.
-2. A package announces its functions by entry points of the groups `gapctl.metrics`, `gapctl.treatments` and
-   `gapctl.losses`, so that every process finds them: those that train on a cluster, too.
+1. `register_metric`, `register_treatment`, `register_loss` and `register_evaluation_set` are decorators that give a
+   function its name. Users spell them `gapctl.metrics.register`, `gapctl.treatments.register` and so on.
+2. A package announces its functions by entry points of the groups `gapctl.metrics`, `gapctl.treatments`,
+   `gapctl.losses` and `gapctl.evaluation_sets`, so that every process finds them: those that train on a cluster, too.
 3. `find_extension` looks a name up; `explain_unusable` says why a sweep file cannot name it.
 4. `describe_extensions` gives the package, version and sha256 of the code behind names, which enters trials' ids.
 5. `explain_failures` turns whatever a function of another package raises into one error that names it.
@@ -27,9 +27,14 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 from gapctl.errors import InputError, first_line_of_error
 
-Kind = Literal["metrics", "treatments", "losses"]
-KINDS: Final[tuple[Kind, ...]] = ("metrics", "treatments", "losses")
-SINGULAR: Final[Mapping[Kind, str]] = {"metrics": "metric", "treatments": "treatment", "losses": "loss"}
+Kind = Literal["metrics", "treatments", "losses", "evaluation_sets"]
+KINDS: Final[tuple[Kind, ...]] = ("metrics", "treatments", "losses", "evaluation_sets")
+SINGULAR: Final[Mapping[Kind, str]] = {
+    "metrics": "metric",
+    "treatments": "treatment",
+    "losses": "loss",
+    "evaluation_sets": "evaluation set",
+}
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
@@ -112,6 +117,16 @@ def register_loss(name: str, *, initial_bias: float | None = None) -> Callable[[
     none.
     """
     return _register("losses", name, initial_bias=initial_bias)
+
+
+def register_evaluation_set(name: str) -> Callable[[Function], Function]:
+    """Return a decorator that registers an evaluation set, whose name can stand in `evaluate.sets`.
+
+    The function takes nothing and returns what a sweep file says under `evaluation_sets`, as a mapping: the kind, the
+    place of the images, and what else its kind needs. A trial's id holds the set's content, not this function. Raise
+    InputError for a name that is taken or is none.
+    """
+    return _register("evaluation_sets", name)
 
 
 def find_extension(kind: Kind, name: str) -> Extension | None:
@@ -217,13 +232,18 @@ def name_package(entry: EntryPoint) -> str:
 
 
 def _require_name(kind: Kind, name: str) -> None:
-    """Raise InputError for what cannot be the name of a metric, or of a treatment or loss."""
+    """Raise InputError for what cannot be the name of a metric, of a treatment or loss, or of an evaluation set."""
     if not isinstance(name, str):
         raise InputError(f"{SINGULAR[kind]}: found {name!r} as its name; expected a text: @register('NAME')")
     parts = name.split("/")
     if kind == "metrics" and not (len(parts) == 2 and all(re.fullmatch(r"\w+", part) for part in parts)):
         raise InputError(f"metric {name!r}: expected a group and a key, such as 'spread/mean_norm'")
-    if kind != "metrics" and not name.isidentifier():
+    if kind == "evaluation_sets":
+        from gapctl.config.evaluation_sets import explain_wrong_name
+
+        if why := explain_wrong_name(name):
+            raise InputError(f"evaluation set: {why}")
+    elif kind != "metrics" and not name.isidentifier():
         raise InputError(f"{SINGULAR[kind]} {name!r}: expected a name of letters, digits and underscores")
 
 
@@ -273,10 +293,12 @@ def _require_other_than_own(kind: Kind, name: str) -> None:
 
 def _list_own_names(kind: Kind) -> Iterable[str]:
     # Imported late: these modules look names up here.
+    from gapctl.config.evaluation_sets import load_shipped_sets
     from gapctl.config.metrics import METRICS
     from gapctl.config.trial import LOSSES, TREATMENTS
 
-    return {"metrics": METRICS, "treatments": TREATMENTS, "losses": LOSSES}[kind]
+    own: dict[Kind, Iterable[str]] = {"metrics": METRICS, "treatments": TREATMENTS, "losses": LOSSES}
+    return own[kind] if kind in own else load_shipped_sets()
 
 
 def _list_entry_points(kind: Kind) -> Mapping[str, EntryPoint]:

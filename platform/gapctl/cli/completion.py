@@ -43,6 +43,13 @@ def complete_trials(ctx: typer.Context, incomplete: str) -> Offers:
     return []
 
 
+def complete_sets(incomplete: str) -> Offers:
+    """Offer the names of evaluation sets that come with gapctl or with packages."""
+    from gapctl.config.evaluation_sets import list_set_names
+
+    return _filter_names(list_set_names(), incomplete)
+
+
 def complete_metrics(incomplete: str) -> Offers:
     """Offer the names of metrics."""
     from gapctl.config.metrics import list_metric_names

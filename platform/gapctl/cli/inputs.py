@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gapctl.cli.completion import complete_trials
+from gapctl.cli.completion import complete_sets, complete_trials
 from gapctl.cli.console import make_plain_console, show_progress
 from gapctl.cli.data import load_data
 from gapctl.cli.data_pack import describe_packed, list_places, resolve_data
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, compute_fingerprint
+from gapctl.config.evaluation_sets import NamedSet, require_set
+from gapctl.config.load import load_sweep
 from gapctl.config.trial import Data
 from gapctl.data.image_text.questions import CaptionLineMode, read_attributes, read_classes
 from gapctl.errors import InputError
@@ -27,6 +29,8 @@ from gapctl.io.atomic import hash_file
 from gapctl.ledger import Ledger
 
 if TYPE_CHECKING:
+    from gapctl.config.evaluation_sets import EvaluationSet
+    from gapctl.data.image_text.evaluation_sets import OpenSet
     from gapctl.data.load import Dataset
     from gapctl.inference.model import OpenModel
     from gapctl.inference.pairs import EncodedPairs
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
     from gapctl.metrics.sampling import SampleLimits
 
 SOURCE_OPTIONS = ("--embeddings", "--trial", "--model")
+SET_EXCLUDES = ("--embeddings", "--data", "--captions", "--label-key", "--classes", "--attributes", "--workers")
+"""Options that say what a model is shown, which an evaluation set says itself."""
 MODEL_OPTIONS = ("--pretrained", "--data", "--captions", "--label-key", "--classes", "--attributes", "--workers")
 
 
@@ -101,6 +107,21 @@ class InputOptions:
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes that encode; one per core if left out.", min=1)
     ] = None
+    evaluation_set: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluation-set",
+            "--set",
+            help="Show it this evaluation set, in place of --data or of the trial's gallery: a name that comes with "
+            "gapctl (`coco`), that --sweep defines, or that the trial was measured on.",
+            metavar="NAME",
+            autocompletion=complete_sets,
+        ),
+    ] = None
+    sweep: Annotated[
+        Path | None,
+        typer.Option("--sweep", help="The sweep file that defines --evaluation-set.", metavar="FILE"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +167,10 @@ def load_inputs(asked: InputOptions) -> Inputs:
     alone = [option for option in MODEL_OPTIONS if _is_given(asked, option)]
     if alone and asked.model is None:
         raise InputError(f"{alone[0]} belongs to --model; found it with {given[0]}. Leave it out")
+    if asked.evaluation_set is not None:
+        return _load_set_inputs(asked, asked.evaluation_set)
+    if asked.sweep is not None:
+        raise InputError(f"--sweep {asked.sweep}: only with --evaluation-set, one of those that it defines")
     if asked.embeddings is not None:
         return _load_embeddings_file(asked.embeddings)
     if asked.trial is not None:
@@ -202,6 +227,68 @@ def _load_trial_inputs(prefix: str, runs: str) -> Inputs:
     }
     title = f"trial {trial.id} ({trial.described.label}): {_describe_embeddings(encoded.embeddings)}"
     return Inputs(encoded.embeddings, facts, title, encoded.zero_shot, encoded.temperature, effort=TRIAL_LIMITS)
+
+
+def _load_set_inputs(asked: InputOptions, name: str) -> Inputs:
+    """Show an evaluation set to a trial's model or to an open_clip model, by the code that trials are measured by."""
+    import torch
+
+    from gapctl.inference.model import build_open_set_model, find_weights, open_model, require_known_model
+    from gapctl.inference.trial import encode_trial_set
+    from gapctl.training.set_evaluation import encode_set
+
+    beside = [option for option in SET_EXCLUDES if _is_given(asked, option)]
+    if beside:
+        raise InputError(f"{beside[0]} beside --evaluation-set {name}, which has its own; expected one of them")
+    declared = {} if asked.sweep is None else load_sweep(asked.sweep).spec.evaluation_sets
+    with show_progress() as show:
+        if asked.trial is not None:
+            trial = encode_trial_set(
+                Ledger(asked.runs),
+                asked.trial,
+                lambda described: _open_named_set(name, {**described.sets, **declared}),
+                partial(show, f"encoding {name}"),
+            )
+            encoded, whose = trial.encoded, f"trial {trial.id} ({trial.described.label})"
+            facts: dict[str, object] = {"trial": trial.id, "runs": asked.runs, "label": trial.described.label}
+        elif asked.model is None or asked.pretrained is None:
+            raise InputError("--model without --pretrained; expected its weights, a tag or a file")
+        else:
+            require_known_model(asked.model)
+            opened = _open_named_set(name, declared)
+            model = open_model(asked.model, find_weights(asked.model, asked.pretrained))
+            model.model.to("cuda" if torch.cuda.is_available() else "cpu")
+            encoded = encode_set(opened, build_open_set_model(model), partial(show, f"encoding {name}"))
+            whose = f"{asked.model} ({asked.pretrained})"
+            facts = {
+                "model": asked.model,
+                "pretrained": asked.pretrained,
+                "weights": {"file": str(model.weights.path), "sha256": model.weights.sha256, "part": model.origin},
+                "preprocess": dict(model.preprocess),
+            }
+    shown = encoded.opened
+    facts["evaluation_set"] = {
+        "name": name,
+        "kind": shown.definition.kind,
+        "fingerprint": shown.fingerprint,
+        **shown.about,
+    }
+    texts = sum(map(len, shown.captions))
+    notes = (f"{encoded.cut:,} of {texts:,} captions are cut by the model's context",) if encoded.cut else ()
+    title = f"{whose} on evaluation set {name}: {_describe_embeddings(encoded.embeddings)}"
+    extra = {**encoded.temperature, **encoded.measure_accuracies()}
+    return Inputs(encoded.embeddings, facts, title, encoded.zero_shot, extra, notes)
+
+
+def _open_named_set(name: str, declared: "Mapping[str, EvaluationSet]") -> "OpenSet":
+    from gapctl.data.image_text.evaluation_sets import open_set
+
+    try:
+        definition = require_set(name, declared)
+    except InputError as error:
+        raise InputError(f"--evaluation-set {error}") from error
+    with show_progress(in_bytes=True) as show:
+        return open_set(NamedSet(name, definition), lambda done, total: show(f"checking {name}", done, total))
 
 
 def _load_trial_data(data: Data, fingerprint: str) -> "Dataset":

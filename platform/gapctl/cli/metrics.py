@@ -12,7 +12,8 @@ from gapctl.cli.console import SafeConsole, make_table
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import emit, require_choice
 from gapctl.config.base import name_choices
-from gapctl.config.metrics import MetricName, list_metrics
+from gapctl.config.evaluation_sets import is_set_metric, list_set_names, require_set
+from gapctl.config.metrics import MetricName, find_metric, list_metric_names, list_metrics
 from gapctl.errors import InputError
 
 
@@ -31,8 +32,11 @@ def metrics_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Every metric with its unit and meaning, by group, or those that a text names."""
-    metrics = list_metrics()
+    """Every metric with its unit and meaning, by group, or those that a text names.
+
+    Metrics on an evaluation set have its name first: `gapctl metrics coco` lists those of COCO.
+    """
+    metrics = list_metrics() | _list_metrics_of_sets([*(words or ()), group or ""])
     if group is not None:
         require_choice("--group", group, dict.fromkeys(metric.group for metric in metrics.values()), "group")
     chosen = [
@@ -47,6 +51,18 @@ def metrics_command(
         raise InputError(f"{text}: no metric{where} has that in its name, meaning or unit; {expected}")
     document = {"metrics": [{**asdict(metric), "group": metric.group} for metric in chosen]}
     emit(document, lambda: _print_metrics(chosen), as_json)
+
+
+def _list_metrics_of_sets(words: Sequence[str]) -> dict[str, MetricName]:
+    """Return the metrics of the evaluation sets that any of these words begins with."""
+    names = list(dict.fromkeys(word.partition("/")[0] for word in words))
+    found: dict[str, MetricName] = {}
+    for name in (name for name in names if name in list_set_names()):
+        kind = require_set(name).kind
+        assert kind is not None  # as every definition that was checked has one
+        keys = [key for key in list_metric_names() if is_set_metric(key, kind)]
+        found |= {f"{name}/{key}": metric for key in keys if (metric := find_metric(f"{name}/{key}")) is not None}
+    return found
 
 
 def _mentions(metric: MetricName, word: str) -> bool:

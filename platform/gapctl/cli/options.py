@@ -10,14 +10,15 @@ from typing import Annotated
 import typer
 
 from gapctl.cli.completion import complete_scales, complete_settings, complete_sweeps
+from gapctl.config.evaluation_sets import NamedSet
 from gapctl.config.load import LoadedSweep, is_shipped, load_sweep
-from gapctl.config.trial import Data, PairData
+from gapctl.config.trial import PairData
 from gapctl.data.image_text.source import find_held_out_shortage, hash_pair_data
 from gapctl.data.mad.source import BUNDLED, compute_dataset_fingerprint
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
-from gapctl.plan.plan import Plan, locate_error, make_plan, make_search_plan, name_study
+from gapctl.plan.plan import DataSource, Plan, locate_error, make_plan, make_search_plan, name_study
 
 DEFAULT_RUNS = "runs"
 
@@ -77,8 +78,17 @@ def announce_shipped_sweep(typed: Path, read: Path) -> None:
         typer.echo(f"{typed}: the sweep that comes with gapctl, {read}", err=True)
 
 
-def compute_fingerprint(data: Data) -> str:
-    """Return the fingerprint of a trial's data, quickly enough for `gapctl plan`."""
+def compute_fingerprint(data: DataSource) -> str:
+    """Return the fingerprint of a trial's data or of an evaluation set, quickly enough for `gapctl plan`.
+
+    The images of an evaluation set are decoded once, when it is first seen, with a progress bar.
+    """
+    if isinstance(data, NamedSet):
+        from gapctl.cli.console import show_progress
+        from gapctl.data.image_text.evaluation_sets import open_set
+
+        with show_progress(in_bytes=True) as show:
+            return open_set(data, lambda done, total: show(f"checking {data.name}", done, total)).fingerprint
     if isinstance(data, PairData):
         return hash_pair_data(data)
 

@@ -8,7 +8,8 @@
 3. `check_resources`: the data can use the resources, and batches divide evenly.
 4. `check_unused_rate`: a temperature's learning rate is used by some training.
 5. `check_cohort_trials`: every model of a cohort makes a valid configuration.
-6. `check_grid_or_search`: a search stands alone, and draws nothing that moves its own metric.
+6. `check_evaluation_sets`: the sets that `base.evaluate.sets` names exist.
+7. `check_grid_or_search`: a search stands alone, and draws nothing that moves its own metric.
 """
 
 import math
@@ -16,6 +17,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import combinations as pairs
 from itertools import product
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import ValidationError
@@ -39,8 +41,16 @@ from gapctl.config.errors import (
     list_values_by_path,
     select_valid_parts,
 )
+from gapctl.config.evaluation_sets import (
+    SetKind,
+    explain_unknown_set,
+    is_set_metric,
+    list_set_names,
+    require_set,
+)
 from gapctl.config.hypotheses import LOGARITHM, Correlation, Hypothesis, Level, Scope, Trend
 from gapctl.config.metrics import (
+    ONLY_OF_SETS,
     PUBLISHED,
     find_nearest_metric,
     is_extension_metric,
@@ -48,6 +58,7 @@ from gapctl.config.metrics import (
     is_of_seed_pairs,
     is_of_several,
     list_metric_names,
+    split_set_metric,
 )
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
@@ -108,8 +119,9 @@ def _check_factors_and_hypotheses(parts: SweepParts) -> list[Problem]:
     for index, hypothesis in parts.hypotheses.items():
         found += check_hypothesis(hypothesis, ("hypotheses", index), vary)
         if parts.base and vary:
-            found += find_unlogged_metrics(hypothesis, ("hypotheses", index), parts.base, list_values_by_path(parts))
-    found += check_unused_rate(parts)
+            values = list_values_by_path(parts)
+            found += find_unlogged_metrics(hypothesis, ("hypotheses", index), parts.base, values, parts.kinds)
+    found += [*check_unused_rate(parts), *check_evaluation_sets(parts)]
     return list(dict.fromkeys(found))
 
 
@@ -479,32 +491,73 @@ def check_cohort_trials(spec: SweepFile) -> Iterator[Problem]:
             yield Problem(path, f"{member.name}: {problem.text}")
 
 
+def check_evaluation_sets(parts: SweepParts) -> Iterator[Problem]:
+    """Yield the names in `base.evaluate.sets` that no set has, in the file, among the shipped ones or in packages."""
+    for place, name in enumerate(parts.base.evaluate.sets if parts.base else ()):
+        if name not in list_set_names(parts.kinds):
+            yield Problem(("base", "evaluate", "sets", place), explain_unknown_set(name, parts.kinds))
+
+
+def _explain_unlogged_of_set(name: str, key: str, base: TrialConfig, kinds: Mapping[str, SetKind | None]) -> str:
+    """Explain why no training logs a metric of an evaluation set; return an empty text where all do."""
+    if name not in base.evaluate.sets:
+        if name not in list_set_names(kinds):
+            return f"{name} is {explain_unknown_set(name, kinds)}"
+        return f"expected base.evaluate.sets: [{', '.join([*base.evaluate.sets, name])}]"
+    if is_extension_metric(key):
+        return _explain_unnamed_extension(key, base)
+    kind = kinds[name] if name in kinds else require_set(name).kind
+    if kind is not None and not is_set_metric(key, kind):
+        return f"sets of kind {kind}, as {name} is, have no {key}"
+    return ""
+
+
+def _explain_unnamed_extension(key: str, base: TrialConfig) -> str:
+    listed = [*base.evaluate.metrics, key]
+    if key in base.evaluate.metrics:
+        return ""
+    return f"it is another package's; expected base.evaluate.metrics: [{', '.join(listed)}]"
+
+
 OF_PAIRS = ("captions/", "data/")
 OF_TRAINING = ("train/", *OF_PAIRS)
 NEEDS_ATTRIBUTES = ("bias/", "quality/attribute_accuracy")
 OF_FACTORS = tuple(f"quality/accuracy_{name}" for name in get_args(FactorName))
 
 
-def find_unlogged_metrics(hypothesis: Hypothesis, at: KeyPath, base: TrialConfig, vary: Vary) -> Iterator[Problem]:
+def find_unlogged_metrics(
+    hypothesis: Hypothesis,
+    at: KeyPath,
+    base: TrialConfig,
+    vary: Vary,
+    kinds: Mapping[str, SetKind | None] = MappingProxyType({}),
+) -> Iterator[Problem]:
     """Yield the metrics of a hypothesis that no training of the sweep logs."""
     asked: list[tuple[KeyPath, str]] = [((*at, "response"), hypothesis.response)]
     if isinstance(hypothesis, Correlation):
         asked.append(((*at, "against"), hypothesis.against))
         asked += [((*at, "given", place), name) for place, name in enumerate(hypothesis.given)]
     for place, key in asked:
-        if is_metric(key) and (why := explain_unlogged(key, base, vary)):
+        if is_metric(key) and (why := explain_unlogged(key, base, vary, kinds)):
             yield Problem(place, f"found {format_value(key)}, which no training of this sweep logs: {why}")
 
 
-def explain_unlogged(key: str, base: TrialConfig, vary: Vary) -> str:
-    """Explain why no training logs a metric; return an empty text where at least one does."""
+def explain_unlogged(
+    key: str, base: TrialConfig, vary: Vary, kinds: Mapping[str, SetKind | None] = MappingProxyType({})
+) -> str:
+    """Explain why no training logs a metric; return an empty text where at least one does.
+
+    `kinds` are those of the evaluation sets that the file defines.
+    """
     if key.startswith(PUBLISHED):
         return ""  # `check_cohort_trials` looks for it among the models
+    name, plain = split_set_metric(key)
+    if name:
+        return _explain_unlogged_of_set(name, plain, base, kinds)
     if is_extension_metric(key):
-        listed = [*base.evaluate.metrics, key]
-        if key in base.evaluate.metrics:
-            return ""
-        return f"it is another package's; expected base.evaluate.metrics: [{', '.join(listed)}]"
+        return _explain_unnamed_extension(key, base)
+    if key in ONLY_OF_SETS:
+        return f"it is of evaluation sets; expected the name of one before it, such as coco/{key}"
     if key.startswith(OF_TRAINING) and not any(_list_values("train.samples", base.train.samples, vary)):
         return "it is of what is trained on, and train.samples is 0"
     if not isinstance(base.data, PairData):
@@ -636,7 +689,7 @@ def _check_search_metric(search: Search, spec: SweepFile) -> Iterator[Problem]:
         yield Problem(at, f"found {format_value(key)}; {expected}")
         return
     levels = {path: list(domain.values) for path, domain in search.space.items()}
-    if why := explain_unlogged(key, spec.base, levels):
+    if why := explain_unlogged(key, spec.base, levels, collect_parts(spec).kinds):
         yield Problem(at, f"found {format_value(key)}, which no training of this sweep logs: {why}")
     moves = _MOVED_BY.get(key) or _MOVED_BY.get(key.partition("/")[0], ())
     moved = [path for path in search.space if path.startswith(moves)]

@@ -5,7 +5,8 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -20,6 +21,7 @@ from gapctl.config.base import (
     format_value,
 )
 from gapctl.config.cohort import Cohort
+from gapctl.config.evaluation_sets import KINDS, SetKind, complete_definitions
 from gapctl.config.hypotheses import TESTS, Hypothesis, Level
 from gapctl.config.settings import explain_unknown_key, suggest_mapping
 from gapctl.config.sweep import SweepFile
@@ -136,6 +138,8 @@ def _list_sibling_keys(location: Sequence[str | int], model: type[BaseModel]) ->
     for step in location[:-1]:
         if step in TESTS or step in DATASETS:
             around = {**TESTS, **DATASETS}[str(step)]
+        elif get_origin(around) is dict:
+            around = get_args(around)[1]
         elif isinstance(around, type) and issubclass(around, BaseModel) and step in around.model_fields:
             around = around.model_fields[str(step)].annotation
     return sorted(around.model_fields) if isinstance(around, type) and issubclass(around, BaseModel) else []
@@ -146,18 +150,23 @@ TreatmentChanges = Mapping[str, Mapping[str, Mapping[str, Level]]]
 
 
 class SweepParts(NamedTuple):
-    """The valid parts of a document: None stands for an invalid one, `hypotheses` are by their place in the file."""
+    """The valid parts of a document: None stands for an invalid one, `hypotheses` are by their place in the file.
+
+    `kinds` are those of the evaluation sets that the file defines, by name.
+    """
 
     base: TrialConfig | None
     treatments: TreatmentChanges | None
     vary: Mapping[str, Sequence[Level] | None] | None
     hypotheses: Mapping[int, Hypothesis]
+    kinds: Mapping[str, SetKind | None] = MappingProxyType({})
     cohort: Cohort | None = None
 
 
 def collect_parts(spec: SweepFile) -> SweepParts:
     """Return all parts of a valid file."""
-    return SweepParts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)), spec.cohort)
+    kinds = {name: each.kind for name, each in spec.evaluation_sets.items()}
+    return SweepParts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)), kinds, spec.cohort)
 
 
 def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | None]:
@@ -190,7 +199,16 @@ def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem])
         if isinstance(vary, dict) and vary
         else None,
         hypotheses,
+        _read_set_kinds(document.get("evaluation_sets")),
     )
+
+
+def _read_set_kinds(found: object) -> dict[str, SetKind | None]:
+    """Return the kinds of the sets in a document with problems; None stands for a kind that is none."""
+    sets = complete_definitions(found)
+    named = sets.items() if isinstance(sets, Mapping) else ()
+    kinds = {str(name): item.get("kind") if isinstance(item, Mapping) else None for name, item in named}
+    return {name: next((kind for kind in KINDS if kind == found), None) for name, found in kinds.items()}
 
 
 def _flatten_treatments(treatments: Mapping[str, Mapping[str, Mapping[str, Level]]]) -> TreatmentChanges:

@@ -22,12 +22,14 @@ def build_schema() -> Schema:
     paths = [*known, *(f"init_from.{path}" for path in known)]
     schema["properties"]["vary"]["propertyNames"] = _build_factor_schema(paths)
     schema["properties"]["treatments"]["propertyNames"] = {"pattern": SLUG}
+    schema["properties"]["evaluation_sets"]["propertyNames"] = {"pattern": SLUG}
     scales = schema["properties"]["scales"]
     scales["propertyNames"] = {"pattern": SCALE_NAME, "maxLength": LONGEST_SCALE_NAME}
     scales["additionalProperties"]["propertyNames"] = {
         "anyOf": [
             {"enum": _merge_lists([*map(list_known_paths, _list_bases()), [f"vary.{path}" for path in paths]])},
             {"pattern": SLUG.replace("^", r"^(vary|treatments)\.")},
+            {"pattern": SLUG.replace("^", r"^evaluation_sets\.").replace("$", r"(\.[a-z_]+)+$")},
         ]
     }
     schema["oneOf"] = [{"anyOf": [{"required": ["vary"]}, {"required": ["cohort"]}]}, {"required": ["search"]}]
@@ -85,9 +87,12 @@ def _build_cohort_schemas() -> list[Schema]:
 
 
 def _build_other_metric_schema() -> Schema:
-    """Return the schema of another package's metric. A name in gapctl's own groups would hide misspelt ones."""
+    """Return the schema of another package's metric, or of one on an evaluation set.
+
+    A name in gapctl's own groups would hide misspelt ones.
+    """
     groups = "|".join(sorted({metric.group for metric in METRICS.values()}))
-    return {"pattern": rf"^(?!({groups})/)\w+/\w+$"}
+    return {"pattern": rf"^(?!({groups})/)(\w+/\w+|[a-z0-9][a-z0-9_-]*/\w+/\w+)$"}
 
 
 def format_schema() -> str:

@@ -1,7 +1,8 @@
 """The metrics by name: what each means and in which unit. Hypotheses are checked against these names.
 
 `METRICS` is the catalog; the code that computes them is in `gapctl.metrics`. `is_metric`, `find_metric` and
-`list_metrics` also know the metrics of other packages (`gapctl.extensions`).
+`list_metrics` also know the metrics of other packages (`gapctl.extensions`). On an evaluation set, a metric has the
+set's name before its own: `split_set_metric` tells them apart.
 """
 
 import math
@@ -47,6 +48,13 @@ def _list_quality_metrics() -> list[MetricName]:
         MetricName("quality/object_accuracy", "zero-shot accuracy of the object (in MAD, the main factor)", "percent"),
         MetricName("quality/attribute_accuracy", "mean zero-shot accuracy of the other factors", "percent"),
         *factors,
+        MetricName("quality/accuracy", "zero-shot accuracy over the classes of an evaluation set", "percent"),
+        MetricName("quality/mean_class_accuracy", "the same for each class alone, averaged over classes", "percent"),
+        MetricName(
+            "quality/pair_accuracy",
+            "zero-shot accuracy of object and attribute together, over its pairs",
+            "percent",
+        ),
         MetricName("quality/mixed_ndcg_10", "search for matches among images and texts at once; 1 is best", "share"),
         MetricName("quality/v_measure", "how well clusters of images and texts together fit the objects", "share"),
         MetricName("quality/flip_rate", "share of zero-shot predictions that noise of length 0.1 changes", "share"),
@@ -113,6 +121,7 @@ _CAPTIONS: Final = (
     MetricName("captions/words_kept", "words of a caption that training read, on average", "words"),
     MetricName("captions/share_kept", "share of all words of captions that training read", "share"),
     MetricName("captions/empty", "share of captions of which training read nothing", "share"),
+    MetricName("captions/cut", "captions of an evaluation set that the model's context cuts", "captions"),
     MetricName("data/substituted", "share of pairs that could not be read, for which others stood in", "share"),
 )
 
@@ -186,16 +195,26 @@ METRICS: Final = {
 
 PUBLISHED: Final = "published/"
 """Begins the names of numbers that others published of a cohort's models."""
+ONLY_OF_SETS: Final = ("quality/accuracy", "quality/mean_class_accuracy", "quality/pair_accuracy", "captions/cut")
+"""Metrics that evaluation sets alone have."""
 
 
 def is_metric(key: str) -> bool:
-    """Return whether there is a metric of that name: gapctl's own, of another package, or a published number."""
-    return key in METRICS or is_extension_metric(key) or (key.startswith(PUBLISHED) and key != PUBLISHED)
+    """Return whether there is a metric of that name: gapctl's own, of another package, of a set, or published."""
+    plain = split_set_metric(key)[1]
+    published = key.startswith(PUBLISHED) and key != PUBLISHED
+    return plain in METRICS or is_extension_metric(plain) or published
 
 
 def is_extension_metric(key: str) -> bool:
     """Return whether a metric is another package's; nothing is imported."""
     return key not in METRICS and key in list_extensions("metrics")
+
+
+def split_set_metric(key: str) -> tuple[str, str]:
+    """Return the set and the metric of a name such as `coco/gap/rmg`; the set is empty in any other name."""
+    name, _, rest = key.partition("/")
+    return (name, rest) if name and "/" in rest else ("", key)
 
 
 def list_metric_names() -> list[str]:
@@ -220,7 +239,8 @@ def is_of_seed_pairs(key: str) -> bool:
 
 def find_nearest_metric(key: str) -> str:
     """Return `; did you mean ...?` where a metric's name is close, else an empty text."""
-    return did_you_mean(key, list_metric_names())
+    name = split_set_metric(key)[0]
+    return did_you_mean(key, [f"{name}/{known}" if name else known for known in list_metric_names()])
 
 
 def find_metric(key: str) -> MetricName | None:
@@ -228,6 +248,10 @@ def find_metric(key: str) -> MetricName | None:
 
     Raise InputError for a metric of another package that cannot be imported.
     """
+    name, plain = split_set_metric(key)
+    if name:
+        own = find_metric(plain)
+        return own and MetricName(key, f"on {name}: {own.meaning}", own.unit)
     known = METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])
     if known is None and (extension := find_extension("metrics", key)) is not None:
         return MetricName(key, extension.meaning, extension.unit)
@@ -240,7 +264,7 @@ def explain_metric(key: str) -> str:
     """Return a metric's meaning, or an empty text for an unknown one."""
     if (name := find_metric(key)) is not None:
         return name.meaning
-    group, _, rest = key.partition("/accuracy_")
+    group, _, rest = split_set_metric(key)[1].partition("/accuracy_")
     return f"zero-shot accuracy of {rest}" if group == "quality" else ""
 
 
@@ -249,7 +273,7 @@ def format_metric(key: str, value: float) -> str:
     if math.isnan(value):
         return "undefined"
     unit = name.unit if (name := find_metric(key)) else "percent"
-    if unit in ("pairs", "dimensions"):
+    if unit in ("pairs", "dimensions", "captions"):
         return f"{value:.0f}"
     if unit == "percent":
         return f"{value:.1f} %"

@@ -19,6 +19,7 @@ from gapctl.config.base import (
     name_choices,
 )
 from gapctl.config.cohort import Cohort
+from gapctl.config.evaluation_sets import CompositionPrompts, EvaluationSet, ExpectedSet
 from gapctl.config.sweep import Limits, Resources, Search, StopEarly, SweepFile, Tracking
 from gapctl.config.trial import TrialConfig
 from gapctl.io.passwords import hide_password
@@ -79,6 +80,17 @@ def list_known_paths(base: TrialConfig) -> list[str]:
 
 def _list_section_paths(sections: Mapping[str, type[FrozenModel]]) -> list[str]:
     return [f"{section}.{name}" for section, model in sections.items() for name in model.model_fields]
+
+
+def list_set_paths(spec: SweepFile) -> list[str]:
+    """List the dotted paths of a file's evaluation sets that a scale or `--set` may change."""
+    named = dict.fromkeys([*spec.evaluation_sets, *spec.base.evaluate.sets])
+    inner = [
+        *(name for name in EvaluationSet.model_fields if name not in ("prompts", "expect")),
+        *(f"prompts.{name}" for name in CompositionPrompts.model_fields),
+        *(f"expect.{name}" for name in ExpectedSet.model_fields),
+    ]
+    return [f"evaluation_sets.{name}.{path}" for name in named for path in inner]
 
 
 def find_setting_paths(written: str, spec: SweepFile) -> list[str]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gapctl.config.base import (
     FrozenModel,
@@ -24,6 +24,7 @@ from gapctl.config.base import (
     select_hashed_fields,
 )
 from gapctl.config.cohort import Cohort
+from gapctl.config.evaluation_sets import EvaluationSet, complete_definitions, explain_wrong_name
 from gapctl.config.hypotheses import SLUG, Hypothesis, Level, Slug
 from gapctl.config.trial import Changes, TrialConfig
 
@@ -183,6 +184,15 @@ class Limits(FrozenModel):
 NO_LIMITS: Final = {"hours": None, "cost": None, "price_per_hour": None}
 
 
+def _check_set_name(name: str) -> str:
+    if why := explain_wrong_name(name):
+        raise ValueError(why)
+    return name
+
+
+SetName = Annotated[str, AfterValidator(_check_set_name)]
+
+
 class SweepFile(FrozenModel):
     """A whole sweep file, before a scale or an override is applied: a grid (`vary`), or a search and no hypotheses.
 
@@ -195,6 +205,9 @@ class SweepFile(FrozenModel):
     A `cohort` stands in place of `seeds`: its models are the replicates, each trained or measured once in every arm,
     with the seed `first_seed`.
 
+    `evaluation_sets` are images of others, by a name that `base.evaluate.sets` lists. A name that comes with gapctl,
+    such as `coco`, takes what its entry leaves out from there, so that `coco: {source: FOLDER}` is enough.
+
     `asks_again` names the question that this one replaces, whose answer had been seen: its sweep, and the day it was
     asked or its hypotheses' hash. Verdicts are then marked *redesigned*.
     """
@@ -203,6 +216,9 @@ class SweepFile(FrozenModel):
     question: Annotated[str, Field(min_length=1)]
     asks_again: Annotated[FirstQuestionName | None, OmitFromHash(before=None)] = None
     base: TrialConfig
+    evaluation_sets: Annotated[
+        dict[SetName, EvaluationSet], BeforeValidator(complete_definitions), OmitFromHash(before={})
+    ] = Field(default_factory=dict)
     treatments: Annotated[dict[Slug, dict[str, Changes]], OmitFromHash(before={})] = Field(default_factory=dict)
     vary: dict[str, Annotated[list[Level], Field(min_length=1)]] = Field(
         default_factory=dict, min_length=1, validate_default=False

@@ -34,7 +34,7 @@ from gapctl.config.base import (
     name_choices,
     set_path,
 )
-from gapctl.config.hypotheses import Level
+from gapctl.config.hypotheses import Level, Slug
 from gapctl.config.metrics import METRICS
 from gapctl.config.presets import PRESETS
 from gapctl.extensions import Kind, explain_unusable, find_extension, list_announced, list_extensions
@@ -274,7 +274,7 @@ LossWeight = Annotated[float, Field(ge=0.0, le=1000.0), OmitFromHash(before=0.0)
 SPLIT_PATHS = ("data.source", "data.held_out", "data.dataset")
 """Prefixes of the paths that decide which pairs are trained on and which are held out."""
 
-PLAIN_EVALUATION: Mapping[str, Level] = {"intervention": "none", "strength": 1.0}
+PLAIN_EVALUATION: Mapping[str, object] = {"intervention": "none", "strength": 1.0, "sets": [], "sets_at": "last"}
 """How a parent training is measured unless `init_from` names these values."""
 PLAIN_TRAIN_FIELDS: Final[Mapping[str, Sequence[tuple[str, int | float, str]]]] = {
     "mad": [(name, plain, "whose steps are one pass") for name, plain in (("micro_batches", 1), ("compile", False))],
@@ -389,7 +389,8 @@ class Evaluate(FrozenModel):
 
     Before it is measured, `intervention` moves all that was encoded, `strength` of the way to where it would put it:
     0 changes nothing, 1 is all of it, and beyond 1 `shift` and `centre` go past each other's means. `metrics` names
-    metrics of installed packages that are measured as well.
+    metrics of installed packages that are measured as well. `sets` names evaluation sets, which are measured at the
+    `last` evaluation, or at `each`, without an intervention; their metrics are named `<set>/<metric>`.
     """
 
     every: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 25_600
@@ -397,14 +398,17 @@ class Evaluate(FrozenModel):
     intervention: Annotated[Intervention, OmitFromHash(before="none")] = "none"
     strength: Annotated[float, Field(ge=-10.0, le=10.0), OmitFromHash(before=1.0)] = 1.0
     metrics: Annotated[MetricNames, OmitFromHash(before=[])] = Field(default_factory=list)
+    sets: Annotated[list[Slug], OmitFromHash(before=[])] = Field(default_factory=list)
+    sets_at: Annotated[Literal["last", "each"], OmitFromHash(before="last")] = "last"
 
-    @field_validator("metrics", mode="after")
+    @field_validator("metrics", "sets", mode="after")
     @classmethod
-    def _check_repeated_metrics(cls, metrics: list[str]) -> list[str]:
-        for name in metrics:
-            if metrics.count(name) > 1:
-                raise ValueError(f"found {name!r} {metrics.count(name)} times; expected each metric once")
-        return metrics
+    def _check_repeated_names(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        for name in names:
+            if names.count(name) > 1:
+                noun = str(info.field_name).removesuffix("s")
+                raise ValueError(f"found {name!r} {names.count(name)} times; expected each {noun} once")
+        return names
 
     @model_validator(mode="after")
     def _check_strength(self) -> "Evaluate":
@@ -485,6 +489,14 @@ class TrialConfig(FrozenModel):
         if model is not None and evaluate.removed is not None and evaluate.removed >= model.embed_dim:
             found = f"found {evaluate.intervention!r} with model.embed_dim {model.embed_dim}"
             raise WrongValueError("intervention", f"{found}; expected fewer dimensions to be removed than there are")
+        return evaluate
+
+    @field_validator("evaluate", mode="after")
+    @classmethod
+    def _check_sets(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        if evaluate.sets and isinstance(info.data.get("data"), MadData):
+            text = "whose models know the words of MAD alone; expected dataset image_text, or no sets"
+            raise WrongValueError("sets", f"found {', '.join(evaluate.sets)} with dataset mad, {text}")
         return evaluate
 
     @field_validator("loss", mode="after")

@@ -28,6 +28,7 @@ from gapctl.errors import InputError, first_line_of_error
 from gapctl.folders import expand_home
 from gapctl.io.atomic import hash_file
 from gapctl.text import list_first_names
+from gapctl.training.set_evaluation import SetModel
 
 MAX_NAMED: Final = 4
 """Most names of each kind that a message lists."""
@@ -426,6 +427,18 @@ def load_tokenizer(name: str) -> Callable[[Sequence[str]], torch.Tensor]:
     with _silence_open_clip():
         found: Callable[[Sequence[str]], torch.Tensor] = open_clip.get_tokenizer(name)
     return found
+
+
+def build_open_set_model(opened: OpenModel) -> SetModel:
+    """Return an open_clip model as evaluation sets are shown to it: with its own transform, tokenizer and context."""
+    tokenizer: Any = load_tokenizer(opened.name)
+
+    def tokenize(texts: Sequence[str], context: int) -> torch.Tensor:
+        tokens: torch.Tensor = tokenizer(list(texts), context_length=context)
+        return tokens
+
+    model: Any = opened.model
+    return SetModel(model, build_transform(opened.preprocess), tokenize, int(model.context_length))
 
 
 def build_transform(preprocess: ImageSettings) -> "ToTensor":

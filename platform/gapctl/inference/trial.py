@@ -9,11 +9,14 @@ import yaml
 from numpy.typing import NDArray
 from open_clip.model import CLIP
 
+from gapctl.config.evaluation_sets import EvaluationSet
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Data, TrialConfig
+from gapctl.data.image_text.evaluation_sets import OpenSet
 from gapctl.data.image_text.read import get_clip_tokenizer
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import parse_caption_texts
+from gapctl.data.shard_jobs import OnProgress
 from gapctl.errors import InputError, first_line_of_error
 from gapctl.extensions import SINGULAR, explain_unusable
 from gapctl.ledger import Ledger, Result, TrialFolder
@@ -22,6 +25,7 @@ from gapctl.models.build import build_model
 from gapctl.text import list_first_names
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluation import GalleryEncoding
+from gapctl.training.set_evaluation import EncodedSet, build_set_model, encode_set
 from gapctl.training.trial_state import build_evaluation, choose_vocabulary
 
 if TYPE_CHECKING:
@@ -34,12 +38,13 @@ LoadData = Callable[[Data, str], Dataset]
 
 
 class TrialDescription(NamedTuple):
-    """The parts of `trial.yaml` that are needed here."""
+    """The parts of `trial.yaml` that are needed here; `sets` are the evaluation sets that the trial was measured on."""
 
     label: str
     seed: int
     data_fingerprint: str
     config: TrialConfig
+    sets: Mapping[str, EvaluationSet]
 
 
 class EncodedTrial(NamedTuple):
@@ -92,7 +97,9 @@ def _read_description(folder: TrialFolder) -> TrialDescription:
         found = yaml.safe_load(text or "")
         _require_packages(found, folder)
         config = TrialConfig.model_validate(found["config"])
-        return TrialDescription(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config)
+        named = found.get("evaluation_sets", {}).items()
+        sets = {name: EvaluationSet.model_validate(each["definition"]) for name, each in named}
+        return TrialDescription(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config, sets)
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {first_line_of_error(error)}"
         raise folder.damaged(CONFIGURATION, reason) from error
@@ -112,11 +119,46 @@ def _require_packages(description: object, folder: TrialFolder) -> None:
 
 def _encode_gallery(folder: TrialFolder, described: TrialDescription, data: Dataset, result: Result) -> GalleryEncoding:
     torch.set_num_threads(int(result.hardware.get("threads", 1)))
-    on_gpu = result.hardware.get("device") == "cuda" and torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
+    device = _choose_device(result)
     model = _load_weights(folder, described).to(device)
     # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
     return build_evaluation(data, described.config, device).encode(model)
+
+
+def _choose_device(result: Result) -> torch.device:
+    """Return the kind of device that a trial was trained on, if it is here."""
+    on_gpu = result.hardware.get("device") == "cuda" and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+class EncodedTrialSet(NamedTuple):
+    """An evaluation set as a trial's last model sees it, the trial's description, and its result in the ledger."""
+
+    id: str
+    described: TrialDescription
+    result: Result
+    encoded: EncodedSet
+
+
+def encode_trial_set(
+    ledger: Ledger, prefix: str, open_named: Callable[[TrialDescription], OpenSet], on_progress: OnProgress
+) -> EncodedTrialSet:
+    """Show an evaluation set to the model of the finished trial whose id begins with `prefix`, as its trial did.
+
+    `open_named` opens the set, given the trial. Raise as `encode_trial` does, and InputError for a trial on MAD, whose
+    models know no other words.
+    """
+    folder = ledger.trial(_resolve_trial_id(ledger, prefix))
+    result = _require_result(folder, prefix)
+    described = _read_description(folder)
+    if described.config.data.dataset == "mad":
+        raise InputError(
+            f"--trial {prefix}: a training on MAD, whose models know no other words; expected one on image-text pairs"
+        )
+    opened = open_named(described)
+    model = _load_weights(folder, described).to(_choose_device(result))
+    encoded = encode_set(opened, build_set_model(model, described.config), on_progress)
+    return EncodedTrialSet(folder.trial_id, described, result, encoded)
 
 
 def _load_weights(folder: TrialFolder, described: TrialDescription) -> CLIP:

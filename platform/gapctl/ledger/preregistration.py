@@ -13,12 +13,12 @@ from typing import Final
 from pydantic import TypeAdapter, with_config
 
 from gapctl.config.base import is_private_override
+from gapctl.config.evaluation_sets import NamedSet
 from gapctl.config.load import LoadedSweep, load_text
-from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
 from gapctl.io.passwords import hide_passwords
 from gapctl.ledger.documents import STRICT_DOCUMENT, DocumentKind
-from gapctl.plan.plan import Plan, hash_design, make_plan
+from gapctl.plan.plan import DataSource, Plan, hash_design, make_plan
 
 UNDECLARED: Final = ""
 """The design hash of a scale whose trials began, under another name or scale, before it was declared."""
@@ -128,7 +128,14 @@ def record_sweep_file(plan: Plan) -> SweepFileRecord:
         scale=sweep.scale,
         overrides=[text for text in sweep.overrides if not is_private_override(text)],
         recipe_version=plan.recipe_version,
-        fingerprints={trial.config.data.address: trial.data_fingerprint for trial in plan.trainings},
+        fingerprints={
+            **{trial.config.data.address: trial.data_fingerprint for trial in plan.trainings},
+            **{
+                NamedSet(name, each.definition).address: each.fingerprint
+                for trial in plan.trials
+                for name, each in trial.evaluation_sets.items()
+            },
+        },
         tables=dict(sweep.tables),
     )
 
@@ -204,7 +211,7 @@ def _make_plan(asked: SweepFileRecord, declaration: Declaration, scale: str, pat
     return plan
 
 
-def _get_fingerprint(asked: SweepFileRecord, data: Data, path: str) -> str:
+def _get_fingerprint(asked: SweepFileRecord, data: DataSource, path: str) -> str:
     try:
         return asked.fingerprints[data.address]
     except KeyError as error:

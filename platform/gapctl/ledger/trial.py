@@ -307,5 +307,18 @@ def describe_trial(trial: Trial) -> dict[str, object]:
         **({"parent": trial.parent} if trial.parent else {}),
         "recipe_version": RECIPE_VERSION,
         **({"extensions": {name: asdict(code) for name, code in trial.extensions.items()}} if trial.extensions else {}),
+        **_describe_sets(trial),
         "config": trial.config.model_dump(mode="json"),
     }
+
+
+def _describe_sets(trial: Trial) -> dict[str, object]:
+    """Return the evaluation sets of a trial, with the fingerprint of each; nothing where it has none."""
+    sets = {
+        name: {
+            "fingerprint": each.fingerprint,
+            "definition": each.definition.model_dump(mode="json", exclude_defaults=True),
+        }
+        for name, each in trial.evaluation_sets.items()
+    }
+    return {"evaluation_sets": sets} if sets else {}

@@ -100,6 +100,17 @@ class ClassPrompts(NamedTuple):
     class_N: Integers
 
 
+def measure_class_accuracies(image_ND: Rows, question: ClassPrompts) -> tuple[float, float]:
+    """Return the percentage of images whose nearest class is their own: over all images, and averaged over classes.
+
+    Rows are L2-normalised. Classes that no image has do not count.
+    """
+    right_N = _find_nearest_class(image_ND, _normalise_classes(question.prompt_CD)) == question.class_N
+    count_C = np.bincount(question.class_N)
+    share_C = np.bincount(question.class_N, weights=right_N)[count_C > 0] / count_C[count_C > 0]
+    return 100 * float(right_N.mean()), 100 * float(share_C.mean())
+
+
 @dataclass(frozen=True)
 class ZeroShotTasks:
     """Zero-shot questions by name. `main` asks for the object, all others for attributes."""

@@ -10,11 +10,13 @@
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
 from gapctl.config.base import KeyPath, Problem, hash_value, select_hashed_fields, set_path, write_canonical_json
 from gapctl.config.cohort import CohortModel
+from gapctl.config.evaluation_sets import NamedSet, PlannedSet, require_set
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
 from gapctl.config.sweep import Domain, Search, SweepFile
@@ -28,7 +30,8 @@ class Trial:
     """One training: `factors` are the treatments by their dotted path, `label` names them for people.
 
     `parent` is the id of the training whose last weights it starts from. `extensions` is the code of the metrics,
-    treatment and loss of other packages that the configuration names. `model` is the one of a cohort's.
+    treatment and loss of other packages that the configuration names, `evaluation_sets` are the sets that it names.
+    `model` is the one of a cohort's.
     """
 
     id: str
@@ -39,6 +42,7 @@ class Trial:
     data_fingerprint: str
     parent: str | None = None
     extensions: Mapping[str, ExtensionCode] = field(default_factory=dict)
+    evaluation_sets: Mapping[str, PlannedSet] = field(default_factory=dict)
     model: CohortModel | None = None
 
     @property
@@ -76,6 +80,8 @@ class Plan:
         return (*self.preparations, *self.trials)
 
 
+DataSource = Data | NamedSet
+"""What has a fingerprint: a trial's data, or an evaluation set by its name."""
 RECIPE_VERSION = 3
 """Raise this whenever the same configuration would give other numbers than before."""
 
@@ -94,8 +100,10 @@ class _Arm(NamedTuple):
     model: CohortModel | None = None
 
 
-def make_plan(sweep: LoadedSweep, fingerprint_of: Callable[[Data], str], recipe_version: int = RECIPE_VERSION) -> Plan:
-    """List every trial of the sweep; call `fingerprint_of` once for each data source.
+def make_plan(
+    sweep: LoadedSweep, fingerprint_of: Callable[[DataSource], str], recipe_version: int = RECIPE_VERSION
+) -> Plan:
+    """List every trial of the sweep; call `fingerprint_of` once for each data source and each evaluation set.
 
     Raise its InputError again with the place of the source in the sweep file, and one where two arms are the same
     training.
@@ -109,8 +117,9 @@ def make_plan(sweep: LoadedSweep, fingerprint_of: Callable[[Data], str], recipe_
     models = [None] if spec.cohort is None else spec.cohort.members
     grid = [_build_arm(spec, factors, names, model) for model in models for factors in list_arms(spec)]
     fingerprints = _collect_fingerprints(sweep, grid, fingerprint_of)
+    sets = _plan_sets(sweep, grid, fingerprint_of)
     seeds = spec.replicates if spec.cohort is None else [spec.first_seed]
-    made = [_build_trial(arm, seed, fingerprints, recipe_version) for seed in seeds for arm in grid]
+    made = [_build_trial(arm, seed, fingerprints, sets, recipe_version) for seed in seeds for arm in grid]
     trials = tuple(trial for trial, _ in made)
     _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
@@ -138,8 +147,28 @@ def _format_levels(levels: Mapping[str, Level]) -> str:
     return " ".join(f"{name}={level}" for name, level in levels.items())
 
 
+def _plan_sets(
+    sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[DataSource], str]
+) -> dict[str, PlannedSet]:
+    """Return the evaluation sets that any arm names; raise InputError with the place of one that cannot be used."""
+    found: dict[str, PlannedSet] = {}
+    for arm in grid:
+        for index, name in enumerate(arm.config.evaluate.sets):
+            if name in found:
+                continue
+            try:
+                definition = require_set(name, sweep.spec.evaluation_sets)
+                found[name] = PlannedSet(definition, fingerprint_of(NamedSet(name, definition)))
+            except InputError as error:
+                place: KeyPath = ("base", "evaluate", "sets", index)
+                if name in sweep.spec.evaluation_sets:
+                    place = ("evaluation_sets", name)
+                raise InputError(sweep.locate_problem(Problem(place, str(error)))) from error
+    return found
+
+
 def _collect_fingerprints(
-    sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[Data], str]
+    sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[DataSource], str]
 ) -> dict[str, str]:
     found: dict[str, str] = {}
     for arm in grid:
@@ -154,15 +183,21 @@ def _collect_fingerprints(
 
 
 def _build_trial(
-    arm: _Arm, seed: int, fingerprints: Mapping[str, str], recipe_version: int
+    arm: _Arm,
+    seed: int,
+    fingerprints: Mapping[str, str],
+    planned: Mapping[str, PlannedSet],
+    recipe_version: int,
 ) -> tuple[Trial, Trial | None]:
     """Return an arm's trial, and the training that it starts from, if any."""
 
     def build(label: str, factors: Mapping[str, Level], config: TrialConfig, parent: str | None = None) -> Trial:
         fingerprint = fingerprints[config.data.address]
-        trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent)
+        sets = {name: planned[name] for name in config.evaluate.sets}
+        hashed = {name: each.fingerprint for name, each in sets.items()}
+        trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent, hashed)
         code = describe_extensions(config.extensions)
-        made = Trial(trial_id, "", seed, dict(factors), config, fingerprint, parent, code, arm.model)
+        made = Trial(trial_id, "", seed, dict(factors), config, fingerprint, parent, code, sets, arm.model)
         return replace(made, label=f"{label} {made.replicate_label}".lstrip())
 
     first = build(arm.preparation, {}, arm.config.parent) if arm.config.parent else None
@@ -204,11 +239,12 @@ def compute_trial_id(
     data_fingerprint: str,
     recipe_version: int = RECIPE_VERSION,
     parent: str | None = None,
+    sets: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
 
     The sha256 of the code of other packages' metrics, treatment and loss is hashed too, where the configuration names
-    any.
+    any, and so are the fingerprints of its evaluation sets, in whatever order it names them.
 
     Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; the
     changes that describe a parent, as its id stands for them; and the learning rate of a temperature that is not
@@ -216,6 +252,7 @@ def compute_trial_id(
     """
     described = strip_address(config)
     described.pop("init_from", None)
+    described["evaluate"].pop("sets", None)
     if config.temperature.mode != "learned":
         described["temperature"].pop("lr", None)
     payload = {
@@ -224,6 +261,7 @@ def compute_trial_id(
         "data": data_fingerprint,
         "recipe": recipe_version,
         **({"parent": parent} if parent else {}),
+        **({"sets": dict(sets)} if sets else {}),
         **_hash_extensions(describe_extensions(config.extensions)),
     }
     return hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
@@ -259,10 +297,11 @@ def hash_design(plan: Plan) -> str:
     first = {"first_seed": spec.first_seed} if spec.first_seed else {}
     named = {"treatments": spec.treatments} if spec.treatments else {}
     code = _hash_extensions({name: each for trial in plan.trainings for name, each in trial.extensions.items()})
+    sets = {name: each.fingerprint for trial in plan.trials for name, each in trial.evaluation_sets.items()}
+    measured = {"sets": sets} if sets else {}
+    base = strip_address(spec.base)
     cohort = {} if spec.cohort is None else {"cohort": select_hashed_fields(spec.cohort)}
-    return hash_value(
-        {"base": strip_address(spec.base), "vary": spec.vary, "data": data, **named, **first, **code, **cohort}
-    )
+    return hash_value({"base": base, "vary": spec.vary, "data": data, **named, **first, **code, **measured, **cohort})
 
 
 SIGNIFICANT_DIGITS: Final = 3
@@ -289,7 +328,7 @@ def round_value(value: Level, domain: Domain) -> Level:
 def make_search_plan(
     sweep: LoadedSweep,
     points: Sequence[SearchPoint],
-    fingerprint_of: Callable[[Data], str],
+    fingerprint_of: Callable[[DataSource], str],
     recipe_version: int = RECIPE_VERSION,
 ) -> Plan:
     """List the trials of these points, each once, in their order; the plan's treatments are the values that were drawn.

@@ -22,13 +22,12 @@ from ray.tune.search import Searcher
 
 from gapctl.config.load import LoadedSweep
 from gapctl.config.sweep import Resources
-from gapctl.config.trial import Data
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
 from gapctl.ledger.lease import LEASE_SECONDS, is_running_here
 from gapctl.ledger.search_record import PointRecord, SearchRecord
 from gapctl.ledger.trial import HISTORY, STOPPED
-from gapctl.plan.plan import Plan, SearchPoint, Trial, get_search, make_search_plan
+from gapctl.plan.plan import DataSource, Plan, SearchPoint, Trial, get_search, make_search_plan
 from gapctl.sweep.driver import Rounds, SweepContext, SweepOutcome, open_context, run_tuner
 from gapctl.sweep.lease_watch import (
     RENEWAL_CHECK_SECONDS,
@@ -62,7 +61,7 @@ class SearchController(Watcher):
         sweep: LoadedSweep,
         study: Study,
         ledger: Ledger,
-        fingerprint_of: Callable[[Data], str],
+        fingerprint_of: Callable[[DataSource], str],
         require: Callable[[], None] = lambda: None,
     ) -> None:
         """Restore the search from the ledger. `require` is called before each write of the record.
@@ -211,7 +210,7 @@ class SearchController(Watcher):
         rows = history.select("samples_seen", self._search.metric).drop_nulls().iter_rows()
         return {int(seen): float(value) for seen, value in rows if seen > 0}
 
-    def _read_fingerprint(self, data: Data) -> str:
+    def _read_fingerprint(self, data: DataSource) -> str:
         """Return the fingerprint of a data source, reading each source once."""
         if data.address not in self._fingerprints:
             self._fingerprints[data.address] = self._read(data)

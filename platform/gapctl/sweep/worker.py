@@ -294,7 +294,14 @@ class PackWork:
                 folder.begin(trial)
             initial = None if trial.parent is None else _load_parent_weights(ledger, trial.parent)
             member = TrialState(
-                trial.config, trial.seed, data, folder, self.device, initial=initial, leads=group.rank == 0
+                trial.config,
+                trial.seed,
+                data,
+                folder,
+                self.device,
+                initial=initial,
+                leads=group.rank == 0,
+                sets=trial.evaluation_sets,
             )
             member.begin_stretch(describe_workers(self.device, group.size))
             members.append(member)

@@ -11,12 +11,14 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.config.evaluation_sets import PlannedSet
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import LOSSES, TrialConfig
 from gapctl.data.image_text.read import FeedCounts
@@ -36,6 +38,9 @@ from gapctl.training.evaluation import (
 from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature
 from gapctl.training.pictures import draw_clouds
 from gapctl.training.workers import WorkerGroup
+
+if TYPE_CHECKING:
+    from gapctl.training.set_evaluation import SetEvaluation
 
 MAD_VOCABULARY = TokenVocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
 CHECKPOINT_SECONDS = 10.0
@@ -106,7 +111,8 @@ class TrialState:
     """A trial that continues from its store's newest checkpoint.
 
     Without one it begins with the weights in `initial`, or else with its seed's. If `leads` is false, another worker of
-    the trial evaluates and writes, and this one takes only the steps.
+    the trial evaluates and writes, and this one takes only the steps. `sets` are the evaluation sets that the
+    configuration names.
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class TrialState:
         *,
         initial: bytes | None = None,
         leads: bool = True,
+        sets: Mapping[str, PlannedSet] = MappingProxyType({}),
     ) -> None:
         self.config = config
         self.data = data
@@ -136,6 +143,7 @@ class TrialState:
         self._counted_before = FeedCounts(**self._state.feed)
         self._counted = self._counted_before
         self._evaluation = build_evaluation(data, config, device) if leads else None
+        self._sets = build_set_evaluation(sets, config) if leads and config.evaluate.sets else None
         before = store.read_steps() if leads and self.steps else []
         self._step_rows = [row for row in before if row["samples_seen"] <= self.samples_seen]
         self._step_rows_saved = len(self._step_rows)
@@ -251,6 +259,9 @@ class TrialState:
         encoded = self._evaluation.encode(self.model)
         result = compute_trial_metrics(encoded, self.config.evaluate.metrics)
         row = {"samples_seen": self.samples_seen, **result.metrics}
+        last = self.steps == self.steps_total
+        if self._sets is not None and (last or self.config.evaluate.sets_at == "each"):
+            row |= self._sets.measure(self.model)
         if self._counted.samples:
             row |= self._counted.metrics()
         sums, self._state.sums = self._state.sums, LossSums()
@@ -262,7 +273,7 @@ class TrialState:
         self._state.rows.append({**row, "seconds": self._state.seconds})
         self._save_step_rows()
         self._store.save_history(self._state.rows)
-        if self.steps == self.steps_total:
+        if last:
             self._store.save_dimensions(result.image_mean_D.tolist(), result.text_mean_D.tolist())
             self._store.save_axis(
                 result.image_on_axis_N.tolist(),
@@ -322,6 +333,13 @@ class TrialState:
 def choose_vocabulary(config: TrialConfig) -> TokenVocabulary:
     """Return the vocabulary of the preset's captions."""
     return MAD_VOCABULARY if PRESETS[config.model.preset].vocabulary == "mad" else CLIP_VOCABULARY
+
+
+def build_set_evaluation(sets: Mapping[str, PlannedSet], config: TrialConfig) -> "SetEvaluation":
+    """Return the evaluation on the sets that a configuration names; raise as `SetEvaluation` does."""
+    from gapctl.training.set_evaluation import SetEvaluation
+
+    return SetEvaluation(sets, config)
 
 
 def build_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> Evaluation:
