@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.console import Console
 
+from gapctl.cli.completion import complete_sets
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
 from gapctl.cli.data_pack import pack_command
 from gapctl.cli.data_pairs import captions_command, index_command, reshard_command, stats_command, verify_command
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import emit, format_megabytes, require_choice
-from gapctl.config.base import did_you_mean
+from gapctl.config.base import did_you_mean, name_choices
+from gapctl.config.evaluation_sets import NamedSet, load_shipped_sets, require_set
 from gapctl.config.trial import Data, PairData
 from gapctl.data.download import MIRRORS, MNIST_FILES, fetch_files
 from gapctl.data.image_text.source import BUNDLED, open_pairs, resolve_pair_paths
@@ -47,22 +49,37 @@ data_app.command("verify")(verify_command)
 
 @data_app.command("fetch")
 def fetch_command(
-    what: Annotated[str, typer.Argument(help="`mnist`.", metavar="DATASET")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="`mnist`, or an evaluation set such as `coco`.", metavar="DATASET", autocompletion=complete_sets
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to; by default `mnist` in the cache.", metavar="FOLDER")
+        Path | None,
+        typer.Option("--out", help="Where to; by default a folder of the cache, where it is found.", metavar="FOLDER"),
     ] = None,
     mirror: Annotated[
         list[str] | None,
-        typer.Option("--mirror", help="An address to try instead of the usual ones; may be repeated.", metavar="URL"),
+        typer.Option(
+            "--mirror",
+            help="An address to try instead of the usual ones, for evaluation sets another hub; may be repeated.",
+            metavar="URL",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Download MNIST's four files and check them; a download that broke off is continued.
+    """Download MNIST's four files or an evaluation set and check them; a download that broke off is continued.
 
-    Without a network it says which files to put where, and how to check them.
+    Without a network it says which files to put where, and how to check them. Where a licence is yours to agree to, it
+    says how to get the images.
     """
+    if what in load_shipped_sets():
+        _fetch_evaluation_set(what, out, mirror, as_json)
+        return
     if what != "mnist":
-        raise InputError(f"{what}: no such data set; expected mnist")
+        known = ["mnist", *load_shipped_sets()]
+        raise InputError(f"{what}: no such data set; {name_choices(what, known)}")
     folder = out or find_cache_root() / "mnist"
     try:
         with show_progress(in_bytes=True) as show:
@@ -84,6 +101,51 @@ def fetch_command(
         console.print(f"All of MAD: gapctl data mad --source {folder} --out FOLDER")
 
     emit({"folder": str(folder), "files": listed}, render, as_json)
+
+
+def _fetch_evaluation_set(name: str, out: Path | None, mirrors: list[str] | None, as_json: bool) -> None:
+    """Download an evaluation set that comes with gapctl and check its counts, or say how to get it."""
+    from gapctl.data.hub import fetch_set
+    from gapctl.data.image_text.evaluation_sets import locate_fetched, open_set
+
+    shipped = load_shipped_sets()[name]
+    if not shipped.fetch:
+        raise InputError(
+            f"{name} ({shipped.title}) is not downloaded, as its licence is yours to agree to: {shipped.licence}.\n"
+            f"{shipped.how}\nThen name its place in a sweep file: evaluation_sets: {{{name}: {{source: PLACE}}}}"
+        )
+    if mirrors and len(mirrors) > 1:
+        raise InputError(f"--mirror: {len(mirrors)} given; expected one hub for an evaluation set")
+    for mirror in mirrors or ():
+        if not mirror.startswith(("http://", "https://")):
+            raise InputError(f"--mirror {mirror}: expected an address that begins with http:// or https://")
+    folder = locate_fetched(name) if out is None else out
+    with show_progress() as show:
+        fetched = fetch_set(shipped.hub, shipped.split, folder, show, mirrors[0] if mirrors else None)
+    definition = require_set(name).model_copy(update={"source": str(folder)})
+    with show_progress(in_bytes=True) as show:
+        opened = open_set(NamedSet(name, definition), lambda done, total: show(f"checking {name}", done, total))
+    document = {
+        "set": name,
+        "folder": str(folder),
+        "licence": shipped.licence,
+        **fetched._asdict(),
+        **opened.about,
+        "fingerprint": opened.fingerprint,
+    }
+
+    def render() -> None:
+        counts = ", ".join(f"{count:,} {noun}" for noun, count in opened.about.items() if isinstance(count, int))
+        console = make_plain_console()
+        console.print(
+            f"{folder}: {shipped.title}: {counts} in {fetched.shards} shards, {format_megabytes(fetched.bytes)}, "
+            f"checked; {fetched.fetched} files downloaded. Licence: {shipped.licence}"
+        )
+        console.print(f"checksum {opened.checksum}: write it as `expect: {{checksum: {opened.checksum}}}` to hold it")
+        if out is not None:
+            console.print(f"In a sweep file: evaluation_sets: {{{name}: {{source: {folder}}}}}")
+
+    emit({key: str(value) if isinstance(value, Path) else value for key, value in document.items()}, render, as_json)
 
 
 data_app.command("pack")(pack_command)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from gapctl.config.base import did_you_mean, hash_value
 from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, load_shipped_sets
 from gapctl.config.yaml_file import read_text_file
+from gapctl.data.hub import explain_incomplete
 from gapctl.data.image_text.image import read_image
 from gapctl.data.image_text.index import SampleRow, build_damage_error, build_manifest, parse_metadata
 from gapctl.data.image_text.locations import open_location
@@ -132,6 +133,7 @@ def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> Open
     name, definition = named.name, named.definition
     place = locate_source(named)
     where = f"evaluation set {name}"
+    _require_all_shards(where, name, place)
     try:
         (resolved,) = resolve_shards([place], local=True)
         shards = list_shards(resolved.shards)
@@ -171,6 +173,17 @@ def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> Open
         "checksum": manifest.fingerprint,
     }
     return OpenSet(name, definition, manifest, row_N, captions, questions, hash_value(identity)[:16], about)
+
+
+def _require_all_shards(where: str, name: str, place: str) -> None:
+    """Raise InputError for a folder of this machine in CLIP_benchmark's layout that lacks shards."""
+    folder = expand_home(place)
+    if "://" in place or not folder.is_dir():
+        return
+    for each in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+        if why := explain_incomplete(each):
+            again = f"; `gapctl data fetch {name}` goes on with it" if folder == locate_fetched(name) else ""
+            raise InputError(f"{where}: {why}; expected them all{again}")
 
 
 _COUNTED: Final = {CLASS: "classes", OBJECT: "objects", ATTRIBUTE: "attributes"}

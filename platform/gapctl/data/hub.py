@@ -1,0 +1,147 @@
+"""Download evaluation sets from CLIP_benchmark's hub, with huggingface_hub's own resuming downloads.
+
+1. `fetch_set` reads `nshards.txt`, downloads the shards of a split and the files of classes, and checks each file.
+2. `explain_incomplete` says which shards such a folder lacks, whoever filled it.
+
+The layout: `SPLIT/nshards.txt`, `SPLIT/0.tar` and so on, with `classnames.txt`, `zeroshot_classification_templates.txt`
+and `dataset_type.txt` in the folder above. The endpoint is `HF_ENDPOINT`, or else https://huggingface.co.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from gapctl.data.image_text.tar_layouts import CLASS_NAMES, CLASS_TEMPLATES
+from gapctl.errors import InputError, WorkError, first_line_of_error
+from gapctl.io.atomic import hash_file
+
+HUB: Final = "https://huggingface.co"
+DATASETS: Final = "/datasets/"
+SHARD_COUNT: Final = "nshards.txt"
+BESIDE: Final = (CLASS_NAMES, CLASS_TEMPLATES, "dataset_type.txt")
+"""Files that lie beside the shards of some sets."""
+MAX_SHARDS: Final = 10_000
+SHA256_DIGITS: Final = 64
+OnProgress = Callable[[str, int, int | None], None]
+
+
+class FetchedSet(NamedTuple):
+    """A folder with the files of a set, of which `fetched` were not there before."""
+
+    folder: Path
+    shards: int
+    fetched: int
+    bytes: int
+
+
+def fetch_set(page: str, split: str, folder: Path, on_progress: OnProgress, endpoint: str | None = None) -> FetchedSet:
+    """Download a data set of a hub into a folder; what is there and whole is not downloaded again.
+
+    `page` is its page at the hub, `endpoint` another hub with the same data. `on_progress` gets a text, the files done
+    and all. Raise InputError for a data set that is missing or asks for more rights, and for a folder that cannot be
+    written, WorkError where the network fails: the same call then goes on.
+    """
+    hub = _Hub(page, folder, endpoint)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can") from error
+    count_path = hub.fetch(f"{split}/{SHARD_COUNT}")
+    count = read_shard_count(count_path)
+    names = [f"{split}/{number}.tar" for number in range(count)]
+    for done, name in enumerate(names):
+        on_progress("shards", done, count)
+        hub.fetch(name)
+    on_progress("shards", count, count)
+    for name in BESIDE:
+        hub.fetch(name, required=False)
+    size = sum((folder / name).stat().st_size for name in names)
+    return FetchedSet(folder, count, hub.fetched, size)
+
+
+def read_shard_count(path: Path) -> int:
+    """Return the number in a set's `nshards.txt`; raise InputError for anything else than a number from 1 on."""
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not (text.isdigit() and 1 <= int(text) <= MAX_SHARDS):
+        raise InputError(f"{path}: found {text[:40]!r}; expected the number of shards, 1 to {MAX_SHARDS:,}")
+    return int(text)
+
+
+class _Hub:
+    """One data set of a hub, and the folder that it is downloaded to."""
+
+    def __init__(self, page: str, folder: Path, endpoint: str | None) -> None:
+        self._repository = page.partition(DATASETS)[2].strip("/")
+        self._endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+        self._folder = folder
+        self.fetched = 0
+
+    def fetch(self, name: str, *, required: bool = True) -> Path:
+        """Download a file if it is not there, and check its content by the hub's own digest."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+        from huggingface_hub.utils.logging import set_verbosity_error
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()  # gapctl has its own, and its own words for what goes wrong
+        set_verbosity_error()
+        path = self._folder / name
+        place: dict[str, Any] = {"repo_type": "dataset", "endpoint": self._endpoint}
+        try:
+            before = path.stat().st_mtime_ns if path.exists() else None
+            hf_hub_download(self._repository, name, local_dir=self._folder, **place)
+            etag = get_hf_file_metadata(hf_hub_url(self._repository, name, **place), endpoint=self._endpoint).etag or ""
+        except LocalEntryNotFoundError as error:  # also what a hub without an answer comes to
+            raise self._explain(name, error.__cause__ or error) from error
+        except EntryNotFoundError as error:
+            if not required:
+                return path
+            raise self._explain(name, error) from error
+        except Exception as error:
+            raise self._explain(name, error) from error
+        if len(etag) == SHA256_DIGITS and (found := hash_file(path)) != etag:
+            with suppress(OSError):
+                path.unlink()
+            raise WorkError(
+                f"{self._url(name)}: arrived with sha256 {found}, expected {etag}; it was deleted. Run the same "
+                "command again"
+            )
+        self.fetched += path.stat().st_mtime_ns != before
+        return path
+
+    def _url(self, name: str) -> str:
+        return f"{self._endpoint}{DATASETS}{self._repository}/resolve/main/{name}"
+
+    def _explain(self, name: str, error: BaseException) -> InputError | WorkError:
+        """Return the error for what the hub, the network or the disk answered."""
+        url, response = self._url(name), getattr(error, "response", None)
+        status = getattr(response, "status_code", None)
+        there = f"{self._endpoint}{DATASETS}{self._repository}"
+        if status == 404:
+            return InputError(f"{url}: answered 404; expected {SHARD_COUNT} and the shards that it counts")
+        if status in (401, 403):
+            return InputError(
+                f"{url}: answered {status}: it asks who you are. Accept its terms at {self._endpoint}{DATASETS}"
+                f"{self._repository}, and set HF_TOKEN to a token of yours"
+            )
+        if isinstance(error, OSError) and error.errno is not None and error.filename:
+            return InputError(f"--out {self._folder}: cannot be written ({error.strerror}); expected a folder that can")
+        reason = f"answered {status}" if status else first_line_of_error(error)
+        return WorkError(
+            f"{url}: {reason}. What has arrived is kept: run the same command again. Without a network, bring the "
+            f"files of {there} into a folder here, and name it as the set's source"
+        )
+
+
+def explain_incomplete(folder: Path) -> str:
+    """Return which shards a folder in CLIP_benchmark's layout lacks; an empty text if none, or for other layouts."""
+    count_path = folder / SHARD_COUNT
+    if not count_path.is_file():
+        return ""
+    count = read_shard_count(count_path)
+    missing = [f"{number}.tar" for number in range(count) if not (folder / f"{number}.tar").is_file()]
+    if not missing:
+        return ""
+    return f"{count_path} counts {count} shards, and {missing[0]} is missing ({len(missing)} such)"
