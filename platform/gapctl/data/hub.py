@@ -7,6 +7,7 @@ The layout: `SPLIT/nshards.txt`, `SPLIT/0.tar` and so on, with `classnames.txt`,
 and `dataset_type.txt` in the folder above. The endpoint is `HF_ENDPOINT`, or else https://huggingface.co.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,11 +83,10 @@ class _Hub:
         """Download a file if it is not there, and check its content by the hub's own digest."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-        from huggingface_hub.utils.logging import set_verbosity_error
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()  # gapctl has its own, and its own words for what goes wrong
-        set_verbosity_error()
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         path = self._folder / name
         place: dict[str, Any] = {"repo_type": "dataset", "endpoint": self._endpoint}
         try:

@@ -211,6 +211,8 @@ class TrainingRun:
                 if self._packed:
                     self._packed.read_losses()
                 member.add_counts(self._group)
+                if self._packed and member.measures_sets:
+                    self._packed.save()  # sets may take long: a kill meanwhile loses no step
                 member.evaluate()
                 return True
         self._get_packed_trials(self._furthest_behind()).step()

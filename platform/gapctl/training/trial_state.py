@@ -250,6 +250,12 @@ class TrialState:
         total = (group.mean(numbers) * group.size).tolist()
         self._counted = self._counted_before.merge_counts(self.counts.replace_numbers(total))
 
+    @property
+    def measures_sets(self) -> bool:
+        """Whether an evaluation at this step is on evaluation sets too."""
+        due = self.steps == self.steps_total or self.config.evaluate.sets_at == "each"
+        return self._sets is not None and due
+
     def evaluate(self) -> None:
         """Measure the model as it is now, and append the row to the history."""
         if self._evaluation is None:
@@ -259,8 +265,7 @@ class TrialState:
         encoded = self._evaluation.encode(self.model)
         result = compute_trial_metrics(encoded, self.config.evaluate.metrics)
         row = {"samples_seen": self.samples_seen, **result.metrics}
-        last = self.steps == self.steps_total
-        if self._sets is not None and (last or self.config.evaluate.sets_at == "each"):
+        if self.measures_sets and self._sets is not None:
             row |= self._sets.measure(self.model)
         if self._counted.samples:
             row |= self._counted.metrics()
@@ -273,7 +278,7 @@ class TrialState:
         self._state.rows.append({**row, "seconds": self._state.seconds})
         self._save_step_rows()
         self._store.save_history(self._state.rows)
-        if last:
+        if self.steps == self.steps_total:
             self._store.save_dimensions(result.image_mean_D.tolist(), result.text_mean_D.tolist())
             self._store.save_axis(
                 result.image_on_axis_N.tolist(),
