@@ -1,6 +1,7 @@
-"""A metric, a caption treatment and a loss of one's own, which sweep files name as they name gapctl's."""
+"""A metric, a treatment, a loss and an evaluation set of one's own, which sweep files name as they name gapctl's."""
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import gapctl
 
@@ -40,3 +41,13 @@ def compute_margin_loss(
     of_images = (MARGIN + cosine - matched[:, None]).clamp(min=0)
     of_texts = (MARGIN + cosine - matched[None, :]).clamp(min=0)
     return (of_images + of_texts).fill_diagonal_(0).mean() / 2
+
+
+@gapctl.evaluation_sets.register("squares")
+def define_squares() -> "dict[str, Any]":
+    """Coloured squares and bars, in the folder that SQUARES names."""
+    return {
+        "kind": "composition",
+        "source": os.environ.get("SQUARES", "squares"),
+        "prompts": {"pair": "a {attribute} {object}", "object": "a {object}", "attribute": "something {attribute}"},
+    }

@@ -1,4 +1,4 @@
-"""Metrics, treatments and losses of an installed package train by their names."""
+"""Metrics, treatments, losses and evaluation sets of an installed package are used by their names."""
 
 import json
 import math
@@ -20,11 +20,13 @@ from gapctl.config.trial import PairCaptions
 from gapctl.data.treatments import treat_caption
 from gapctl.errors import InputError
 from gapctl.extensions import ExtensionError, list_extensions, require_same_code
+from gapctl.ledger import Ledger
 from gapctl.plan.plan import hash_design, pack_trials
 from gapctl.report.text import explain_metric, get_metric_unit
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.trainer import build_single_step
 from open_models import CPU, TINY, tiny_model, tiny_rule
+from small_sets import sweep_with_sets, write_composition
 from sweep_texts import document
 
 
@@ -34,8 +36,13 @@ def test_an_installed_package_is_found_here_and_in_another_process(installed: Pa
     )
     elsewhere = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert elsewhere.stdout.strip() == "['spread/mean_norm', 'every_other', 'margin']"
-    assert [list_extensions(kind) for kind in extensions.KINDS] == [["spread/mean_norm"], ["every_other"], ["margin"]]
+    assert elsewhere.stdout.strip() == "['spread/mean_norm', 'every_other', 'margin', 'squares']"
+    assert [list_extensions(kind) for kind in extensions.KINDS] == [
+        ["spread/mean_norm"],
+        ["every_other"],
+        ["margin"],
+        ["squares"],
+    ]
 
 
 def test_public_names_register_without_numpy_and_torch() -> None:
@@ -44,6 +51,7 @@ def test_public_names_register_without_numpy_and_torch() -> None:
         "gapctl.metrics.register('own/metric')(lambda embeddings: 1.0)\n"
         "gapctl.treatments.register('own')(lambda caption, rng: caption)\n"
         "gapctl.losses.register('own')(lambda *features: None)\n"
+        "gapctl.evaluation_sets.register('own')(lambda: {'kind': 'retrieval'})\n"
         "print([name for name in ('numpy', 'torch', 'ray', 'mlflow', 'polars') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -202,6 +210,30 @@ def test_the_verb_measures_what_the_function_does(installed: Path, tmp_path: Pat
 
     found = json.loads(answer.out)["metrics"]
     assert found["spread/mean_norm"] == gapctl.measure(arrays["image"], arrays["text"])["spread/mean_norm"]
+
+
+def test_a_trial_is_measured_on_the_set_of_a_package_with_the_metric_of_that_package(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUARES", str(write_composition(tmp_path / "squares")))
+    monkeypatch.chdir(tmp_path)
+    content = sweep_with_sets(tmp_path, evaluate="sets: [squares], metrics: [spread/mean_norm]").read_text()
+    Path("sets.yaml").write_text(content, encoding="utf-8")
+    trial = json.loads(run_gapctl("plan", "sets.yaml", "--json").out)["trials"][0]["id"]
+
+    ran = run_gapctl("train", "sets.yaml", "--trial", trial)
+
+    assert ran.exit_code == 0, ran.err
+    result = Ledger("runs").trial(trial).result()
+    assert result is not None
+    assert 0 < result.metrics["squares/spread/mean_norm"] <= 1
+    assert "squares/bias/moad_text" in result.metrics
+
+
+@pytest.mark.parametrize(("name", "complaint"), [("coco", "gapctl has its own"), ("gap", "is a group of metrics")])
+def test_a_set_cannot_have_a_name_that_is_taken(name: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        extensions.register_evaluation_set(name)(lambda: {"kind": "retrieval"})
 
 
 def test_trials_with_a_loss_of_a_package_are_trained_alone_and_by_autograd(installed: Path, tmp_path: Path) -> None:

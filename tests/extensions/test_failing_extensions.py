@@ -14,6 +14,7 @@ import torch
 import gapctl
 from command_line import gapctl as run_gapctl
 from extension_packages import plan_of, write_package
+from gapctl.config.evaluation_sets import find_set
 from gapctl.config.trial import PairCaptions
 from gapctl.data.treatments import treat_caption
 from gapctl.errors import InputError
@@ -106,3 +107,22 @@ def test_a_metric_that_raises_fails_its_training_with_one_line(use: Callable[[Pa
     assert "metric own/metric of gapctl-wrong 0.1 raised KeyError: 'colour'" in answer.err
     assert "Traceback" not in answer.err
     assert "raise KeyError('colour')" in (tmp_path / "runs" / trial_id / "failure.txt").read_text()
+
+
+def test_a_set_of_a_package_with_a_wrong_definition_is_named(use: Callable[[Path], None], tmp_path: Path) -> None:
+    code = "def define(): return {'kind': 'classes'}\n"
+    use(write_package(tmp_path / "site", "gapctl-wrong", code, evaluation_sets={"odd": "define"}))
+
+    with pytest.raises(InputError, match=r"evaluation set odd of gapctl-wrong 0\.1 returned a wrong definition: kind"):
+        find_set("odd")
+
+
+def test_a_set_whose_function_fails_is_named(use: Callable[[Path], None], tmp_path: Path) -> None:
+    use(
+        write_package(
+            tmp_path / "site", "gapctl-wrong", "def define(): return 1 / 0\n", evaluation_sets={"odd": "define"}
+        )
+    )
+
+    with pytest.raises(InputError, match=r"evaluation set odd of gapctl-wrong 0\.1 raised ZeroDivisionError"):
+        find_set("odd")
