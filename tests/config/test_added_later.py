@@ -29,6 +29,8 @@ ADDED = (
     ("evaluate", "intervention"),
     ("evaluate", "strength"),
     ("evaluate", "metrics"),
+    ("evaluate", "sets"),
+    ("evaluate", "sets_at"),
     ("train", "mismatched"),
     ("data", "sides"),
     ("model", "shared"),

@@ -46,6 +46,7 @@ TAKES: list[tuple[str, Any]] = [
     ("base.train.warmup", 0.0),
     ("base.train.mismatched", 0.1),
     ("base.train.precision", "bfloat16"),
+    ("base.evaluate.sets_at", "each"),
     ("base.evaluate.every", 1),
     ("base.evaluate.gallery", 168_000),
     ("base.evaluate.intervention", "remove_30"),
@@ -151,6 +152,7 @@ def test_every_value_of_a_training_is_among_these() -> None:
 
     refused = {"train.micro_batches", "train.compile"}  # by MAD
     needed = {"temperature.final", "evaluate.strength", "evaluate.metrics"}  # a schedule, intervention, package
+    refused.add("evaluate.sets")
     assert tried | refused | needed == set(list_leaf_paths(TrialConfig().model_dump()))
 
 
