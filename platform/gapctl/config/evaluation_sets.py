@@ -4,7 +4,7 @@
 2. `find_set` looks a name up: in the file first, then among the shipped definitions, then among those of packages.
 3. `is_set_metric` says which metrics a kind of set has; in trials they are named `<set>/<metric>`.
 
-Shipped definitions are the yaml files of the folder `evaluation_sets` beside this one.
+Shipped definitions are the yaml files of the folder `shipped_sets` beside this one.
 """
 
 import re
@@ -21,12 +21,12 @@ from gapctl.config.base import NO_PASSWORD, Address, FrozenModel, WrongValueErro
 from gapctl.config.hypotheses import SLUG
 from gapctl.config.metrics import METRICS
 from gapctl.errors import InputError
-from gapctl.extensions import explain_failures, find_extension, list_extensions
+from gapctl.extensions import ExtensionError, explain_failures, find_extension, list_extensions
 from gapctl.text import join_or
 
 SetKind = Literal["retrieval", "classification", "composition"]
 KINDS: Final[tuple[SetKind, ...]] = ("retrieval", "classification", "composition")
-SHIPPED_FOLDER: Final = Path(__file__).parent / "evaluation_sets"
+SHIPPED_FOLDER: Final = Path(__file__).parent / "shipped_sets"
 Count = Annotated[int, Field(ge=1)]
 Lines = Address | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 """A file of lines, or the lines themselves."""
@@ -188,8 +188,11 @@ def find_set(name: str, declared: Mapping[str, EvaluationSet] | None = None) -> 
     extension = find_extension("evaluation_sets", name)
     if extension is None:
         return None
-    with explain_failures(extension):
-        found = extension.function()
+    try:
+        with explain_failures(extension):
+            found = extension.function()
+    except ExtensionError as error:
+        raise InputError(f"{error}; mend or uninstall that package") from error
     if isinstance(found, EvaluationSet):
         return found
     try:
