@@ -13,6 +13,8 @@ from PIL import Image
 
 import gapctl
 from command_line import gapctl as run_verb
+from hub import serve_hub, use_hub
+from tiny_models import HALVES, TINY_SIGLIP, write_model
 
 SIDE = 16
 
@@ -136,6 +138,39 @@ def test_a_trials_model_encodes_its_images_and_captions(folder: Path) -> None:
         tokenizer("3-rad")
     with pytest.raises(gapctl.InputError, match="expected one of"):
         gapctl.load_model("zzz", runs=folder / "runs")
+
+
+def test_public_models_are_open_clips_triple(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model(tmp_path / "siglip", TINY_SIGLIP, preprocess=HALVES)
+    expected, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    with serve_hub() as hub:
+        use_hub(hub, tmp_path / "cache", monkeypatch)
+        for name in (f"local-dir:{folder}", hub.add("tiny/siglip", folder)):
+            model, preprocess, tokenizer = gapctl.load_model(name)
+            assert not model.training
+            (picture,) = make_pictures(1)
+            with torch.no_grad():
+                found = model.encode_image(preprocess(picture)[None])
+                assert torch.equal(found, expected.eval().encode_image(transform(picture)[None]))
+                assert model.encode_text(tokenizer("a dog")).shape == found.shape
+        hub.statuses["tiny/other"] = 500
+        for name, message in (
+            ("hf-hub:tiny/none", "^`model` hf-hub:tiny/none: no such repository at "),
+            ("hf-hub:tiny/other", "^`model` hf-hub:tiny/other: .* answered 500"),
+            ("local-dir:nowhere", "^`model` local-dir:nowhere: no such folder"),
+        ):
+            with pytest.raises(gapctl.InputError, match=message):
+                gapctl.load_model(name)
+
+
+def test_an_architecture_takes_a_tag_or_a_file(tmp_path: Path) -> None:
+    for name, weights, message in (
+        ("ViT-B32", "openai", "^`model` ViT-B32: no such model; expected .*; did you mean ViT-B-32"),
+        ("ViT-B-32", "openay", "^`pretrained` openay: neither a file nor a tag; .*; did you mean openai"),
+        (f"local-dir:{tmp_path}", "openai", "has weights of its own; leave `pretrained` out"),
+    ):
+        with pytest.raises(gapctl.InputError, match=message):
+            gapctl.load_model(name, pretrained=weights)
 
 
 def test_interventions_are_the_verbs(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from command_line import Answer, gapctl
-from gapctl.inference.model import OpenModel, find_weights, open_model
+from gapctl.inference.model import OpenModel, open_model
+from gapctl.models.sources import find_weights
 
 MODEL = "ViT-S-32-alt"
 ASKING = ("--label-key", "shape", "--classes", "classes.txt", "--attributes", "attributes.txt")

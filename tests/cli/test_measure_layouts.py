@@ -19,8 +19,9 @@ from gapctl.data.image_text.source import (
     resolve_pair_paths,
 )
 from gapctl.data.image_text.storage import list_shards
-from gapctl.inference.model import find_weights, open_model
+from gapctl.inference.model import open_model
 from gapctl.inference.shards import ShardCache, encode_shards
+from gapctl.models.sources import find_weights
 from layout_places import LAYOUTS, write_classification, write_folder
 from memory_store import MemoryStore
 from pair_shards import pair, write_pairs, write_shard

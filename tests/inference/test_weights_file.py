@@ -15,7 +15,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from gapctl.errors import InputError
-from gapctl.inference.model import find_weights, load_weights
+from gapctl.inference.model import load_weights
+from gapctl.models.sources import find_weights
 
 MODEL = "ViT-S-32-alt"
 

@@ -1,7 +1,7 @@
 """Encode data with any model, load a trial's model, and close the gap of embeddings after the fact.
 
 1. `encode` shows a model the pairs of any place that `gapctl measure --data` takes, or pairs in memory.
-2. `load_model` rebuilds a finished trial's model as open_clip's triple: model, preprocess, tokenizer.
+2. `load_model` gives a finished trial's model, or a public one, as open_clip's triple: model, preprocess, tokenizer.
 3. `intervene` fits and judges every intervention on embeddings, as `gapctl intervene` does.
 
 Index letters: N images, M texts, B rows of a batch, D embedding.
@@ -289,19 +289,45 @@ def _explain_nothing(skipped: Mapping[str, str]) -> str:
 
 
 def load_model(
-    trial: str, runs: str | Path = DEFAULT_RUNS
+    model: str, runs: str | Path = DEFAULT_RUNS, *, pretrained: str | None = None
 ) -> "tuple[CLIP, Callable[[Any], torch.Tensor], Callable[[str | Sequence[str]], torch.Tensor]]":
-    """Rebuild the model of a finished trial: open_clip's triple of model, preprocess and tokenizer.
+    """Return open_clip's triple of a model, its preprocess and its tokenizer: of a finished trial, or a public model.
 
-    `trial` is an id of the ledger `runs`, or its beginning. The model is on the CPU, in eval mode. Captions of MAD are
-    values with hyphens between them, such as `3-thickening-red`. Raise InputError for an unknown or unfinished trial.
+    Args:
+        model: A finished trial of the ledger `runs`, by its id or its beginning; or `hf-hub:organisation/name` or
+            `local-dir:/path`; or with `pretrained` one of open_clip's architectures.
+        runs: The ledger, for a trial.
+        pretrained: A tag of the architecture, or a file of weights. Weights are read as tensors only.
+
+    Returns:
+        The model on the CPU, in eval mode, its transform of images and its tokenizer. Captions of MAD's trials are
+        values with hyphens between them, such as `3-thickening-red`.
+
+    Raises:
+        InputError: There is no such model, its weights do not fit, or the trial is unknown or unfinished.
+
     """
     require_packages("torch", "open_clip")
+    if pretrained is not None or model.startswith(("hf-hub:", "local-dir:")):
+        return _load_public_model(model, pretrained)
     from gapctl.inference.trial import build_preprocess, build_tokenizer, load_trial_model
     from gapctl.ledger import Ledger
 
-    model, config = load_trial_model(Ledger(str(runs)), trial)
-    return model.eval(), build_preprocess(config), build_tokenizer(config)
+    rebuilt, config = load_trial_model(Ledger(str(runs)), model)
+    return rebuilt.eval(), build_preprocess(config), build_tokenizer(config)
+
+
+def _load_public_model(name: str, pretrained: str | None) -> "tuple[CLIP, Callable[[Any], torch.Tensor], Any]":
+    from gapctl.inference.model import build_transform, load_tokenizer, open_model
+    from gapctl.models.sources import check_model, find_weights
+
+    try:
+        check_model(name, pretrained)
+        opened = open_model(name, find_weights(name, pretrained))
+    except InputError as error:
+        words = str(error).replace("--pretrained", "`pretrained`").replace("--model", "`model`")
+        raise type(error)(words) from error
+    return opened.model, build_transform(opened.preprocess), load_tokenizer(name, opened.weights.folder)
 
 
 class Judgement:

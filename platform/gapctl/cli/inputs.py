@@ -6,11 +6,12 @@ trial's gallery, or encodes image-text pairs with an open_clip model (`_encode_p
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -23,7 +24,7 @@ from gapctl.config.evaluation_sets import NamedSet, require_set
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import Data
 from gapctl.data.image_text.questions import CaptionLineMode, read_attributes, read_classes
-from gapctl.errors import InputError
+from gapctl.errors import GapctlError, InputError
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import hash_file
 from gapctl.ledger import Ledger
@@ -31,12 +32,16 @@ from gapctl.ledger import Ledger
 if TYPE_CHECKING:
     from gapctl.config.evaluation_sets import EvaluationSet
     from gapctl.data.image_text.evaluation_sets import OpenSet
+    from gapctl.data.image_text.manifest import ManifestTally
+    from gapctl.data.image_text.pack import ResolvedPlace
     from gapctl.data.load import Dataset
+    from gapctl.data.shard_jobs import StartRay
     from gapctl.inference.model import OpenModel
-    from gapctl.inference.pairs import EncodedPairs
+    from gapctl.inference.pairs import EncodedPairs, LabelOptions
     from gapctl.metrics.classification import ZeroShotTasks
     from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.sampling import SampleLimits
+    from gapctl.training.set_evaluation import EncodedSet
 
 SOURCE_OPTIONS = ("--embeddings", "--trial", "--model")
 SET_EXCLUDES = ("--embeddings", "--data", "--captions", "--label-key", "--classes", "--attributes", "--workers")
@@ -73,10 +78,21 @@ class InputOptions:
     ] = None
     runs: RunsOption = DEFAULT_RUNS
     model: Annotated[
-        str | None, typer.Option("--model", help="An open_clip architecture, with the two below.", metavar="NAME")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="An open_clip architecture, with the two below; or hf-hub:ORGANISATION/NAME or local-dir:FOLDER, "
+            "which have weights of their own. Several times: `measure` shows them beside each other.",
+            metavar="NAME",
+        ),
     ] = None
     pretrained: Annotated[
-        str | None, typer.Option("--pretrained", help="One of its tags, or a file of weights.", metavar="TAG|FILE")
+        list[str] | None,
+        typer.Option(
+            "--pretrained",
+            help="One of its tags, or a file of weights; of several, in the order of the architectures.",
+            metavar="TAG|FILE",
+        ),
     ] = None
     data: Annotated[
         list[str] | None,
@@ -142,6 +158,24 @@ class Inputs:
     effort: "SampleLimits | None" = None
 
 
+class ModelChoice(NamedTuple):
+    """A model as given: its name, and a tag or a file, None where the name stands for weights too."""
+
+    name: str
+    pretrained: str | None
+
+    def __str__(self) -> str:
+        """Return how a title names the model."""
+        return self.name if self.pretrained is None else f"{self.name} ({self.pretrained})"
+
+
+class FailedModel(NamedTuple):
+    """A model, of several, that could not be measured, and why."""
+
+    choice: ModelChoice
+    problem: str
+
+
 def add_input_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb the shared options in place of its first argument, `asked`."""
     own = list(inspect.signature(verb).parameters.values())[1:]
@@ -160,6 +194,89 @@ def add_input_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 def load_inputs(asked: InputOptions) -> Inputs:
     """Read, rebuild or encode the requested embeddings; raise InputError for anything wrong with them."""
+    _require_one_source(asked)
+    if asked.trial is not None and asked.evaluation_set is not None:
+        return _show_set_to_trial(asked, asked.trial, asked.evaluation_set)
+    if asked.embeddings is not None:
+        return _load_embeddings_file(asked.embeddings)
+    if asked.trial is not None:
+        return _load_trial_inputs(asked.trial, asked.runs)
+    choices = list_models(asked)
+    if len(choices) > 1:
+        raise InputError(f"{len(choices)} times --model; expected one here. `gapctl measure` takes several")
+    from gapctl.models.sources import check_model
+
+    check_model(*choices[0])
+    with _open_data(asked) as encode:
+        return encode(choices[0])
+
+
+def list_models(asked: InputOptions) -> tuple[ModelChoice, ...]:
+    """Return the models of `--model` and `--pretrained`, none where something else is measured.
+
+    The first --pretrained belongs to the first --model that is an architecture, and so on. Raise InputError where one
+    lacks the other, or a model is given twice.
+    """
+    from gapctl.models.sources import has_own_weights
+
+    _require_one_source(asked)
+    names, weights = asked.model or [], asked.pretrained or []
+    if not names:
+        return ()
+    bare = [name for name in names if not has_own_weights(name)]
+    missing = [
+        option
+        for option, lacks in (
+            ("--pretrained", bool(bare) and not weights),
+            ("--data", asked.data is None and asked.evaluation_set is None),
+        )
+        if lacks
+    ]
+    if missing:
+        raise InputError(f"--model without {' and '.join(missing)}; expected its weights and the shards to show it")
+    if len(bare) != len(weights):
+        own = [name for name in names if has_own_weights(name)]
+        besides = f" ({', '.join(own)} {'have' if len(own) > 1 else 'has'} weights already)" if own else ""
+        raise InputError(
+            f"{len(weights)} times --pretrained for {len(bare)} architectures{besides}; expected one for each of "
+            f"{', '.join(bare) or 'none'}, in their order"
+        )
+    given = iter(weights)
+    choices = tuple(ModelChoice(name, None if has_own_weights(name) else next(given)) for name in names)
+    twice = next((choice for place, choice in enumerate(choices) if choice in choices[:place]), None)
+    if twice is not None:
+        raise InputError(f"--model {twice}: given twice; expected each model once")
+    return choices
+
+
+def load_models(asked: InputOptions, choices: Sequence[ModelChoice]) -> Iterator[Inputs | FailedModel]:
+    """Encode the same data with each model in turn; one that fails does not stop the others.
+
+    Raise InputError, before anything is encoded, for a name that nothing has, or for wrong data.
+    """
+    from gapctl.models.sources import HubError, check_model
+
+    failed: dict[ModelChoice, str] = {}
+    for choice in choices:
+        try:
+            check_model(*choice)
+        except HubError as error:
+            failed[choice] = str(error)
+    with _open_data(asked) as encode:
+        for choice in choices:
+            if choice in failed:
+                yield FailedModel(choice, failed[choice])
+                continue
+            try:
+                inputs = encode(choice)
+            except GapctlError as error:
+                yield FailedModel(choice, str(error))
+            else:
+                yield inputs
+
+
+def _require_one_source(asked: InputOptions) -> None:
+    """Raise InputError unless exactly one source is given, with only the options that belong to it."""
     given = [option for option in SOURCE_OPTIONS if _is_given(asked, option)]
     if len(given) != 1:
         found = f"{' and '.join(given)} were given together" if given else "nothing to measure was named"
@@ -167,18 +284,12 @@ def load_inputs(asked: InputOptions) -> Inputs:
     alone = [option for option in MODEL_OPTIONS if _is_given(asked, option)]
     if alone and asked.model is None:
         raise InputError(f"{alone[0]} belongs to --model; found it with {given[0]}. Leave it out")
-    if asked.evaluation_set is not None:
-        return _load_set_inputs(asked, asked.evaluation_set)
-    if asked.sweep is not None:
+    if asked.evaluation_set is None and asked.sweep is not None:
         raise InputError(f"--sweep {asked.sweep}: only with --evaluation-set, one of those that it defines")
-    if asked.embeddings is not None:
-        return _load_embeddings_file(asked.embeddings)
-    if asked.trial is not None:
-        return _load_trial_inputs(asked.trial, asked.runs)
-    if asked.model is None or asked.pretrained is None or asked.data is None:
-        missing = [option for option in ("--pretrained", "--data") if not _is_given(asked, option)]
-        raise InputError(f"--model without {' and '.join(missing)}; expected its weights and the shards to show it")
-    return _encode_pairs(asked, asked.model, asked.pretrained, asked.data)
+    beside = [option for option in SET_EXCLUDES if _is_given(asked, option)]
+    if asked.evaluation_set is not None and beside:
+        name = asked.evaluation_set
+        raise InputError(f"{beside[0]} beside --evaluation-set {name}, which has its own; expected one of them")
 
 
 def _is_given(asked: InputOptions, option: str) -> bool:
@@ -229,55 +340,71 @@ def _load_trial_inputs(prefix: str, runs: str) -> Inputs:
     return Inputs(encoded.embeddings, facts, title, encoded.zero_shot, encoded.temperature, effort=TRIAL_LIMITS)
 
 
-def _load_set_inputs(asked: InputOptions, name: str) -> Inputs:
-    """Show an evaluation set to a trial's model or to an open_clip model, by the code that trials are measured by."""
+def _show_set_to_trial(asked: InputOptions, trial_id: str, name: str) -> Inputs:
+    """Show an evaluation set to a trial's model, by the code that trials are measured by."""
+    from gapctl.inference.trial import encode_trial_set
+
+    declared = _read_declared_sets(asked)
+    with show_progress() as show:
+        trial = encode_trial_set(
+            Ledger(asked.runs),
+            trial_id,
+            lambda described: _open_named_set(name, {**described.sets, **declared}),
+            partial(show, f"encoding {name}"),
+        )
+    facts = {"trial": trial.id, "runs": asked.runs, "label": trial.described.label}
+    return _describe_set_inputs(trial.encoded, f"trial {trial.id} ({trial.described.label})", facts)
+
+
+def _show_set_to_model(choice: ModelChoice, opened: "OpenSet") -> Inputs:
+    """Show an evaluation set to an open_clip model, by the code that trials are measured by."""
     import torch
 
-    from gapctl.inference.model import build_open_set_model, find_weights, open_model, require_known_model
-    from gapctl.inference.trial import encode_trial_set
+    from gapctl.inference.model import build_open_set_model, open_model
+    from gapctl.models.sources import find_weights
     from gapctl.training.set_evaluation import encode_set
 
-    beside = [option for option in SET_EXCLUDES if _is_given(asked, option)]
-    if beside:
-        raise InputError(f"{beside[0]} beside --evaluation-set {name}, which has its own; expected one of them")
-    declared = {} if asked.sweep is None else load_sweep(asked.sweep).spec.evaluation_sets
+    model = open_model(choice.name, find_weights(*choice))
+    model.model.to("cuda" if torch.cuda.is_available() else "cpu")
     with show_progress() as show:
-        if asked.trial is not None:
-            trial = encode_trial_set(
-                Ledger(asked.runs),
-                asked.trial,
-                lambda described: _open_named_set(name, {**described.sets, **declared}),
-                partial(show, f"encoding {name}"),
-            )
-            encoded, whose = trial.encoded, f"trial {trial.id} ({trial.described.label})"
-            facts: dict[str, object] = {"trial": trial.id, "runs": asked.runs, "label": trial.described.label}
-        elif asked.model is None or asked.pretrained is None:
-            raise InputError("--model without --pretrained; expected its weights, a tag or a file")
-        else:
-            require_known_model(asked.model)
-            opened = _open_named_set(name, declared)
-            model = open_model(asked.model, find_weights(asked.model, asked.pretrained))
-            model.model.to("cuda" if torch.cuda.is_available() else "cpu")
-            encoded = encode_set(opened, build_open_set_model(model), partial(show, f"encoding {name}"))
-            whose = f"{asked.model} ({asked.pretrained})"
-            facts = {
-                "model": asked.model,
-                "pretrained": asked.pretrained,
-                "weights": {"file": str(model.weights.path), "sha256": model.weights.sha256, "part": model.origin},
-                "preprocess": dict(model.preprocess),
-            }
+        encoded = encode_set(opened, build_open_set_model(model), partial(show, f"encoding {opened.name}"))
+    facts = {
+        "model": choice.name,
+        "pretrained": choice.pretrained,
+        "weights": {"file": str(model.weights.path), "sha256": model.weights.sha256, "part": model.origin},
+        "preprocess": dict(model.preprocess),
+    }
+    return _describe_set_inputs(encoded, str(choice), facts)
+
+
+def _describe_set_inputs(encoded: "EncodedSet", whose: str, facts: Mapping[str, object]) -> Inputs:
     shown = encoded.opened
-    facts["evaluation_set"] = {
-        "name": name,
+    described = {
+        "name": shown.name,
         "kind": shown.definition.kind,
         "fingerprint": shown.fingerprint,
         **shown.about,
     }
     texts = sum(map(len, shown.captions))
     notes = (f"{encoded.cut:,} of {texts:,} captions are cut by the model's context",) if encoded.cut else ()
-    title = f"{whose} on evaluation set {name}: {_describe_embeddings(encoded.embeddings)}"
+    title = f"{whose} on evaluation set {shown.name}: {_describe_embeddings(encoded.embeddings)}"
     extra = {**encoded.temperature, **encoded.measure_accuracies()}
-    return Inputs(encoded.embeddings, facts, title, encoded.zero_shot, extra, notes)
+    return Inputs(encoded.embeddings, {**facts, "evaluation_set": described}, title, encoded.zero_shot, extra, notes)
+
+
+def _read_declared_sets(asked: InputOptions) -> "Mapping[str, EvaluationSet]":
+    return {} if asked.sweep is None else load_sweep(asked.sweep).spec.evaluation_sets
+
+
+@contextmanager
+def _open_data(asked: InputOptions) -> Iterator[Callable[[ModelChoice], Inputs]]:
+    """Return what shows a model the data or the evaluation set; raise InputError for anything wrong with these."""
+    if asked.evaluation_set is not None:
+        opened = _open_named_set(asked.evaluation_set, _read_declared_sets(asked))
+        yield lambda choice: _show_set_to_model(choice, opened)
+        return
+    with _open_pair_data(asked) as data:
+        yield lambda choice: _encode_pairs(choice, data)
 
 
 def _open_named_set(name: str, declared: "Mapping[str, EvaluationSet]") -> "OpenSet":
@@ -307,22 +434,40 @@ def _describe_embeddings(embeddings: "Embeddings") -> str:
     return f"{images:,} images and {len(embeddings.text_MD):,} texts, {width} wide"
 
 
-def _encode_pairs(asked: InputOptions, model: str, pretrained: str, data: list[str]) -> Inputs:
-    """Check everything that is quick to check, then encode; raise InputError for anything wrong."""
-    from gapctl.cli.sweep import start_local_ray
+class SharedPairs(NamedTuple):
+    """Image-text pairs that models are shown, and everything about them that is the same for each model.
+
+    `problems` are the samples of each shard that are left out, and why. `open_ray` starts Ray where it is not running.
+    """
+
+    asked: InputOptions
+    paths: list[Path]
+    problems: dict[Path, dict[int, str]]
+    tally: "ManifestTally"
+    labels: "LabelOptions"
+    rule: CaptionLineMode
+    workers: int
+    resolved: "Sequence[ResolvedPlace]"
+    open_ray: "StartRay"
+
+    @property
+    def place(self) -> str:
+        """How messages name the data."""
+        return f"--data {' '.join(self.asked.data or ())}"
+
+
+@contextmanager
+def _open_pair_data(asked: InputOptions) -> Iterator[SharedPairs]:
+    """Check everything about the data that is quick to check; raise InputError for anything wrong."""
     from gapctl.data.image_text.index import build_damage_error, build_manifest
     from gapctl.data.image_text.manifest import tally_manifest
     from gapctl.data.image_text.pack import find_packed_classes
     from gapctl.data.image_text.storage import list_local_shards
     from gapctl.data.image_text.tar_layouts import CLASS_KEY
     from gapctl.data.shard_jobs import Workers, count_available_cores
-    from gapctl.inference.model import find_weights, open_model, require_known_model
-    from gapctl.inference.pairs import LabelOptions, assemble_pairs, check_first_sample
-    from gapctl.inference.shards import ShardCache, encode_shards
+    from gapctl.inference.pairs import LabelOptions, check_first_sample
 
-    require_known_model(model)
-    files = {"classes": asked.classes, "attributes": asked.attributes}
-    for option, given in files.items():
+    for option, given in _list_prompt_files(asked).items():
         if given is not None and asked.label_key is None:
             raise InputError(
                 f"--{option} without --label-key; expected the key of the samples' json that names the object"
@@ -332,8 +477,8 @@ def _encode_pairs(asked: InputOptions, model: str, pretrained: str, data: list[s
         read_classes(asked.classes) if asked.classes else None,
         read_attributes(asked.attributes) if asked.attributes else {},
     )
-    workers, rule = asked.workers or count_available_cores(), asked.captions or CaptionLineMode.LINES
-    resolved = resolve_data(data, local=True)
+    workers = asked.workers or count_available_cores()
+    resolved = resolve_data(asked.data or [], local=True)
     classes = find_packed_classes(list_places(resolved))
     if classes is not None and asked.label_key is None:
         labels = labels._replace(label_key=CLASS_KEY, classes=classes.build_prompts())
@@ -342,46 +487,80 @@ def _encode_pairs(asked: InputOptions, model: str, pretrained: str, data: list[s
         if shard.damage is not None:
             raise build_damage_error(shard.address, shard.samples, shard.damage)
     tally = tally_manifest(manifest)
-    tally.require_usable(f"--data {' '.join(data)}")
+    tally.require_usable(f"--data {' '.join(asked.data or ())}")
     check_first_sample(manifest, labels)
     paths = [Path(shard.address) for shard in manifest.shards if shard.usable]
-    opened = open_model(model, find_weights(model, pretrained))
     problems = {
         Path(str(shard)): {place: why for place, why in enumerate(rows["problem"]) if why is not None}
         for (shard,), rows in manifest.samples.partition_by("shard", as_dict=True, maintain_order=True).items()
     }
+    rule = asked.captions or CaptionLineMode.LINES
+    with ExitStack() as stack:
+        yield SharedPairs(asked, paths, problems, tally, labels, rule, workers, resolved, _RaySession(stack).open)
+
+
+class _RaySession:
+    """A local Ray that the models share: started for the first that needs it, and anew for one that needs more."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack, self._cpus = stack, 0
+
+    @contextmanager
+    def open(self, cpus: int) -> Iterator[None]:
+        from gapctl.cli.sweep import start_local_ray
+
+        if cpus > self._cpus:
+            self._stack.close()
+            self._stack.enter_context(start_local_ray(cpus))
+            self._cpus = cpus
+        yield
+
+
+def _list_prompt_files(asked: InputOptions) -> dict[str, Path | None]:
+    return {"classes": asked.classes, "attributes": asked.attributes}
+
+
+def _encode_pairs(choice: ModelChoice, data: SharedPairs) -> Inputs:
+    """Show a model the pairs; raise InputError for anything wrong with it."""
+    from gapctl.inference.model import open_model
+    from gapctl.inference.pairs import assemble_pairs
+    from gapctl.inference.shards import ShardCache, encode_shards
+    from gapctl.models.sources import find_weights
+
+    opened = open_model(choice.name, find_weights(*choice))
     cache = ShardCache(find_cache_root() / "embeddings")
     with show_progress() as show:
         bar = partial(show, "encoding shards")
-        encoded = encode_shards(paths, opened, cache, start_local_ray, workers, bar, problems, rule)
-    tally = tally.add_undecodable(tally.usable - sum(len(shard.samples) for shard in encoded.shards))
-    tally.require_usable(f"--data {' '.join(data)}")
-    pairs = assemble_pairs(opened, encoded.shards, labels)
+        encoded = encode_shards(data.paths, opened, cache, data.open_ray, data.workers, bar, data.problems, data.rule)
+    tally = data.tally.add_undecodable(data.tally.usable - sum(len(shard.samples) for shard in encoded.shards))
+    tally.require_usable(data.place)
+    pairs = assemble_pairs(opened, encoded.shards, data.labels)
+    files = _list_prompt_files(data.asked)
     facts = {
-        "model": model,
-        "pretrained": pretrained,
+        "model": choice.name,
+        "pretrained": choice.pretrained,
         "weights": {"file": str(opened.weights.path), "sha256": opened.weights.sha256, "part": opened.origin},
         "preprocess": dict(opened.preprocess),
         "shards": encoded.sha256s,
         "samples_in_shards": tally.samples,
         "pairs": tally.usable,
         "captions": {
-            "rule": str(rule),
+            "rule": str(data.rule),
             "texts": len(pairs.embeddings.text_MD),
             "samples_of_several_lines": pairs.several_lines,
         },
         "skipped": dict(tally.problems),
         "unused_shards": dict(tally.unused),
         "ignored": dict(tally.ignored),
-        "label_key": labels.label_key,
+        "label_key": data.labels.label_key,
         **{name: path and {"file": str(path), "sha256": hash_file(path)} for name, path in files.items()},
     }
-    shards = "1 shard" if len(paths) == 1 else f"{len(paths)} shards"
-    title = f"{model} ({pretrained}) on {shards}: {_describe_embeddings(pairs.embeddings)}"
-    packed = {place.place: asdict(place.packed) for place in resolved if place.packed is not None}
+    shards = "1 shard" if len(data.paths) == 1 else f"{len(data.paths)} shards"
+    title = f"{choice} on {shards}: {_describe_embeddings(pairs.embeddings)}"
+    packed = {place.place: asdict(place.packed) for place in data.resolved if place.packed is not None}
     if packed:
         facts["packed"] = packed
-    notes = (*_list_notes(opened, pairs, rule), *tally.lines, *describe_packed(resolved))
+    notes = (*_list_notes(opened, pairs, data.rule), *tally.lines, *describe_packed(data.resolved))
     return Inputs(pairs.embeddings, facts, title, pairs.zero_shot, pairs.temperature, notes)
 
 

@@ -1,6 +1,6 @@
-"""Open an open_clip model: find its weights, load them, and build its tokenizer and image transform.
+"""Open an open_clip model: load its weights, and build its tokenizer and image transform.
 
-1. `find_weights` finds a tag's weights, or a file of them.
+1. `models/sources.py` has found its configuration and its weights.
 2. `open_model` builds the model, and `load_weights` loads the file into it.
 3. `read_weights` reads a file of any origin (wrapped, prefixed, or of another kind altogether): it refuses other kinds
    by their first bytes, loads tensors and plain values without unpickling, finds all sets of named tensors, removes
@@ -23,10 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gapctl.config.base import did_you_mean
-from gapctl.errors import InputError, first_line_of_error
-from gapctl.folders import expand_home
-from gapctl.io.atomic import hash_file
+from gapctl.errors import InputError, first_line_of_error, make_missing_package_error
+from gapctl.models.sources import FOLDER, HUB, ImageSettings, WeightsFile, hash_config, read_config
 from gapctl.text import list_first_names
 from gapctl.training.set_evaluation import SetModel
 
@@ -67,65 +65,6 @@ USUAL_KEYS: Final = ("state_dict", "model_state_dict", "model", "module", "net")
 AVERAGE_PATTERN: Final = re.compile(r"ema|averag|swa|shadow", re.IGNORECASE)
 MAX_DEPTH: Final = 3
 """Depth of nested mappings that are searched for tensors."""
-
-ImageSettings = Mapping[str, Any]
-"""open_clip's settings of images, or a tag's whole configuration."""
-
-
-class WeightsFile(NamedTuple):
-    """A file of weights; `preprocess` are a tag's own image settings, empty for a file."""
-
-    path: Path
-    sha256: str
-    preprocess: ImageSettings
-
-
-def find_weights(model: str, pretrained: str) -> WeightsFile:
-    """Return the weights of a tag, downloaded if needed, or of a file. Raises InputError if there are none."""
-    import open_clip
-
-    path = expand_home(pretrained)
-    if path.is_file():
-        return WeightsFile(path.absolute(), hash_file(path), {})
-    if path.is_dir():
-        held = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".bin", ".pt", ".pth"))
-        inside = (
-            f"one of the files in it ({list_first_names(held, MAX_NAMED)})"
-            if held
-            else "a file of weights, and it holds none"
-        )
-        raise InputError(f"--pretrained {pretrained}: a folder; expected {inside}")
-    settings = open_clip.get_pretrained_cfg(model, pretrained)
-    if settings:
-        path = _download_weights(model, pretrained, settings)
-        return WeightsFile(path.absolute(), hash_file(path), settings)
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    expected = f"a file, or one of the tags of {model}: {', '.join(tags)}" if tags else f"a file ({model} has no tags)"
-    close = did_you_mean(pretrained, tags)
-    raise InputError(f"--pretrained {pretrained}: neither a file nor a tag; expected {expected}{close}")
-
-
-def _download_weights(model: str, tag: str, settings: ImageSettings) -> Path:
-    import open_clip
-
-    try:
-        return Path(open_clip.download_pretrained(dict(settings)))
-    except Exception as error:
-        reason = first_line_of_error(error)
-        # open_clip tries the repository first.
-        repository, _, name = str(settings.get("hf_hub", "")).rpartition("/")
-        source = f"{name or 'open_clip_model.safetensors'} of huggingface.co/{repository}"
-        # A tag's activation and image settings are not in a file of its weights.
-        quick = settings.get("quick_gelu") and not model.endswith("-quickgelu")
-        advice = f" with --model {model}-quickgelu, which these weights were trained as" if quick else ""
-        own = [key for key in ("mean", "std", "interpolation", "resize_mode") if settings.get(key)]
-        if own:
-            advice += f". A file is shown images by the architecture's {', '.join(own)}; this tag has its own"
-        raise InputError(
-            f"--pretrained {tag}: the weights of {model} are not on this machine and cannot be downloaded ({reason}). "
-            f"Where there is a network, download {source if repository else settings['url']}; copy the file here and "
-            f"give its path: --pretrained FILE{advice}"
-        ) from error
 
 
 def load_weights(model: torch.nn.Module, name: str, path: Path) -> str:
@@ -386,20 +325,10 @@ class OpenModel(NamedTuple):
 
     @property
     def architecture(self) -> str:
-        """What decides, besides weights, what the model computes."""
+        """What decides, besides weights, what the model computes: a name, or the hash of its own configuration."""
+        if self.weights.folder is not None:
+            return hash_config(self.name, self.weights.folder)
         return f"{self.name}, quick GELU" if self.quick_gelu else self.name
-
-
-def require_known_model(name: str) -> None:
-    """Raise InputError if open_clip does not know the name."""
-    import open_clip
-
-    names = open_clip.list_models()
-    if name not in names:
-        close = did_you_mean(name, names)
-        raise InputError(
-            f"--model {name}: no such model; expected one of open_clip's {len(names)} architectures{close}"
-        )
 
 
 def open_model(name: str, weights: WeightsFile) -> OpenModel:
@@ -408,10 +337,13 @@ def open_model(name: str, weights: WeightsFile) -> OpenModel:
     from open_clip.transform import merge_preprocess_dict
 
     quick = bool(weights.preprocess.get("quick_gelu", False))
+    known_as = name if weights.folder is None else f"{FOLDER}{weights.folder}"
     with _silence_open_clip():
         try:
-            model = open_clip.create_model(name, pretrained_text=False, force_quick_gelu=quick)
-            load_tokenizer(name)
+            model = open_clip.create_model(known_as, load_weights=False, pretrained_text=False, force_quick_gelu=quick)
+            load_tokenizer(name, weights.folder)
+        except ModuleNotFoundError as error:
+            raise InputError(f"--model {name}: {make_missing_package_error(error.name or str(error))}") from error
         except Exception as error:
             reason = first_line_of_error(error)
             raise InputError(f"--model {name}: open_clip cannot build it here: {reason}") from error
@@ -420,18 +352,29 @@ def open_model(name: str, weights: WeightsFile) -> OpenModel:
     return OpenModel(name, weights, model.eval(), preprocess, quick, origin)
 
 
-def load_tokenizer(name: str) -> Callable[[Sequence[str]], torch.Tensor]:
-    """Return an architecture's tokenizer, from texts to int64 (B, L)."""
+def load_tokenizer(name: str, folder: Path | None = None) -> Callable[[Sequence[str]], torch.Tensor]:
+    """Return a model's tokenizer, from texts to int64 (B, L); `folder` has its own configuration, if it has one."""
     import open_clip
 
     with _silence_open_clip():
-        found: Callable[[Sequence[str]], torch.Tensor] = open_clip.get_tokenizer(name)
+        found: Callable[[Sequence[str]], torch.Tensor]
+        described = read_config(name, folder)["model_cfg"]["text_cfg"] if folder is not None else {}
+        if name.startswith(HUB) and (known_as := described.get("hf_tokenizer_name")):
+            # open_clip.get_tokenizer(name) would ask the hub for the configuration again, in every process.
+            found = open_clip.tokenizer.HFTokenizer(
+                known_as,
+                context_length=described.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+                tokenizer_mode=described.get("tokenizer_mode"),
+                **described.get("tokenizer_kwargs", {}),
+            )
+        else:
+            found = open_clip.get_tokenizer(name if folder is None else f"{FOLDER}{folder}")
     return found
 
 
 def build_open_set_model(opened: OpenModel) -> SetModel:
     """Return an open_clip model as evaluation sets are shown to it: with its own transform, tokenizer and context."""
-    tokenizer: Any = load_tokenizer(opened.name)
+    tokenizer: Any = load_tokenizer(opened.name, opened.weights.folder)
 
     def tokenize(texts: Sequence[str], context: int) -> torch.Tensor:
         tokens: torch.Tensor = tokenizer(list(texts), context_length=context)
@@ -452,7 +395,7 @@ def build_transform(preprocess: ImageSettings) -> "ToTensor":
 @torch.no_grad()
 def encode_texts(opened: OpenModel, texts: Sequence[str]) -> NDArray[np.float32]:
     """Return L2-normalised embeddings of texts (B, D), on the CPU."""
-    tokens_BL = load_tokenizer(opened.name)(texts)
+    tokens_BL = load_tokenizer(opened.name, opened.weights.folder)(texts)
     found: NDArray[np.float32] = opened.model.encode_text(tokens_BL, normalize=True).numpy()
     return found
 

@@ -26,8 +26,9 @@ from gapctl.data.image_text.questions import MAX_CAPTIONS, CaptionLineMode, spli
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.data.shard_jobs import OnProgress, StartRay, ignore_progress
 from gapctl.errors import InputError, WorkError
-from gapctl.inference.model import ImageSettings, OpenModel, WeightsFile, build_transform, load_tokenizer, open_model
+from gapctl.inference.model import OpenModel, build_transform, load_tokenizer, open_model
 from gapctl.io.atomic import hash_file, write_atomically
+from gapctl.models.sources import ImageSettings, WeightsFile
 
 EMBEDDINGS_VERSION: Final = 2
 """Raised whenever the same model and shard would give other embeddings than before."""
@@ -126,16 +127,20 @@ BATCH_SIZE: Final = 32
 RayRow = dict[str, Any]
 """A row of Ray's data set: a shard to read, or a batch of its samples."""
 
+Tokenizer = Callable[[Sequence[str]], torch.Tensor]
 cached_tokenizer = cache(load_tokenizer)
 
 
-def read_batches(row: RayRow, *, model: str, preprocess: ImageSettings, captions: CaptionLineMode) -> Iterator[RayRow]:
+def read_batches(
+    row: RayRow, *, model: str, preprocess: ImageSettings, captions: CaptionLineMode, folder: Path | None = None
+) -> Iterator[RayRow]:
     """Iterate over the batches of a row's shard, the last one marked; a row with an `error` if the shard is wrong.
 
     The row's `left_out`, if any, are indices of samples to skip. Images are float32 (B, C, H, W) and tokens int64 (M,
     L), as bytes; M captions, those of the first image first. Shapes follow from the model and from `texts`, which is M.
     """
     transform, skipped = build_transform(preprocess), {}
+    tokenize = cached_tokenizer(model, folder)
     pictures: list[torch.Tensor] = []
     samples: list[SampleRecord] = []
     try:
@@ -151,12 +156,12 @@ def read_batches(row: RayRow, *, model: str, preprocess: ImageSettings, captions
             if why is not None:
                 skipped[sample.key] = why
             elif len(samples) == BATCH_SIZE:
-                yield _build_row(row, model, pictures, samples)
+                yield _build_row(row, tokenize, pictures, samples)
                 pictures, samples = [], []
     except InputError as error:
-        yield {**_build_row(row, model, [], []), "error": str(error), "last": True}
+        yield {**_build_row(row, tokenize, [], []), "error": str(error), "last": True}
         return
-    yield {**_build_row(row, model, pictures, samples), "skipped": json.dumps(skipped), "last": True}
+    yield {**_build_row(row, tokenize, pictures, samples), "skipped": json.dumps(skipped), "last": True}
 
 
 def _explain_unusable(sample: Sample, texts: Sequence[str]) -> str | None:
@@ -167,13 +172,13 @@ def _explain_unusable(sample: Sample, texts: Sequence[str]) -> str | None:
     return None if texts else SampleProblem.NO_CAPTION.value
 
 
-def _build_row(row: RayRow, model: str, pictures: list[torch.Tensor], samples: list[SampleRecord]) -> RayRow:
+def _build_row(row: RayRow, tokenize: Tokenizer, pictures: list[torch.Tensor], samples: list[SampleRecord]) -> RayRow:
     captions = [caption for sample in samples for caption in sample.captions]
     return {
         "shard": row["shard"],
         "texts": len(captions),
         "images": torch.stack(pictures).numpy().tobytes() if pictures else b"",
-        "tokens": cached_tokenizer(model)(captions).numpy().tobytes() if captions else b"",
+        "tokens": tokenize(captions).numpy().tobytes() if captions else b"",
         "samples": json.dumps(samples),
         "skipped": "{}",
         "error": "",
@@ -297,7 +302,13 @@ def _encode_on_ray(
     from ray.exceptions import RayError
 
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    reading = partial(read_batches, model=opened.name, preprocess=dict(opened.preprocess), captions=captions)
+    reading = partial(
+        read_batches,
+        model=opened.name,
+        preprocess=dict(opened.preprocess),
+        captions=captions,
+        folder=opened.weights.folder,
+    )
     with warnings.catch_warnings():
         # Ray has no named parameter for whether an actor is restarted, and deprecates the only way to say it.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)

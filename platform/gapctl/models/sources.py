@@ -1,0 +1,347 @@
+"""Find an open_clip model: its configuration and its weights, by name, in a folder or in a repository of a hub.
+
+A name is one of three, in open_clip's own spelling:
+
+* `ViT-B-32`: an architecture of open_clip. Its weights are a tag, or a file.
+* `local-dir:/path`: a folder with `open_clip_config.json` and a file of weights.
+* `hf-hub:organisation/name`: the same two files in a repository of a hub, which `HF_ENDPOINT` may name.
+
+1. `check_model` answers wrong names before anything is read; of a hub it downloads the configuration, some kilobytes.
+2. `find_weights` returns the file of weights with its sha256, downloaded if needed by huggingface_hub's own client and
+   cache. It takes up a connection that breaks where it broke.
+3. `download_from_hub` says what went wrong, and what to do, for every way in which a hub can fail.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from gapctl.config.base import did_you_mean, hash_value
+from gapctl.errors import InputError, first_line_of_error
+from gapctl.folders import expand_home
+from gapctl.io.atomic import hash_file
+from gapctl.text import list_first_names
+
+HUB: Final = "hf-hub:"
+FOLDER: Final = "local-dir:"
+CONFIG_NAME: Final = "open_clip_config.json"
+MODEL_KEYS: Final = ("embed_dim", "vision_cfg", "text_cfg")
+"""Keys that open_clip requires of an architecture."""
+WEIGHTS_NAMES: Final = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+"""Names of weights in a folder, in open_clip's order of preference."""
+HUB_WEIGHTS_NAMES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""Names of weights in a repository, in open_clip's order of preference."""
+WEIGHTS_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth")
+TOKENIZER_FILES: Final = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*", "*.model")
+"""Files of a folder that decide how a Hugging Face tokenizer cuts texts."""
+MAX_NAMED: Final = 4
+"""Most names that a message lists."""
+LOG_IN: Final = "log in with `hf auth login`, or set HF_TOKEN"
+BY_HAND: Final = f"Or copy {CONFIG_NAME} and the weights into a folder, and give --model {FOLDER}FOLDER"
+
+ImageSettings = Mapping[str, Any]
+"""open_clip's settings of images, or a tag's whole configuration."""
+
+
+class HubError(InputError):
+    """A hub that did not answer as hoped: not reached, overloaded, or stopped in the middle. The name may be right."""
+
+
+class WeightsFile(NamedTuple):
+    """A file of weights; `preprocess` are a tag's own image settings, empty for others.
+
+    `folder` holds the model's own open_clip_config.json; None for an architecture of open_clip.
+    """
+
+    path: Path
+    sha256: str
+    preprocess: ImageSettings
+    folder: Path | None = None
+
+
+def has_own_weights(name: str) -> bool:
+    """Return whether a name stands for a configuration and weights in one place, a folder or a repository."""
+    return name.startswith((HUB, FOLDER))
+
+
+def check_model(name: str, pretrained: str | None) -> None:
+    """Raise InputError for a name that nothing has, without downloading weights; HubError where a hub fails."""
+    if has_own_weights(name):
+        if pretrained is not None:
+            raise InputError(f"--pretrained {pretrained}: {name} has weights of its own; leave --pretrained out")
+        folder = find_config_folder(name)
+        if name.startswith(FOLDER):
+            _choose_weights(name, folder)
+        return
+    require_known_model(name)
+    if pretrained is None:
+        raise InputError(f"--model {name} without --pretrained; expected a tag, or a file of weights")
+    if not expand_home(pretrained).is_file():
+        _find_tag(name, pretrained)
+
+
+def require_known_model(name: str) -> None:
+    """Raise InputError if open_clip does not know the name of an architecture."""
+    import open_clip
+
+    names = open_clip.list_models()
+    if name not in names:
+        close = did_you_mean(name, names)
+        other = f", or {HUB}ORGANISATION/NAME or {FOLDER}FOLDER" if not close else ""
+        raise InputError(
+            f"--model {name}: no such model; expected one of open_clip's {len(names)} architectures{other}{close}"
+        )
+
+
+def find_weights(name: str, pretrained: str | None) -> WeightsFile:
+    """Return a model's weights, downloaded if needed. Raise InputError if there are none, HubError if a hub fails."""
+    if has_own_weights(name):
+        folder = find_config_folder(name)
+        if name.startswith(FOLDER):
+            path = _choose_weights(name, folder)
+        else:  # huggingface_hub names the folder by the commit, from which the weights are to be too
+            path = _download_own(name, HUB_WEIGHTS_NAMES, revision=folder.name)
+        return WeightsFile(path.absolute(), _hash_verified(name, path), {}, folder)
+    if pretrained is None:
+        raise InputError(f"--model {name} without --pretrained; expected a tag, or a file of weights")
+    path = expand_home(pretrained)
+    if path.is_file():
+        return WeightsFile(path.absolute(), hash_file(path), {})
+    settings = _find_tag(name, pretrained)
+    path = _download_tag_weights(name, pretrained, settings)
+    return WeightsFile(path.absolute(), _hash_verified(f"{name} {pretrained}", path), settings)
+
+
+def _find_tag(name: str, tag: str) -> ImageSettings:
+    """Return open_clip's record of a tag; raise InputError for a folder or an unknown tag."""
+    import open_clip
+
+    path = expand_home(tag)
+    if path.is_dir():
+        held = sorted(each.name for each in path.iterdir() if each.suffix in WEIGHTS_SUFFIXES)
+        inside = (
+            f"one of the files in it ({list_first_names(held, MAX_NAMED)})"
+            if held
+            else "a file of weights, and it holds none"
+        )
+        whole = f", or --model {FOLDER}{tag} for the model in it" if (path / CONFIG_NAME).is_file() else ""
+        raise InputError(f"--pretrained {tag}: a folder; expected {inside}{whole}")
+    settings: ImageSettings = open_clip.get_pretrained_cfg(name, tag)
+    if settings:
+        return settings
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    expected = f"a file, or one of the tags of {name}: {', '.join(tags)}" if tags else f"a file ({name} has no tags)"
+    close = did_you_mean(tag, tags)
+    raise InputError(f"--pretrained {tag}: neither a file nor a tag; expected {expected}{close}")
+
+
+def find_config_folder(name: str) -> Path:
+    """Return the folder with a model's open_clip_config.json, downloaded from a hub if needed.
+
+    Raise InputError where there is none, or it is none that open_clip can build; HubError where the hub fails.
+    """
+    if name.startswith(FOLDER):
+        folder = expand_home(name.removeprefix(FOLDER))
+        if not name.removeprefix(FOLDER) or not folder.is_dir():
+            raise InputError(f"--model {name}: no such folder; expected one with {CONFIG_NAME} and weights")
+        if not (folder / CONFIG_NAME).is_file():
+            raise InputError(f"--model {name}: no {CONFIG_NAME} in this folder; expected open_clip's, and weights")
+    else:
+        folder = _download_own(name, (CONFIG_NAME,)).parent
+    read_config(name, folder)
+    return folder.absolute()
+
+
+def read_config(name: str, folder: Path) -> dict[str, Any]:
+    """Return a folder's open_clip_config.json. Raise InputError if open_clip cannot build a model from it."""
+    path = folder / CONFIG_NAME
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--model {name}: {path}: damaged ({first_line_of_error(error)}); expected JSON") from error
+    described = document.get("model_cfg") if isinstance(document, dict) else None
+    if not isinstance(described, dict) or any(key not in described for key in MODEL_KEYS):
+        found = f"{', '.join(map(str, document)) or 'nothing'}" if isinstance(document, dict) else "no object"
+        raise InputError(
+            f"--model {name}: {path}: found {found}; expected `model_cfg` with {', '.join(MODEL_KEYS)}, as open_clip's "
+            "models have it"
+        )
+    wrong = [key for key in MODEL_KEYS[1:] if not isinstance(described[key], dict)]
+    if wrong:
+        raise InputError(f"--model {name}: {path}: model_cfg.{wrong[0]} is no object; expected open_clip's settings")
+    options = described["text_cfg"].get("tokenizer_kwargs") or {}
+    if options.get("trust_remote_code"):
+        raise InputError(
+            f"--model {name}: {path}: its tokenizer wants to run code of the repository (trust_remote_code), which is "
+            "never done; expected a tokenizer of the transformers library"
+        )
+    return document
+
+
+def hash_config(name: str, folder: Path) -> str:
+    """Return the sha256 of what decides, besides weights and image settings, what a folder's model computes."""
+    described = read_config(name, folder)["model_cfg"]
+    files: dict[str, str] = {}
+    if described["text_cfg"].get("hf_tokenizer_name"):
+        found = sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()})
+        files = {path.name: hash_file(path) for path in found}
+    return hash_value({"model_cfg": described, "tokenizer": files})
+
+
+def _choose_weights(name: str, folder: Path) -> Path:
+    """Return the file of weights in a folder that open_clip would take; raise InputError if none or several fit."""
+    held = sorted(path.name for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES and path.is_file())
+    known = [usual for usual in WEIGHTS_NAMES if usual in held]
+    if known or len(held) == 1:
+        return folder / (known or held)[0]
+    if not held:
+        raise InputError(f"--model {name}: no weights in this folder; expected {WEIGHTS_NAMES[0]}")
+    raise InputError(
+        f"--model {name}: several files of weights ({list_first_names(held, MAX_NAMED)}); expected one, or one named "
+        f"{WEIGHTS_NAMES[0]}"
+    )
+
+
+def _download_own(name: str, files: Sequence[str], revision: str | None = None) -> Path:
+    try:
+        return download_from_hub(name.removeprefix(HUB), files, revision)
+    except FetchError as problem:
+        raise problem.build_error(name) from problem
+
+
+def _download_tag_weights(name: str, tag: str, settings: ImageSettings) -> Path:
+    import open_clip
+
+    # A record names a repository and a file in it, or none for the usual one.
+    repository, _, file = str(settings.get("hf_hub", "")).rpartition("/")
+    try:
+        if repository:
+            return download_from_hub(repository, _list_alternatives(file) if file else HUB_WEIGHTS_NAMES)
+        return Path(open_clip.download_pretrained(dict(settings)))
+    except Exception as error:
+        reason = first_line_of_error(error)
+        source = f"{file or HUB_WEIGHTS_NAMES[0]} of huggingface.co/{repository}"
+        # A tag's activation and image settings are not in a file of its weights.
+        quick = settings.get("quick_gelu") and not name.endswith("-quickgelu")
+        advice = f" with --model {name}-quickgelu, which these weights were trained as" if quick else ""
+        own = [key for key in ("mean", "std", "interpolation", "resize_mode") if settings.get(key)]
+        if own:
+            advice += f". A file is shown images by the architecture's {', '.join(own)}; this tag has its own"
+        raise HubError(
+            f"--pretrained {tag}: the weights of {name} are not on this machine and cannot be downloaded ({reason}). "
+            f"Where there is a network, download {source if repository else settings['url']}; copy the file here and "
+            f"give its path: --pretrained FILE{advice}"
+        ) from error
+
+
+def _list_alternatives(file: str) -> Sequence[str]:
+    """Return the names to look for: safetensors first, as open_clip does."""
+    stem, dot, ending = file.rpartition(".")
+    return (f"{stem}.safetensors", file) if f"{dot}{ending}" in (".bin", ".pth") else (file,)
+
+
+def _hash_verified(name: str, path: Path) -> str:
+    """Return a file's sha256. Raise InputError where it is not the one under which a hub's cache keeps the file."""
+    found, promised = hash_file(path), path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", promised) and found != promised:
+        raise InputError(
+            f"--model {name}: {path}: damaged: its sha256 is {found[:12]}, and the hub's is {promised[:12]}. Delete "
+            f"{path.resolve()}; the same command downloads it again"
+        )
+    return found
+
+
+class FetchError(Exception):
+    """What a hub answered in place of a file, and what to do; `wrong_name` where no waiting helps."""
+
+    def __init__(self, reason: str, remedy: str, *, wrong_name: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy, self.wrong_name = reason, remedy, wrong_name
+
+    def build_error(self, name: str) -> InputError:
+        """Return the error about the model of that name."""
+        kind = InputError if self.wrong_name else HubError
+        return kind(f"--model {name}: {self.reason}. {self.remedy}")
+
+
+def download_from_hub(repository: str, files: Sequence[str], revision: str | None = None) -> Path:
+    """Return the first of `files` that a repository has, from huggingface_hub's cache or downloaded into it.
+
+    Args:
+        repository: `organisation/name`.
+        files: File names, in order of preference.
+        revision: A commit, a branch or a tag; the main branch if left out.
+
+    Raises:
+        FetchError: None of them can be had.
+
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    hub = constants.ENDPOINT
+    spelling = f"Expected {HUB}ORGANISATION/NAME, as {hub} shows it"
+    if repository.count("/") != 1:
+        raise FetchError(f"found {repository or 'nothing'} after {HUB}", spelling, wrong_name=True)
+    for file in files:
+        try:
+            return Path(hf_hub_download(repository, file, revision=revision))
+        except HFValidationError as error:
+            raise FetchError(first_line_of_error(error), spelling, wrong_name=True) from None
+        except GatedRepoError as error:
+            reason = f"its owner grants access at {hub}/{repository}, and this machine has none"
+            raise FetchError(reason, f"Ask there, then {LOG_IN}", wrong_name=True) from error
+        except RepositoryNotFoundError as error:
+            status = error.response.status_code
+            raise FetchError(
+                f"no such repository at {hub}, or a private one (it answered {status})",
+                f"Check the name; for a private one {LOG_IN}",
+                wrong_name=True,
+            ) from error
+        except LocalEntryNotFoundError as error:  # wraps what went wrong, offline mode included
+            raise _describe_failure(file, hub, error.__cause__ or error) from error
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # httpx's of broken connections, huggingface_hub's of sizes, the disk's
+            raise _describe_failure(file, hub, error) from error
+    raise FetchError(
+        f"no {' or '.join(files)} in this repository of {hub}", "Expected a model of open_clip", wrong_name=True
+    )
+
+
+def _describe_failure(file: str, hub: str, error: BaseException) -> FetchError:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, OfflineModeIsEnabled):
+        reason = f"{file} is not in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to download it"
+        return FetchError(reason, f"Download it where there is a network. {BY_HAND}")
+    if status == 401:
+        return FetchError(f"{hub} answered 401: the token is wrong", f"To go on, {LOG_IN}. {BY_HAND}")
+    if status == 429:
+        return FetchError(
+            f"{hub} answered 429 for {file}: too many requests",
+            "Wait some minutes, then run the same command again; after `hf auth login` the limit is higher",
+        )
+    if status is not None:
+        return FetchError(f"{hub} answered {status} for {file}", f"Run the same command later. {BY_HAND}")
+    reason = f"{file} could not be downloaded from {hub} ({first_line_of_error(error)})"
+    return FetchError(reason, f"The same command tries again. {BY_HAND}")
