@@ -3,21 +3,33 @@
 1. `load_inputs` reads or encodes the embeddings; `_load_second_inputs` does so for `--against`.
 2. `_measure_inputs` computes the metrics at the requested logit scales.
 3. `measure_command` prints them, and writes the report (`_render_page`) or an MLflow run.
+4. `_measure_models` does all of this for several models, and puts them beside each other.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table
-from gapctl.cli.inputs import InputOptions, Inputs, ReportOption, add_input_options, load_inputs
+from gapctl.cli.inputs import (
+    FailedModel,
+    InputOptions,
+    Inputs,
+    ModelChoice,
+    ReportOption,
+    add_input_options,
+    list_models,
+    load_inputs,
+    load_models,
+)
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import check_page, emit, write_page
+from gapctl.cli.output import check_page, emit, exit_on_problems, write_page
 from gapctl.config.metrics import DEFAULT_LOGIT_SCALES, LARGEST_LOGIT_SCALE, explain_metric, format_metric
 from gapctl.config.sweep import Tracking
 from gapctl.errors import InputError
@@ -72,7 +84,8 @@ def measure_command(
     """Gap, entropy, object bias and quality of embeddings, of a trial, or of any open_clip model.
 
     One of three is measured: `--embeddings`, saved before; `--trial`, a finished training of the ledger; `--model`
-    with `--pretrained` and `--data`, an open_clip model shown image-text shards.
+    with `--pretrained` and `--data`, an open_clip model shown image-text shards. With several `--model` they stand
+    beside each other: `--model ViT-B-32 --pretrained openai --model hf-hub:ORGANISATION/NAME --data shards/`.
 
     An .npz archive is what `numpy.savez(file, image=..., text=...)` writes. Embeddings are float rows, (rows, width),
     and are normalised here; everything else is whole numbers. Nothing is ever unpickled.
@@ -91,7 +104,8 @@ def measure_command(
     With one `--scale`, or a model's own, the entropies are `entropy/i2t_nats` and so on; with several, as for saved
     embeddings if none is given, each name ends in its scale: `entropy/i2t_nats_scale_100`. `--json` gives metrics by
     name, null where one is not defined (all objects the same, say), and under `inputs` what they were computed from;
-    `samples` there says how many rows a measure looked at where that was a part of them, with its interval.
+    `samples` there says how many rows a measure looked at where that was a part of them, with its interval. Of several
+    models it gives such a document each, under `models`.
     """
     asked_scales = _parse_logit_scales(scales or ())
     if uri is not None and not log:
@@ -101,10 +115,13 @@ def measure_command(
         check_uri(store)
     check_page("--report", report)
     other = _load_second_inputs(asked, against)
+    choices = list_models(asked)
+    if len(choices) > 1:
+        _measure_models(asked, choices, asked_scales, as_json=as_json, report=report, store=store if log else None)
+        return
     inputs = load_inputs(asked)
     shared = None if other is None else _compare_dimensions(str(against), inputs, other)
-    own = inputs.embeddings.logit_scale
-    logit_scales = asked_scales or (DEFAULT_LOGIT_SCALES if own is None else (own,))
+    logit_scales = _choose_logit_scales(inputs, asked_scales)
     with make_plain_console(stderr=True).status("measuring"):
         metrics, samples = _measure_inputs(inputs, logit_scales)
         page = _render_page(inputs, metrics) if report is not None or log else ""
@@ -115,10 +132,7 @@ def measure_command(
         overlaps = {str(count): overlap._asdict() for count, overlap in shared.items()}
         document["against"] = {"with": other.title, "leading_dimensions": overlaps}
     if log:
-        params = {key: str(value) for key, value in inputs.facts.items() if isinstance(value, str | int | float)}
-        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
-        files = {"report.html": page.encode(), "measures.json": json.dumps(document, indent=1).encode()}
-        log_measurement(store, Measurement(inputs.title.partition(": ")[0], params, finite, files))
+        _log_measurement(store, inputs, metrics, page, document)
 
     def render() -> None:
         _print_metrics(inputs, metrics, samples)
@@ -126,6 +140,105 @@ def measure_command(
             _print_shared_dimensions(other.title, shared)
 
     emit(document, render, as_json)
+
+
+@dataclass(frozen=True)
+class MeasuredModel:
+    """One of several models: what was measured, and its metrics."""
+
+    choice: ModelChoice
+    inputs: Inputs
+    metrics: Mapping[str, float]
+    document: Mapping[str, object]
+
+
+def _measure_models(
+    asked: InputOptions,
+    choices: Sequence[ModelChoice],
+    asked_scales: tuple[float, ...],
+    *,
+    as_json: bool,
+    report: Path | None,
+    store: str | None,
+) -> None:
+    """Measure several models on the same data; log each as soon as it is measured; exit with 1 where one failed."""
+    measured: list[MeasuredModel] = []
+    failed: list[FailedModel] = []
+    for choice, found in zip(choices, load_models(asked, choices), strict=True):
+        if isinstance(found, FailedModel):
+            failed.append(found)
+            continue
+        scales = _choose_logit_scales(found, asked_scales)
+        with make_plain_console(stderr=True).status(f"measuring {choice}"):
+            metrics, samples = _measure_inputs(found, scales)
+        document = _build_measure_document(found, metrics, samples, scales)
+        if store is not None:
+            _log_measurement(store, found, metrics, _render_page(found, metrics), document)
+        measured.append(MeasuredModel(choice, found, metrics, document))
+    problems = [f"{each.choice} was not measured: {each.problem}" for each in failed]
+    if measured and report is not None:
+        write_page("--report", report, _render_models_page(measured, problems))
+    together = {
+        "models": [each.document for each in measured],
+        "failed": [{**each.choice._asdict(), "problem": each.problem} for each in failed],
+    }
+    emit(together, lambda: _print_models(measured), as_json)
+    exit_on_problems(problems)
+
+
+def _print_models(measured: Sequence[MeasuredModel]) -> None:
+    """Print a table with a numbered column for each model, and what the numbers stand for."""
+    plain = make_plain_console()
+    for number, each in enumerate(measured, 1):
+        plain.print(f"{number}: {each.inputs.title}")
+        for note in each.inputs.notes:
+            plain.print(f"   {note}")
+    console = SafeConsole()
+    for group, keys in groupby(_list_metric_keys(measured), key=_parse_group):
+        columns = [str(number) for number in range(1, len(measured) + 1)]
+        table = make_table(group, *columns, "", right=range(1, len(measured) + 1), header_style="bold")
+        for key in keys:
+            table.add_row("  " + key.removeprefix(f"{group}/"), *_format_values(measured, key), explain_metric(key))
+        console.print()
+        console.print(table)
+
+
+def _list_metric_keys(measured: Sequence[MeasuredModel]) -> list[str]:
+    """Return every key that a model has, in the order of one that has it, groups together."""
+    keys = dict.fromkeys(key for each in measured for key in each.metrics)
+    groups = list(dict.fromkeys(map(_parse_group, keys)))
+    return sorted(keys, key=lambda key: groups.index(_parse_group(key)))
+
+
+def _format_values(measured: Sequence[MeasuredModel], key: str) -> list[str]:
+    return [format_metric(key, each.metrics[key]) if key in each.metrics else "" for each in measured]
+
+
+def _render_models_page(measured: Sequence[MeasuredModel], problems: Sequence[str]) -> str:
+    from gapctl.report.measure_page import ModelColumn, ModelLine, render_models_page
+
+    lines = [
+        ModelLine(key, tuple(_format_values(measured, key)), explain_metric(key)) for key in _list_metric_keys(measured)
+    ]
+    columns = [
+        ModelColumn(str(each.choice), each.inputs.title, each.inputs.notes, dict(_flatten_facts("", each.inputs.facts)))
+        for each in measured
+    ]
+    return render_models_page(columns, lines, problems)
+
+
+def _log_measurement(
+    store: str, inputs: Inputs, metrics: Mapping[str, float], page: str, document: Mapping[str, object]
+) -> None:
+    params = {key: str(value) for key, value in inputs.facts.items() if isinstance(value, str | int | float)}
+    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    files = {"report.html": page.encode(), "measures.json": json.dumps(document, indent=1).encode()}
+    log_measurement(store, Measurement(inputs.title.partition(": ")[0], params, finite, files))
+
+
+def _choose_logit_scales(inputs: Inputs, asked: tuple[float, ...]) -> tuple[float, ...]:
+    own = inputs.embeddings.logit_scale
+    return asked or (DEFAULT_LOGIT_SCALES if own is None else (own,))
 
 
 def _measure_inputs(inputs: Inputs, logit_scales: Sequence[float]) -> "MetricEstimates":

@@ -1,4 +1,7 @@
-"""The HTML page of a set of embeddings, for `gapctl measure`; it needs no network and no other file."""
+"""The HTML pages of `gapctl measure`: of a set of embeddings, and of several models beside each other.
+
+They need no network and no other file.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +89,36 @@ def render_measure_page(measured: MeasurePage) -> str:
         notes=measured.notes,
         groups=[(name, list(lines)) for name, lines in groups],
         record=measured.facts,
+    )
+
+
+class ModelColumn(NamedTuple):
+    """One of several models: its name, what was measured, and what is known about it."""
+
+    name: str
+    title: str
+    notes: Sequence[str]
+    facts: Mapping[str, str]
+
+
+class ModelLine(NamedTuple):
+    """A measure: its key, its value of each model as text, "" where a model has none, and its meaning."""
+
+    key: str
+    values: Sequence[str]
+    meaning: str
+
+
+def render_models_page(models: Sequence[ModelColumn], lines: Sequence[ModelLine], problems: Sequence[str]) -> str:
+    """Return the HTML document that shows several models beside each other. Escape the user's texts."""
+    groups = groupby(lines, lambda line: line.key.split("/", 1)[0])
+    return render_page(
+        "measure_models",
+        f"{len(models)} models on the same data" if len(models) > 1 else models[0].title,
+        [],
+        problems=problems,
+        models=models,
+        groups=[(name, list(lines)) for name, lines in groups],
     )
 
 
