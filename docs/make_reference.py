@@ -62,10 +62,12 @@ def make_sweep_file_page(schema: Schema, texts: Mapping[str, Any]) -> str:
         "says which trainings it asks for. Editors complete keys from [sweeps/schema.json](../../sweeps/schema.json).",
         "Dotted paths are those of `vary`, `--set` and scales: `train.lr` is the key `lr` below `base`, `train`.",
     ]
+    described = dict(texts["sections"])
     for section, members in sections.items():
         lines += ["", f"## {section}", ""]
-        if section.strip("`") in texts["sections"]:
-            lines += [texts["sections"][section.strip("`")], ""]
+        part = section.strip("`").partition("`")[0]
+        if part in described:
+            lines += [described.pop(part), ""]
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         for key in members:
             meaning = texts["sweep_file"][key.path]
@@ -112,7 +114,7 @@ def name_variant(option: Schema) -> str:
     for name in ("dataset", "test"):
         if name in parts:
             return f"{name}: {parts[name].get('const') or parts[name]['enum'][0]}"  # former names follow the first
-    return ""
+    return next((name for name in ("architecture", "preset") if name in parts), "")
 
 
 def merge_options(options: list[list[Key]]) -> Iterator[Key]:

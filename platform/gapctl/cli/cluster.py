@@ -23,7 +23,14 @@ from gapctl.cli.options import (
     open_sweep,
 )
 from gapctl.cli.output import describe_counts, emit
-from gapctl.cluster.cost import CostEstimate, PriceTable, estimate_costs, load_shipped_prices, read_prices
+from gapctl.cluster.cost import (
+    CostEstimate,
+    PriceTable,
+    estimate_costs,
+    load_shipped_prices,
+    name_speed_class,
+    read_prices,
+)
 from gapctl.cluster.files import find_clusters, read_documents
 from gapctl.cluster.jobs import DEFAULT_ADDRESS, JobServer, JobState, build_job
 from gapctl.cluster.lint import lint_cluster_file
@@ -123,7 +130,7 @@ def cost_command(
     table = read_prices(prices) if prices else load_shipped_prices()
     cluster, *_ = find_clusters(read_documents(file))
     estimates = estimate_costs(cluster, trials, plan.sweep.spec.resources, table)
-    flops = sum(map(count_trial_flops, trials))
+    flops = sum(count_trial_flops(trial) or 0 for trial in trials)
     rows = [
         {key: _round_significant(value) if isinstance(value, float) else value for key, value in asdict(each).items()}
         for each in estimates
@@ -174,7 +181,7 @@ def _print_costs(
         )
     console.print(table)
     assumed = prices.assumptions
-    presets = sorted({trial.config.model.preset for trial in trials})
+    presets = sorted({name_speed_class(trial.config.model) for trial in trials})
     reached = ", ".join(f"{assumed.gpu_mfu[name]:.0%} ({name})" for name in presets) or "some"
     state = "checked" if prices.checked else "typed in and not checked: compare them with the clouds' lists"
     regions = ", ".join(f"{region} ({cloud})" for cloud, region in prices.region.items())

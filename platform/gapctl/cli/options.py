@@ -12,7 +12,7 @@ import typer
 from gapctl.cli.completion import complete_scales, complete_settings, complete_sweeps
 from gapctl.config.evaluation_sets import NamedSet
 from gapctl.config.load import LoadedSweep, is_shipped, load_sweep
-from gapctl.config.trial import PairData
+from gapctl.config.trial import OpenClipModel, PairData
 from gapctl.data.image_text.source import find_held_out_shortage, hash_pair_data
 from gapctl.data.mad.source import BUNDLED, compute_dataset_fingerprint
 from gapctl.errors import InputError
@@ -79,7 +79,7 @@ def announce_shipped_sweep(typed: Path, read: Path) -> None:
 
 
 def compute_fingerprint(data: DataSource) -> str:
-    """Return the fingerprint of a trial's data or of an evaluation set, quickly enough for `gapctl plan`.
+    """Return the fingerprint of a trial's data, public model or evaluation set, quickly enough for `gapctl plan`.
 
     The images of an evaluation set are decoded once, when it is first seen, with a progress bar.
     """
@@ -89,6 +89,10 @@ def compute_fingerprint(data: DataSource) -> str:
 
         with show_progress(in_bytes=True) as show:
             return open_set(data, lambda done, total: show(f"checking {data.name}", done, total)).fingerprint
+    if isinstance(data, OpenClipModel):
+        from gapctl.models.public import fingerprint_model
+
+        return fingerprint_model(data)
     if isinstance(data, PairData):
         return hash_pair_data(data)
 

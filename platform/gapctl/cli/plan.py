@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection
-from dataclasses import asdict
 
 from gapctl.cli.console import make_plain_console, make_table
 from gapctl.cli.options import (
@@ -19,9 +18,10 @@ from gapctl.cli.output import emit
 from gapctl.cli.search import count_ended
 from gapctl.cli.sweep import list_exceeded_limits
 from gapctl.config.cohort import describe_cohort
+from gapctl.config.trial import OpenClipModel
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
-from gapctl.plan.estimate import Cost, count_slots, estimate_cost
+from gapctl.plan.estimate import Cost, count_model_parameters, count_slots, count_trial_flops, estimate_cost
 from gapctl.plan.plan import Plan, Trial, get_search, list_planned_trainings, list_remaining_trials, pack_trials
 from gapctl.plan.power import (
     describe_smallest_effects,
@@ -48,7 +48,7 @@ def plan_command(
         record = read_search_record(plan, ledger)
         cost = estimate_cost(list_planned_trainings(plan), slots)
         search = get_search(plan.sweep).model_dump(mode="json", exclude_none=True)
-        document = {"search": search, "totals": {**asdict(cost), "ended": count_ended(record)}}
+        document = {"search": search, "totals": {**cost.list_fields(), "ended": count_ended(record)}}
         emit(document, lambda: _print_search_plan(plan, record, cost, runs), as_json)
         return
     finished = frozenset(ledger.finished([trial.id for trial in plan.trainings]))
@@ -59,8 +59,8 @@ def plan_command(
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
 
     def build_document() -> dict[str, object]:
-        totals: dict[str, object] = {**asdict(cost), "finished": len(finished)}
-        totals |= {f"left_{name}": value for name, value in asdict(left).items()}
+        totals: dict[str, object] = {**cost.list_fields(), "finished": len(finished)}
+        totals |= left.list_fields("left_")
         totals["disks"] = [disk._asdict() for disk in disks]
         totals |= {"beyond_limits": exceeded} if exceeded else {}
         totals |= {"few_steps": few_steps} if few_steps else {}
@@ -82,7 +82,7 @@ def plan_command(
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
         for line in describe_cohort(spec.cohort) if spec.cohort else ():
             console.print(line)
-        for line in (*few_steps, *notes, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
+        for line in (*_list_models(plan), *few_steps, *notes, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
             console.print(line)
         if (most := spec.resources.pack) > 1:
             packs = f"{len(pack_trials(plan.trials, most))} packs of at most {most} trials"
@@ -96,6 +96,7 @@ def plan_command(
 
 
 def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
+    public = isinstance(trial.config.model, OpenClipModel)
     return {
         "id": trial.id,
         "label": trial.label,
@@ -105,7 +106,32 @@ def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
         "config": trial.config.model_dump(mode="json"),
         "steps": trial.config.train.steps,
         "finished": finished,
+        **({"model": _describe_model(trial)} if public else {}),
     }
+
+
+def _describe_model(trial: Trial) -> dict[str, object]:
+    """Describe a public model: its parameters and operations, null where not known, and its weights' sha256."""
+    return {
+        "parameters": count_model_parameters(trial.config.model),
+        "flops": count_trial_flops(trial),
+        "weights_sha256": trial.weights_sha256,
+    }
+
+
+def _list_models(plan: Plan) -> list[str]:
+    """List a line for each public model: parameters, operations of a pair, and weights."""
+    lines = {}
+    for trial in plan.trainings:
+        model = trial.config.model
+        if isinstance(model, OpenClipModel) and model.address not in lines:
+            parameters, each = model.towers.count_parameters(), model.towers.count_training_flops()
+            size = "an unknown number of parameters" if parameters is None else f"{parameters / 1e6:,.1f} M parameters"
+            work = "unknown FLOPs" if each is None else f"{each:.2e} FLOPs"
+            sha256 = trial.weights_sha256
+            start = f"weights {model.weights}, sha256 {sha256[:12]}" if sha256 else "random weights of each seed"
+            lines[model.address] = f"{model.architecture}: {size}, {work} for training on a pair; {start}"
+    return list(lines.values())
 
 
 def _print_trials(plan: Plan, finished: Collection[str]) -> None:
@@ -118,6 +144,8 @@ def _print_trials(plan: Plan, finished: Collection[str]) -> None:
 
 def _describe_cost(cost: Cost) -> str:
     hours = f"about {format_hours(cost.cpu_hours)} of one CPU core, {format_hours(cost.wall_hours)} on this machine"
+    if cost.unknown:
+        hours += f", without {format_count(cost.unknown, 'trial')} whose operations are not known"
     return f"{cost.samples:,} samples, {cost.flops:.2e} FLOPs: {hours}"
 
 

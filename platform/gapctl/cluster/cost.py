@@ -19,10 +19,10 @@ from gapctl.config.base import FrozenModel, SpecError, build_spec_error, did_you
 from gapctl.config.errors import list_problems
 from gapctl.config.presets import PRESETS, PatchTower, ResNet, Tower
 from gapctl.config.sweep import Resources
-from gapctl.config.trial import MadData, TrialConfig
+from gapctl.config.trial import MadData, Model, OpenClipModel, TrialConfig, get_model_name
 from gapctl.config.yaml_file import FileKind, read_yaml
 from gapctl.errors import InputError
-from gapctl.plan.estimate import FLOPS_PER_CPU, count_parameters, count_trial_flops
+from gapctl.plan.estimate import FLOPS_PER_CPU, count_model_parameters, count_trial_flops
 from gapctl.plan.plan import Trial, pack_trials
 
 PRICES_FILE: Final = Path(__file__).parent / "prices.yaml"
@@ -145,17 +145,30 @@ def estimate_trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) 
     heads tokens / width) bytes a sample (arXiv 2205.05198, eq. 2); a ResNet takes 6 bytes per output of its
     convolutions, which are kept, as are their norms and ReLUs.
     """
-    preset, batch = PRESETS[config.model.preset], config.train.batch_size
+    towers, batch = config.model.towers, config.train.batch_size
+    parameters = count_model_parameters(config.model)
+    if towers.image is None or towers.text is None or parameters is None:
+        raise InputError(
+            f"base.model.architecture: of {get_model_name(config.model)}, with an encoder of another library, the "
+            "memory and speed are not known; train a few steps on one machine first"
+        )
     part = batch / workers
     wide = 2.0 if config.train.precision == "float32" else 1.0
     at_once = part / config.train.micro_batches
-    activations = wide * at_once * (_estimate_activations(preset.image) + _estimate_activations(preset.text))
+    activations = wide * at_once * (_estimate_activations(towers.image) + _estimate_activations(towers.text))
     logits = 4 * 4.0 * part * batch
-    pixels = 4.0 * part * 3 * preset.image_size**2
-    state = BYTES_PER_PARAMETER * count_parameters(preset, config.model.embed_dim)
+    pixels = 4.0 * part * 3 * towers.image_size**2
+    state = BYTES_PER_PARAMETER * parameters
     digits = 1 / 14 if config.data.source == "bundled" else 1.0
     images = digits * MAD_IMAGE_BYTES if isinstance(config.data, MadData) else 0.0
     return pack * (state + activations + logits + pixels) + images + RUNTIME_BYTES
+
+
+def name_speed_class(model: Model | OpenClipModel) -> str:
+    """Return the preset whose share of a GPU's peak a model is taken to reach: an architecture's nearest kind."""
+    if isinstance(model, Model):
+        return model.preset
+    return "rn50-cc12m" if model.towers.is_resnet else "vit-b-32"
 
 
 def _estimate_activations(tower: Tower | PatchTower | ResNet) -> float:
@@ -286,7 +299,9 @@ def _estimate_node_cost(
     rate = machine.spot if market == "spot" else machine.on_demand
     longer = compute_spot_slowdown(assumed, slots.machines) if market == "spot" else 1.0
     durations = [
-        sum(count_trial_flops(trial) / _estimate_speed(node, machine, trial, resources, prices) for trial in pack)
+        sum(
+            (count_trial_flops(trial) or 0) / _estimate_speed(node, machine, trial, resources, prices) for trial in pack
+        )
         / 3600
         for pack in pack_trials(trials, resources.pack)
     ]
@@ -332,7 +347,7 @@ def _estimate_speed(node: NodeType, machine: Instance, trial: Trial, resources: 
     share = count_gpus_per_worker(node, resources)
     if share > 0 and machine.gpu is not None:
         peak = prices.gpus[machine.gpu].peak_tflops * 1e12
-        return resources.workers * share * peak * prices.assumptions.gpu_mfu[trial.config.model.preset]
+        return resources.workers * share * peak * prices.assumptions.gpu_mfu[name_speed_class(trial.config.model)]
     return resources.workers * resources.cpus * FLOPS_PER_CPU
 
 

@@ -191,6 +191,13 @@ def set_path(document: Mapping[str, Any], path: Sequence[str], value: object) ->
     return {**document, head: set_path(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
+def read_path(document: object, path: Sequence[str]) -> object:
+    """Return the value at a path of nested dictionaries, None where there is none."""
+    for step in path:
+        document = document.get(step) if isinstance(document, Mapping) else None
+    return document
+
+
 def list_leaf_paths(document: Mapping[str, object]) -> list[str]:
     """List the dotted paths of all values in nested dictionaries."""
     return list(flatten_document(document))

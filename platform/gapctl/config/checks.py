@@ -62,7 +62,7 @@ from gapctl.config.metrics import (
 )
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
-from gapctl.config.trial import LOSSES, FactorName, PairData, TrialConfig, has_bias
+from gapctl.config.trial import LOSSES, FactorName, Model, PairData, TrialConfig, has_bias
 from gapctl.text import join_and, join_or
 
 
@@ -589,10 +589,15 @@ def _explain_no_comparison(key: str, base: TrialConfig, vary: Vary) -> str:
         return "it compares arms, and the sweep has one"
     if not is_of_seed_pairs(key) and len(_list_values("evaluate.gallery", "", vary)) > 1:
         return "trainings compare on one gallery, and evaluate.gallery varies"
-    widths = _list_values("model.embed_dim", base.model.embed_dim, vary)
+    own = base.model.embed_dim if isinstance(base.model, Model) else MANY_DIMENSIONS
+    widths = _list_values("model.embed_dim", own, vary)
     if key == "agreement/leading_dims_seeds" and max(int(width) for width in widths) <= 10:
         return "of ten dimensions, all are leading"
     return ""
+
+
+MANY_DIMENSIONS: Final = 1_000
+"""Taken for a public model's width, whose file may have gone."""
 
 
 def _list_values(path: str, own: Level, vary: Vary) -> Sequence[Level]:

@@ -25,7 +25,7 @@ from gapctl.config.evaluation_sets import KINDS, SetKind, complete_definitions
 from gapctl.config.hypotheses import TESTS, Hypothesis, Level
 from gapctl.config.settings import explain_unknown_key, suggest_mapping
 from gapctl.config.sweep import SweepFile
-from gapctl.config.trial import DATASETS, TrialConfig
+from gapctl.config.trial import DATASETS, MODEL_KINDS, TrialConfig
 from gapctl.io.passwords import hide_password
 from gapctl.text import join_or
 
@@ -136,8 +136,8 @@ def _list_sibling_keys(location: Sequence[str | int], model: type[BaseModel]) ->
     """List the keys that the model around an unknown key has."""
     around: Any = model
     for step in location[:-1]:
-        if step in TESTS or step in DATASETS:
-            around = {**TESTS, **DATASETS}[str(step)]
+        if step in TESTS or step in DATASETS or step in MODEL_KINDS:
+            around = {**TESTS, **DATASETS, **MODEL_KINDS}[str(step)]
         elif get_origin(around) is dict:
             around = get_args(around)[1]
         elif isinstance(around, type) and issubclass(around, BaseModel) and step in around.model_fields:

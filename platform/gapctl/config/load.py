@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from gapctl.config.architectures import LOCAL_FOLDER
 from gapctl.config.base import (
     KeyPath,
     Problem,
@@ -26,6 +27,7 @@ from gapctl.config.base import (
     format_path,
     format_value,
     name_choices,
+    read_path,
     set_path,
 )
 from gapctl.config.checks import check_document
@@ -41,6 +43,7 @@ from gapctl.config.yaml_file import (
     read_yaml,
 )
 from gapctl.errors import InputError
+from gapctl.folders import expand_home
 from gapctl.io.passwords import hide_password
 from gapctl.text import join_or
 
@@ -156,7 +159,8 @@ def _build_sweep(
 
 def _check_plain_file(source: YamlSource, tables: dict[str, str]) -> SweepFile:
     """Check the file and all its scales, chosen or not, so that a typo in one shows before it is needed."""
-    spec, problems = check_document(_expand_tables(source.document, source, tables, ""))
+    expanded = _expand_tables(source.document, source, tables, "")
+    spec, problems = check_document(_resolve_model_files(expanded, source.path.parent))
     if spec is not None and spec.default_scale not in (None, *spec.scales):
         wrong = str(spec.default_scale)
         problems.append(Problem(("default_scale",), f"found {format_value(wrong)}; {_describe_scales(spec, wrong)}"))
@@ -203,8 +207,48 @@ def _check_settings(
     document = source.document
     for setting in settings:
         document = set_path(document, [str(step) for step in setting.path], setting.value)
-    spec, problems = check_document(_expand_tables(document, source, tables, f"{source.path}: scale {scale}"))
+    expanded = _expand_tables(document, source, tables, f"{source.path}: scale {scale}")
+    spec, problems = check_document(_resolve_model_files(expanded, source.path.parent))
     return spec, list(dict.fromkeys(_format_problem(problem, source, settings, scale) for problem in problems))
+
+
+MODEL_PATHS: Final = ("model.architecture", "model.weights")
+MODEL_SUFFIXES: Final = (".json", ".pt", ".pth", ".bin", ".safetensors")
+
+
+def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the document with files of models, which are named from the sweep file's folder, as absolute paths.
+
+    Names and tags stay as they are. What is written as a file is one whether it is there or not, so that a plan is
+    the same after it has gone.
+    """
+
+    def resolve(value: object) -> object:
+        if isinstance(value, list):
+            return [resolve(each) for each in value]
+        if not isinstance(value, str) or not value:
+            return value
+        scheme = LOCAL_FOLDER if value.startswith(LOCAL_FOLDER) else ""
+        path = (folder / expand_home(value.removeprefix(scheme))).absolute()
+        is_file = bool(scheme) or value.endswith(MODEL_SUFFIXES) or path.is_file()
+        return f"{scheme}{path}" if is_file and value != scheme else value
+
+    found = document
+    for path in MODEL_PATHS:
+        for place in (("base", *path.split(".")), ("vary", path)):
+            value = read_path(found, place)
+            if isinstance(value, str | list):
+                found = set_path(found, place, resolve(value))
+    for name, levels in _read_mapping(document.get("treatments")).items():
+        for level, changes in _read_mapping(levels).items():
+            for path in MODEL_PATHS:
+                if isinstance(value := _read_mapping(changes).get(path), str):
+                    found = set_path(found, ("treatments", name, level, path), resolve(value))
+    return found
+
+
+def _read_mapping(value: object) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _format_problem(problem: Problem, source: YamlSource, settings: Sequence[Setting], scale: str | None) -> str:

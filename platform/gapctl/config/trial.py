@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from gapctl.config.architectures import Architecture, find_architecture, is_architecture_file
 from gapctl.config.base import (
     NO_PASSWORD,
     Address,
@@ -36,7 +37,7 @@ from gapctl.config.base import (
 )
 from gapctl.config.hypotheses import Level, Slug
 from gapctl.config.metrics import METRICS
-from gapctl.config.presets import PRESETS
+from gapctl.config.presets import PRESETS, Preset
 from gapctl.extensions import Kind, explain_unusable, find_extension, list_announced, list_extensions
 from gapctl.text import join_or
 
@@ -295,6 +296,11 @@ class Model(FrozenModel):
     embed_dim: Annotated[int, Field(ge=2, le=4096)] = 64
     shared: Annotated[Literal["nothing", "blocks"], OmitFromHash(before="nothing")] = "nothing"
 
+    @property
+    def towers(self) -> Preset:
+        """The preset: both encoders, and the settings that belong to them."""
+        return PRESETS[self.preset]
+
     @model_validator(mode="after")
     def _check_shared_blocks(self) -> "Model":
         if self.shared == "blocks" and not PRESETS[self.preset].has_like_blocks:
@@ -304,12 +310,85 @@ class Model(FrozenModel):
         return self
 
 
+class OpenClipModel(FrozenModel):
+    """An architecture of open_clip, or a json file of its form (a path from the sweep file), and its weights.
+
+    `weights` are a tag of the architecture, `hf-hub:ORGANISATION/NAME`, `local-dir:FOLDER`, or a file (a path from the
+    sweep file); without them a training begins with random ones. With `train.samples: 0` they are measured as they
+    are, with more they are fine-tuned. Image size, mean, deviation and context are the model's own.
+    """
+
+    architecture: Annotated[str, Field(min_length=1)]
+    weights: Address = ""
+
+    @field_validator("architecture", mode="after")
+    @classmethod
+    def _check_architecture(cls, architecture: str) -> str:
+        # A file may be elsewhere when a trial is read again; it is looked for when a plan is made.
+        if not is_architecture_file(architecture):
+            why = find_architecture(architecture).explain_untrainable()
+            if why is not None:
+                raise ValueError(f"found {architecture!r}, {why}")
+        return architecture
+
+    @property
+    def towers(self) -> Architecture:
+        """The architecture as open_clip describes it. Raises ValueError where its file is gone."""
+        return find_architecture(self.architecture)
+
+    @property
+    def embed_dim(self) -> int:
+        """The width of the shared embedding."""
+        return self.towers.embed_dim
+
+    @property
+    def shared(self) -> Literal["nothing", "blocks"]:
+        """What the encoders share: nothing."""
+        return "nothing"
+
+    @property
+    def address(self) -> str:
+        """Names the model in messages and records; models of one address have one fingerprint."""
+        return f"model {self.architecture} {self.weights}".rstrip()
+
+    @property
+    def source(self) -> str:
+        """Where the model comes from."""
+        return self.weights or self.architecture
+
+
+def get_model_name(model: Model | OpenClipModel) -> str:
+    """Return the name of a preset or an architecture, for titles and tables."""
+    return model.preset if isinstance(model, Model) else model.architecture
+
+
+MODEL_KINDS: Final[Mapping[str, type[Model] | type[OpenClipModel]]] = {
+    "a preset": Model,
+    "an architecture": OpenClipModel,
+}
+"""The two forms of `model`; the key `architecture` tells them apart."""
+
+
+def _read_model_kind(found: object) -> str:
+    if isinstance(found, Model | OpenClipModel):
+        return "a preset" if isinstance(found, Model) else "an architecture"
+    named = isinstance(found, Mapping) and ("architecture" in found or ("weights" in found and "preset" not in found))
+    return "an architecture" if named else "a preset"
+
+
+AnyModel = Annotated[
+    Annotated[Model, Tag("a preset")] | Annotated[OpenClipModel, Tag("an architecture")],
+    Discriminator(_read_model_kind),
+]
+
+
 class Temperature(FrozenModel):
     """The softmax temperature: `learned` starts at `init` and is clamped at 1/100; `fixed` stays there.
 
     `schedule` goes from `init` to `final` by equal factors, whatever the gradient says. `frozen` stays where the
-    weights of `init_from` have it; there, `learned` goes on from theirs too. A learned temperature's logarithm moves at
-    `lr`, warmed up and decayed as train.lr is; without it, at train.lr. Other modes leave `lr` unused.
+    weights of `init_from` or `model.weights` have it; there, `learned` goes on from theirs too. A learned temperature's
+    logarithm moves at `lr`, warmed up and decayed as train.lr is; without it, at train.lr. Other modes leave `lr`
+    unused.
     """
 
     mode: Literal["learned", "fixed", "schedule", "frozen"] = "learned"
@@ -348,7 +427,7 @@ class Train(FrozenModel):
     """AdamW with a linear warm-up and a cosine decay to zero; `samples` are pairs seen, `warmup` is a share of them.
 
     With `micro_batches` a batch goes through the towers in so many parts, for the gradient of the whole batch's loss.
-    0 samples leave the weights of `init_from` as they are: they are measured once.
+    0 samples leave the weights of `init_from`, or of `model.weights`, as they are: they are measured once.
     `mismatched` is the share of the steps, the first ones, in which each text goes with another image of its batch
     (arXiv 2412.07909); it may still be true of that image, as one caption in ten is where captions name a digit alone.
     """
@@ -439,7 +518,7 @@ class TrialConfig(FrozenModel):
     """
 
     data: AnyData = MadData()
-    model: Model = Model()
+    model: AnyModel = Model()
     init_from: Annotated[Changes, OmitFromHash(before={})] = Field(default_factory=dict)
     temperature: Temperature = Temperature()
     loss: Loss = Loss()
@@ -448,8 +527,13 @@ class TrialConfig(FrozenModel):
 
     @field_validator("model", mode="after")
     @classmethod
-    def _check_preset(cls, model: Model, info: ValidationInfo) -> Model:
+    def _check_preset(cls, model: Model | OpenClipModel, info: ValidationInfo) -> Model | OpenClipModel:
         data = info.data.get("data")
+        if isinstance(model, OpenClipModel):
+            if data is not None and data.dataset == "mad":
+                expected = "expected dataset image_text, or one of MAD's presets"
+                raise WrongValueError("architecture", f"found {model.architecture!r} with dataset mad; {expected}")
+            return model
         if data is not None and PRESETS[model.preset].dataset != data.dataset:
             fitting = " or ".join(name for name, preset in PRESETS.items() if preset.dataset == data.dataset)
             raise WrongValueError("preset", f"found {model.preset!r} with dataset {data.dataset}; expected {fitting}")
@@ -458,8 +542,11 @@ class TrialConfig(FrozenModel):
     @field_validator("temperature", mode="after")
     @classmethod
     def _check_frozen(cls, temperature: Temperature, info: ValidationInfo) -> Temperature:
-        if temperature.mode == "frozen" and not info.data.get("init_from"):
-            raise WrongValueError("mode", "found 'frozen' without init_from; expected learned, fixed or schedule there")
+        if temperature.mode == "frozen" and not _begins_with_weights(info):
+            without = _name_missing_weights(info)
+            raise WrongValueError(
+                "mode", f"found 'frozen' without {without}; expected learned, fixed or schedule there"
+            )
         return temperature
 
     @field_validator("train", mode="after")
@@ -477,15 +564,19 @@ class TrialConfig(FrozenModel):
     @field_validator("train", mode="after")
     @classmethod
     def _check_samples(cls, train: Train, info: ValidationInfo) -> Train:
-        if train.samples == 0 and not info.data.get("init_from"):
-            expected = "expected at least a batch; with init_from, 0 measures the weights of another training"
-            raise WrongValueError("samples", f"found 0 without init_from; {expected}")
+        if train.samples == 0 and not _begins_with_weights(info):
+            without = _name_missing_weights(info)
+            measured = "the weights of another training" if without == "init_from" else "those weights"
+            expected = f"expected at least a batch; with {without}, 0 measures {measured}"
+            raise WrongValueError("samples", f"found 0 without {without}; {expected}")
         return train
 
     @field_validator("evaluate", mode="after")
     @classmethod
     def _check_removed_dimensions(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
         model = info.data.get("model")
+        if isinstance(model, OpenClipModel) and is_architecture_file(model.architecture):
+            return evaluate  # its width is known when a plan is made
         if model is not None and evaluate.removed is not None and evaluate.removed >= model.embed_dim:
             found = f"found {evaluate.intervention!r} with model.embed_dim {model.embed_dim}"
             raise WrongValueError("intervention", f"{found}; expected fewer dimensions to be removed than there are")
@@ -546,6 +637,17 @@ class TrialConfig(FrozenModel):
         return _apply_changes(self, self.init_from) if self.init_from else None
 
 
+def _name_missing_weights(info: ValidationInfo) -> str:
+    """Return the keys that would give a training weights to begin with."""
+    return "model.weights or init_from" if isinstance(info.data.get("model"), OpenClipModel) else "init_from"
+
+
+def _begins_with_weights(info: ValidationInfo) -> bool:
+    """Return whether a training begins with those of another training, or of a public model."""
+    model = info.data.get("model")
+    return bool(info.data.get("init_from")) or (isinstance(model, OpenClipModel) and bool(model.weights))
+
+
 def _apply_changes(config: TrialConfig, changes: Mapping[str, Level]) -> TrialConfig:
     """Return the configuration with these values; raise ValueError where they do not fit."""
     document = config.model_dump(exclude={"init_from"})
@@ -565,5 +667,5 @@ def _apply_changes(config: TrialConfig, changes: Mapping[str, Level]) -> TrialCo
         first = error.errors()[0]
         wrong = first.get("ctx", {}).get("error", first["msg"])
         key = [wrong.key] if isinstance(wrong, WrongValueError) else []
-        where = ".".join(str(step) for step in (*first["loc"], *key) if step not in DATASETS)
+        where = ".".join(str(step) for step in (*first["loc"], *key) if step not in (*DATASETS, *MODEL_KINDS))
         raise WrongValueError("init_from", f"{where}: {wrong}") from error

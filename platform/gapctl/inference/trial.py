@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 
 from gapctl.config.evaluation_sets import EvaluationSet
-from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Data, TrialConfig
 from gapctl.data.image_text.evaluation_sets import OpenSet
 from gapctl.data.image_text.read import get_clip_tokenizer
@@ -21,12 +20,12 @@ from gapctl.errors import InputError, first_line_of_error
 from gapctl.extensions import SINGULAR, explain_unusable
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.trial import CONFIGURATION, WEIGHTS
-from gapctl.models.build import build_model
+from gapctl.models.public import read_model_input
 from gapctl.text import list_first_names
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluation import GalleryEncoding
 from gapctl.training.set_evaluation import EncodedSet, build_set_model, encode_set
-from gapctl.training.trial_state import build_evaluation, choose_vocabulary
+from gapctl.training.trial_state import build_evaluation, build_trial_model
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -163,7 +162,7 @@ def encode_trial_set(
 
 def _load_weights(folder: TrialFolder, described: TrialDescription) -> CLIP:
     """Build the trial's model on the CPU with its last weights; raise WorkError if their file is damaged."""
-    model = build_model(described.config, choose_vocabulary(described.config), described.seed)
+    model = build_trial_model(described.config, described.seed)
     content = folder.read(WEIGHTS)
     try:
         if content is None:
@@ -193,8 +192,10 @@ def build_preprocess(config: TrialConfig) -> "Callable[[Image.Image], torch.Tens
     """Return the transform from a PIL image to the model's input (3, H, W), as a trial's evaluation reads images."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    preset = PRESETS[config.model.preset]
-    settings = PreprocessCfg(size=preset.image_size, mean=preset.mean, std=preset.std)
+    seen = read_model_input(config.model)
+    settings = PreprocessCfg(size=seen.image_size, mean=seen.mean, std=seen.std)
+    if seen.resize is not None and seen.interpolation is not None:
+        settings.resize_mode, settings.interpolation = seen.resize, seen.interpolation
     transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(settings, is_train=False)
     return transform
 
@@ -205,9 +206,10 @@ def build_tokenizer(config: TrialConfig) -> "Callable[[str | Sequence[str]], tor
     Captions of MAD are values with hyphens between them, as `gapctl data preview` shows them. It raises InputError for
     a value that MAD does not have.
     """
-    preset = PRESETS[config.model.preset]
     encode: Callable[[Sequence[str]], NDArray[np.int64]] = (
-        parse_caption_texts if preset.vocabulary == "mad" else get_clip_tokenizer(preset.text.tokens)
+        parse_caption_texts
+        if config.data.dataset == "mad"
+        else get_clip_tokenizer(read_model_input(config.model).context)
     )
 
     def tokenize(captions: str | Sequence[str]) -> torch.Tensor:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, with_config
 from gapctl.config.base import is_private_override
 from gapctl.config.evaluation_sets import NamedSet
 from gapctl.config.load import LoadedSweep, load_text
+from gapctl.config.trial import OpenClipModel
 from gapctl.errors import InputError, WorkError
 from gapctl.io.passwords import hide_passwords
 from gapctl.ledger.documents import STRICT_DOCUMENT, DocumentKind
@@ -134,6 +135,11 @@ def record_sweep_file(plan: Plan) -> SweepFileRecord:
                 NamedSet(name, each.definition).address: each.fingerprint
                 for trial in plan.trials
                 for name, each in trial.evaluation_sets.items()
+            },
+            **{
+                trial.config.model.address: trial.model_fingerprint
+                for trial in plan.trainings
+                if isinstance(trial.config.model, OpenClipModel)
             },
         },
         tables=dict(sweep.tables),

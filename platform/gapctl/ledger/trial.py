@@ -305,6 +305,7 @@ def describe_trial(trial: Trial) -> dict[str, object]:
         "seed": trial.seed,
         "data_fingerprint": trial.data_fingerprint,
         **({"parent": trial.parent} if trial.parent else {}),
+        **({"model_fingerprint": trial.model_fingerprint} if trial.model_fingerprint else {}),
         "recipe_version": RECIPE_VERSION,
         **({"extensions": {name: asdict(code) for name, code in trial.extensions.items()}} if trial.extensions else {}),
         **_describe_sets(trial),

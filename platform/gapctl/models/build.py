@@ -12,8 +12,8 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, empty_like, nn
 
-from gapctl.config.presets import PRESETS, Colour, PatchTower, Preset
-from gapctl.config.trial import LOSSES, MadData, TrialConfig
+from gapctl.config.presets import Colour, PatchTower, Preset
+from gapctl.config.trial import LOSSES, MadData, Model, TrialConfig
 from gapctl.extensions import require_extension
 from gapctl.models.fused import WeightMap, cut_patches
 from gapctl.models.losses import LossKind
@@ -112,11 +112,12 @@ class EmbeddingHead:
 
 def build_model(config: TrialConfig, vocabulary: TokenVocabulary, seed: int) -> CLIP:
     """Return the model of a trial; arms with the same seed, preset and widths start from the same weights."""
+    assert isinstance(config.model, Model)
     learned = config.temperature.mode == "learned"
     shared = config.model.shared == "blocks"
     images = isinstance(config.data, MadData) and config.data.sides == "image_image"
     head = EmbeddingHead(config.model.embed_dim, config.temperature.init, learned, config.loss.kind, shared, images)
-    return build_clip(PRESETS[config.model.preset], head, vocabulary, seed)
+    return build_clip(config.model.towers, head, vocabulary, seed)
 
 
 def build_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocabulary, seed: int) -> CLIP:
@@ -194,6 +195,17 @@ def measure_temperature(model: CLIP) -> dict[str, float]:
     if model.logit_bias is not None:
         metrics["temperature/bias"] = float(model.logit_bias.detach())
     return metrics
+
+
+class OpenClipNormaliser:
+    """Computes what torchvision's ToTensor and Normalize do, operation by operation."""
+
+    def __init__(self, mean: Colour, std: Colour, device: torch.device) -> None:
+        self._mean_C11, self._std_C11 = (torch.tensor(each).view(-1, 1, 1).to(device) for each in (mean, std))
+
+    def images(self, image_SCHW: Tensor) -> Tensor:
+        """Return normalised float32 images of the uint8 ones."""
+        return image_SCHW.float().div(255).sub_(self._mean_C11).div_(self._std_C11)
 
 
 class PixelNormaliser:

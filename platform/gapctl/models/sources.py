@@ -14,9 +14,9 @@ A name is one of three, in open_clip's own spelling:
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from gapctl.config.base import did_you_mean, hash_value
 from gapctl.errors import InputError, first_line_of_error
@@ -45,11 +45,13 @@ HUB_WEIGHTS_NAMES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_mo
 WEIGHTS_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth")
 TOKENIZER_FILES: Final = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*", "*.model")
 """Files of a folder that decide how a Hugging Face tokenizer cuts texts."""
+SHA256: Final = r"[0-9a-f]{64}"
 MAX_NAMED: Final = 4
 """Most names that a message lists."""
 LOG_IN: Final = "log in with `hf auth login`, or set HF_TOKEN"
 BY_HAND: Final = f"Or copy {CONFIG_NAME} and the weights into a folder, and give --model {FOLDER}FOLDER"
 
+Answer = TypeVar("Answer")
 ImageSettings = Mapping[str, Any]
 """open_clip's settings of images, or a tag's whole configuration."""
 
@@ -88,7 +90,7 @@ def check_model(name: str, pretrained: str | None) -> None:
     if pretrained is None:
         raise InputError(f"--model {name} without --pretrained; expected a tag, or a file of weights")
     if not expand_home(pretrained).is_file():
-        _find_tag(name, pretrained)
+        find_tag(name, pretrained)
 
 
 def require_known_model(name: str) -> None:
@@ -102,6 +104,26 @@ def require_known_model(name: str) -> None:
         raise InputError(
             f"--model {name}: no such model; expected one of open_clip's {len(names)} architectures{other}{close}"
         )
+
+
+def find_sha256(name: str, pretrained: str | None) -> str:
+    """Return the sha256 of a model's weights, downloading them only where nothing else tells it; raise as they are."""
+    if name.startswith(HUB):
+        folder = find_config_folder(name)
+        try:
+            return find_hub_sha256(name.removeprefix(HUB), HUB_WEIGHTS_NAMES, revision=folder.name)
+        except FetchError as problem:
+            raise problem.build_error(name) from problem
+    if name.startswith(FOLDER) or (pretrained is not None and expand_home(pretrained).is_file()):
+        return find_weights(name, pretrained).sha256
+    settings = find_tag(name, pretrained or "")
+    repository, _, file = str(settings.get("hf_hub", "")).rpartition("/")
+    if not repository:
+        return find_weights(name, pretrained).sha256
+    try:
+        return find_hub_sha256(repository, _list_alternatives(file) if file else HUB_WEIGHTS_NAMES)
+    except FetchError as problem:
+        raise _explain_missing_tag(name, pretrained or "", settings, problem) from problem
 
 
 def find_weights(name: str, pretrained: str | None) -> WeightsFile:
@@ -118,12 +140,12 @@ def find_weights(name: str, pretrained: str | None) -> WeightsFile:
     path = expand_home(pretrained)
     if path.is_file():
         return WeightsFile(path.absolute(), hash_file(path), {})
-    settings = _find_tag(name, pretrained)
+    settings = find_tag(name, pretrained)
     path = _download_tag_weights(name, pretrained, settings)
     return WeightsFile(path.absolute(), _hash_verified(f"{name} {pretrained}", path), settings)
 
 
-def _find_tag(name: str, tag: str) -> ImageSettings:
+def find_tag(name: str, tag: str) -> ImageSettings:
     """Return open_clip's record of a tag; raise InputError for a folder or an unknown tag."""
     import open_clip
 
@@ -230,19 +252,23 @@ def _download_tag_weights(name: str, tag: str, settings: ImageSettings) -> Path:
             return download_from_hub(repository, _list_alternatives(file) if file else HUB_WEIGHTS_NAMES)
         return Path(open_clip.download_pretrained(dict(settings)))
     except Exception as error:
-        reason = first_line_of_error(error)
-        source = f"{file or HUB_WEIGHTS_NAMES[0]} of huggingface.co/{repository}"
-        # A tag's activation and image settings are not in a file of its weights.
-        quick = settings.get("quick_gelu") and not name.endswith("-quickgelu")
-        advice = f" with --model {name}-quickgelu, which these weights were trained as" if quick else ""
-        own = [key for key in ("mean", "std", "interpolation", "resize_mode") if settings.get(key)]
-        if own:
-            advice += f". A file is shown images by the architecture's {', '.join(own)}; this tag has its own"
-        raise HubError(
-            f"--pretrained {tag}: the weights of {name} are not on this machine and cannot be downloaded ({reason}). "
-            f"Where there is a network, download {source if repository else settings['url']}; copy the file here and "
-            f"give its path: --pretrained FILE{advice}"
-        ) from error
+        raise _explain_missing_tag(name, tag, settings, error) from error
+
+
+def _explain_missing_tag(name: str, tag: str, settings: ImageSettings, error: Exception) -> HubError:
+    repository, _, file = str(settings.get("hf_hub", "")).rpartition("/")
+    source = f"{file or HUB_WEIGHTS_NAMES[0]} of huggingface.co/{repository}" if repository else settings["url"]
+    # A tag's activation and image settings are not in a file of its weights.
+    quick = settings.get("quick_gelu") and not name.endswith("-quickgelu")
+    advice = f" with --model {name}-quickgelu, which these weights were trained as" if quick else ""
+    own = [key for key in ("mean", "std", "interpolation", "resize_mode") if settings.get(key)]
+    if own:
+        advice += f". A file is shown images by the architecture's {', '.join(own)}; this tag has its own"
+    return HubError(
+        f"--pretrained {tag}: the weights of {name} are not on this machine and cannot be downloaded "
+        f"({first_line_of_error(error)}). Where there is a network, download {source}; copy the file here and "
+        f"give its path: --pretrained FILE{advice}"
+    )
 
 
 def _list_alternatives(file: str) -> Sequence[str]:
@@ -254,7 +280,7 @@ def _list_alternatives(file: str) -> Sequence[str]:
 def _hash_verified(name: str, path: Path) -> str:
     """Return a file's sha256. Raise InputError where it is not the one under which a hub's cache keeps the file."""
     found, promised = hash_file(path), path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", promised) and found != promised:
+    if re.fullmatch(SHA256, promised) and found != promised:
         raise InputError(
             f"--model {name}: {path}: damaged: its sha256 is {found[:12]}, and the hub's is {promised[:12]}. Delete "
             f"{path.resolve()}; the same command downloads it again"
@@ -287,7 +313,34 @@ def download_from_hub(repository: str, files: Sequence[str], revision: str | Non
         FetchError: None of them can be had.
 
     """
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
+
+    return _ask_hub(repository, files, lambda file: Path(hf_hub_download(repository, file, revision=revision)))
+
+
+def find_hub_sha256(repository: str, files: Sequence[str], revision: str | None = None) -> str:
+    """Return the sha256 of the first of `files` that a repository has, without downloading what its hub can name.
+
+    A file in huggingface_hub's cache needs no network. Raises FetchError as `download_from_hub` does.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    def find(file: str) -> str:
+        cached = try_to_load_from_cache(repository, file, revision=revision)
+        if not isinstance(cached, str):
+            promised = str(get_hf_file_metadata(hf_hub_url(repository, file, revision=revision)).etag)
+            if re.fullmatch(SHA256, promised):
+                return promised
+            cached = hf_hub_download(repository, file, revision=revision)  # a small file, named by another hash
+        name = Path(cached).resolve().name
+        return name if re.fullmatch(SHA256, name) else hash_file(Path(cached))
+
+    return _ask_hub(repository, files, find)
+
+
+def _ask_hub(repository: str, files: Sequence[str], ask: Callable[[str], Answer]) -> Answer:
+    """Return the answer about the first file that a repository has; raise FetchError where it has none."""
+    from huggingface_hub import constants
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -302,7 +355,7 @@ def download_from_hub(repository: str, files: Sequence[str], revision: str | Non
         raise FetchError(f"found {repository or 'nothing'} after {HUB}", spelling, wrong_name=True)
     for file in files:
         try:
-            return Path(hf_hub_download(repository, file, revision=revision))
+            return ask(file)
         except HFValidationError as error:
             raise FetchError(first_line_of_error(error), spelling, wrong_name=True) from None
         except GatedRepoError as error:

@@ -6,14 +6,15 @@
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gapctl.config.architectures import count_resnet_weights
 from gapctl.config.load import LoadedSweep, load_text
-from gapctl.config.presets import PRESETS, PatchTower, Preset, ResNet, Tower
+from gapctl.config.presets import PatchTower, Preset, ResNet, Tower
 from gapctl.config.sweep import Limits
-from gapctl.config.trial import MadData
+from gapctl.config.trial import MadData, Model, OpenClipModel
 from gapctl.config.yaml_file import read_yaml
 from gapctl.plan.plan import Plan, Trial, list_planned_trainings, make_plan, pack_trials
 
@@ -23,30 +24,41 @@ FLOPS_PER_CPU = 4.0e10
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals of some trials: `cpu_hours` of one core at `FLOPS_PER_CPU`, `wall_hours` of all slots together."""
+    """Totals of some trials: `cpu_hours` of one core at `FLOPS_PER_CPU`, `wall_hours` of all slots together.
+
+    `unknown` are trials whose operations are not known and not counted: towers of other libraries than open_clip.
+    """
 
     trials: int
     samples: int
     flops: float
     cpu_hours: float
     wall_hours: float
+    unknown: int = 0
+
+    def list_fields(self, prefix: str = "") -> dict[str, float]:
+        """Return the totals by name, without `unknown` where everything is known."""
+        return {f"{prefix}{name}": value for name, value in asdict(self).items() if name != "unknown" or value}
 
 
 def estimate_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
     """Add up the cost of trainings that run `slots` at a time."""
-    flops = float(sum(count_trial_flops(trial) for trial in trials))
+    counted = [count_trial_flops(trial) for trial in trials]
+    flops = float(sum(each for each in counted if each is not None))
     hours = flops / FLOPS_PER_CPU / 3600
     samples = sum(trial.config.train.samples for trial in trials)
-    return Cost(len(trials), samples, flops, hours, hours / max(1, min(slots, len(trials))))
+    wall = hours / max(1, min(slots, len(trials)))
+    return Cost(len(trials), samples, flops, hours, wall, unknown=counted.count(None))
 
 
-def count_trial_flops(trial: Trial) -> int:
-    """Return the floating-point operations of one training, without its evaluations."""
-    model, data = trial.config.model, trial.config.data
+def count_trial_flops(trial: Trial) -> int | None:
+    """Return the floating-point operations of one training, without its evaluations; None where not known."""
+    model, data, samples = trial.config.model, trial.config.data, trial.config.train.samples
+    if isinstance(model, OpenClipModel):
+        each = model.towers.count_training_flops() if samples else 0
+        return None if each is None else samples * each
     images_twice = isinstance(data, MadData) and data.sides == "image_image"
-    return trial.config.train.samples * PRESETS[model.preset].count_training_flops(
-        model.embed_dim, images_twice=images_twice
-    )
+    return samples * model.towers.count_training_flops(model.embed_dim, images_twice=images_twice)
 
 
 def count_slots(plan: Plan, cpus: int) -> int:
@@ -60,6 +72,13 @@ VOCABULARY_SIZES: Final = {"clip": 49_408, "mad": 64}
 """The size of each vocabulary: that of CLIP's tokenizer, and an upper bound of MAD's."""
 
 
+def count_model_parameters(model: Model | OpenClipModel) -> int | None:
+    """Return the number of a model's weights; None for towers of other libraries than open_clip."""
+    if isinstance(model, OpenClipModel):
+        return model.towers.count_parameters()
+    return count_parameters(model.towers, model.embed_dim)
+
+
 def count_parameters(preset: Preset, embed_dim: int) -> int:
     """Return the number of weights of both towers, their embeddings and projections."""
     text = _count_block_weights(preset.text) + preset.text.width * (
@@ -67,7 +86,7 @@ def count_parameters(preset: Preset, embed_dim: int) -> int:
     )
     image = preset.image
     if isinstance(image, ResNet):
-        return text + _count_resnet_weights(image, embed_dim)
+        return text + count_resnet_weights(image, embed_dim)
     patches = 3 * image.patch_size**2 * image.width
     return text + _count_block_weights(image) + patches + image.width * (image.tokens + embed_dim)
 
@@ -76,20 +95,8 @@ def _count_block_weights(tower: Tower | PatchTower) -> int:
     return 12 * tower.width**2 * tower.layers
 
 
-def _count_resnet_weights(tower: ResNet, embed_dim: int) -> int:
-    """Count the stem, the groups of bottlenecks, and the attention pooling (arXiv 2103.00020, sec. 2.4)."""
-    half, width, wide = tower.width // 2, tower.width, tower.width * 32
-    found = 9 * (3 * half + half * half + half * width)
-    entering = width
-    for group, blocks in enumerate(tower.layers):
-        narrow, leaving = width << group, 4 * (width << group)
-        found += entering * narrow + 9 * narrow**2 + narrow * leaving + entering * leaving
-        found += (blocks - 1) * (2 * leaving * narrow + 9 * narrow**2)
-        entering = leaving
-    tokens = (tower.image_size // 32) ** 2 + 1
-    return found + 3 * wide**2 + wide * embed_dim + tokens * wide
-
-
+USUAL_PARAMETERS: Final = 200_000_000
+"""Taken for a model whose size is not known: that of a ViT-B."""
 CHECKPOINTS_PER_TRIAL: Final = 3
 """Checkpoints of a trial in training: the two that are kept, and the one that is being written."""
 CHECKPOINT_BYTES: Final = 16
@@ -114,7 +121,7 @@ class DiskEstimate(NamedTuple):
 
 def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
     """Estimate, rather too high, the disk space that training `trials` needs, `at_once` at a time."""
-    sizes = [count_parameters(PRESETS[trial.config.model.preset], trial.config.model.embed_dim) for trial in trials]
+    sizes = [count_model_parameters(trial.config.model) or USUAL_PARAMETERS for trial in trials]
     kept = sum(WEIGHT_BYTES * size + RECORD_BYTES for size in sizes) + REPORT_BYTES
     meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, sizes))
     mlflow = MLFLOW_BYTES * len(trials) + 2 * REPORT_BYTES

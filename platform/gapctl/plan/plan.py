@@ -20,7 +20,7 @@ from gapctl.config.evaluation_sets import NamedSet, PlannedSet, require_set
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
 from gapctl.config.sweep import Domain, Search, SweepFile
-from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, TrialConfig
+from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, TrialConfig
 from gapctl.errors import InputError
 from gapctl.extensions import ExtensionCode, Kind, describe_extensions
 
@@ -31,7 +31,8 @@ class Trial:
 
     `parent` is the id of the training whose last weights it starts from. `extensions` is the code of the metrics,
     treatment and loss of other packages that the configuration names, `evaluation_sets` are the sets that it names.
-    `model` is the one of a cohort's.
+    `model` is the one of a cohort's. `model_fingerprint` stands for a public model's architecture, image settings and
+    weights (`fingerprint_model_parts`); "" for a preset.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Trial:
     extensions: Mapping[str, ExtensionCode] = field(default_factory=dict)
     evaluation_sets: Mapping[str, PlannedSet] = field(default_factory=dict)
     model: CohortModel | None = None
+    model_fingerprint: str = ""
 
     @property
     def replicate(self) -> int:
@@ -59,6 +61,11 @@ class Trial:
     def arm_label(self) -> str:
         """The beginning of the label, which all replicates of an arm share."""
         return self.label.removesuffix(self.replicate_label).rstrip()
+
+    @property
+    def weights_sha256(self) -> str:
+        """The sha256 of the public weights that the training begins with; "" for random ones."""
+        return self.model_fingerprint.partition("-")[2]
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,8 @@ class Plan:
         return (*self.preparations, *self.trials)
 
 
-DataSource = Data | NamedSet
-"""What has a fingerprint: a trial's data, or an evaluation set by its name."""
+DataSource = Data | NamedSet | OpenClipModel
+"""What has a fingerprint: a trial's data, its public model, or an evaluation set by its name."""
 RECIPE_VERSION = 3
 """Raise this whenever the same configuration would give other numbers than before."""
 
@@ -103,7 +110,7 @@ class _Arm(NamedTuple):
 def make_plan(
     sweep: LoadedSweep, fingerprint_of: Callable[[DataSource], str], recipe_version: int = RECIPE_VERSION
 ) -> Plan:
-    """List every trial of the sweep; call `fingerprint_of` once for each data source and each evaluation set.
+    """List every trial of the sweep; call `fingerprint_of` once for each data source, public model and evaluation set.
 
     Raise its InputError again with the place of the source in the sweep file, and one where two arms are the same
     training.
@@ -172,13 +179,17 @@ def _collect_fingerprints(
 ) -> dict[str, str]:
     found: dict[str, str] = {}
     for arm in grid:
-        for data in [arm.config.data, *([arm.config.parent.data] if arm.config.parent else [])]:
-            if data.address not in found:
+        sources: list[DataSource] = [arm.config.data, *([arm.config.parent.data] if arm.config.parent else [])]
+        sources += [arm.config.model] if isinstance(arm.config.model, OpenClipModel) else []
+        for source in sources:
+            if source.address not in found:
+                usual = "model.weights" if isinstance(source, OpenClipModel) else "data.source"
                 try:
-                    found[data.address] = fingerprint_of(data)
+                    found[source.address] = fingerprint_of(source)
                 except InputError as error:
-                    key = getattr(error, "key", "data.source")
-                    raise locate_error(sweep, arm.factors, key, str(error), arm.model) from error
+                    raise locate_error(
+                        sweep, arm.factors, getattr(error, "key", usual), str(error), arm.model
+                    ) from error
     return found
 
 
@@ -195,9 +206,10 @@ def _build_trial(
         fingerprint = fingerprints[config.data.address]
         sets = {name: planned[name] for name in config.evaluate.sets}
         hashed = {name: each.fingerprint for name, each in sets.items()}
-        trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent, hashed)
+        model = fingerprints[config.model.address] if isinstance(config.model, OpenClipModel) else ""
+        trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent, hashed, model)
         code = describe_extensions(config.extensions)
-        made = Trial(trial_id, "", seed, dict(factors), config, fingerprint, parent, code, sets, arm.model)
+        made = Trial(trial_id, "", seed, dict(factors), config, fingerprint, parent, code, sets, arm.model, model)
         return replace(made, label=f"{label} {made.replicate_label}".lstrip())
 
     first = build(arm.preparation, {}, arm.config.parent) if arm.config.parent else None
@@ -240,15 +252,17 @@ def compute_trial_id(
     recipe_version: int = RECIPE_VERSION,
     parent: str | None = None,
     sets: Mapping[str, str] = MappingProxyType({}),
+    model_fingerprint: str = "",
 ) -> str:
     """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
 
     The sha256 of the code of other packages' metrics, treatment and loss is hashed too, where the configuration names
     any, and so are the fingerprints of its evaluation sets, in whatever order it names them.
 
-    Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; the
-    changes that describe a parent, as its id stands for them; and the learning rate of a temperature that is not
-    learned.
+    Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; a
+    public model's name and place, for which `model_fingerprint` stands, so that a tag and a file of the same weights
+    are one model; the changes that describe a parent, as its id stands for them; and the learning rate of a temperature
+    that is not learned.
     """
     described = strip_address(config)
     described.pop("init_from", None)
@@ -262,6 +276,7 @@ def compute_trial_id(
         "recipe": recipe_version,
         **({"parent": parent} if parent else {}),
         **({"sets": dict(sets)} if sets else {}),
+        **({"model": model_fingerprint} if model_fingerprint else {}),
         **_hash_extensions(describe_extensions(config.extensions)),
     }
     return hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
@@ -280,6 +295,8 @@ def strip_address(config: TrialConfig) -> dict[str, Any]:
         del data["held_out_share"]
     for name in ("source", "held_out", "classes", "bad_share"):
         data.pop(name, None)
+    if isinstance(config.model, OpenClipModel):
+        values["model"] = {}
     for setting, keeps in TREATMENTS_WITH_SETTING.items():
         if setting in data["captions"] and data["captions"]["keep"] not in keeps:
             del data["captions"][setting]
@@ -294,7 +311,9 @@ def hash_design(plan: Plan) -> str:
     """
     spec = plan.sweep.spec
     data = sorted({trial.data_fingerprint for trial in plan.trainings})
-    first = {"first_seed": spec.first_seed} if spec.first_seed else {}
+    first: dict[str, object] = {"first_seed": spec.first_seed} if spec.first_seed else {}
+    models = sorted({trial.model_fingerprint for trial in plan.trainings} - {""})
+    first |= {"models": models} if models else {}
     named = {"treatments": spec.treatments} if spec.treatments else {}
     code = _hash_extensions({name: each for trial in plan.trainings for name, each in trial.extensions.items()})
     sets = {name: each.fingerprint for trial in plan.trials for name, each in trial.evaluation_sets.items()}

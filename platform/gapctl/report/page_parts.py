@@ -166,7 +166,8 @@ _DATA_SET_DESCRIPTIONS = {
     "some of these",
 }
 _SUMMARY_SETTINGS = {
-    "data.dataset", "data.source", "model.preset", "model.embed_dim", "temperature.mode", "temperature.init",
+    "data.dataset", "data.source", "model.preset", "model.embed_dim", "model.architecture", "model.weights",
+    "temperature.mode", "temperature.init",
     "temperature.lr", "loss.kind", "train.batch_size", "train.lr", "evaluate.gallery", "evaluate.every",
 }  # fmt: skip
 
@@ -200,6 +201,13 @@ def list_commands(analysis: AnalysisResults, record: RunRecord) -> dict[str, str
     }
 
 
+def _describe_model(told: Mapping[str, str]) -> str:
+    if "model.preset" in told:
+        return f"preset {told['model.preset']}, embeddings {told['model.embed_dim']} wide"
+    weights = told.get("model.weights", "")
+    return f"open_clip's {told['model.architecture']}, {f'weights {weights}' if weights else 'random weights'}"
+
+
 def _describe_training(analysis: AnalysisResults, record: RunRecord) -> dict[str, str]:
     """Describe one training: data, model, recipe; mark what the sweep varies as varied."""
     if not record.settings:
@@ -211,7 +219,7 @@ def _describe_training(analysis: AnalysisResults, record: RunRecord) -> dict[str
     rest = ", ".join(f"{path} {value}" for path, value in told.items() if path not in _SUMMARY_SETTINGS)
     return {
         "data": f"{data}; source {told['data.source']}",
-        "model": f"preset {told['model.preset']}, embeddings {told['model.embed_dim']} wide",
+        "model": _describe_model(told),
         "temperature and loss": (
             f"{told['temperature.mode']}, from {told['temperature.init']}{own_rate}; {told['loss.kind']} loss"
         ),

@@ -302,6 +302,7 @@ class PackWork:
                 initial=initial,
                 leads=group.rank == 0,
                 sets=trial.evaluation_sets,
+                weights_sha256=trial.weights_sha256,
             )
             member.begin_stretch(describe_workers(self.device, group.size))
             members.append(member)

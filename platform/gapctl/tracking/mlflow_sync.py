@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
+from gapctl.config.trial import Model, get_model_name
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
@@ -522,11 +523,19 @@ class Projection:
             name=trial.label.translate(NOT_IN_A_NAME),
             source_run_id=run_id,
             tags={LOGGED_TRIAL: trial.id, WEIGHTS: weights, LOAD: how},
-            params={"model.preset": trial.config.model.preset, **build_columns(self._plan, trial)},
-            model_type=trial.config.model.preset,
+            params={**_describe_model(trial), **build_columns(self._plan, trial)},
+            model_type=get_model_name(trial.config.model),
         )
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, trial.config.train.samples)])
         return str(model.model_id)
+
+
+def _describe_model(trial: Trial) -> dict[str, str]:
+    model = trial.config.model
+    if isinstance(model, Model):
+        return {"model.preset": model.preset}
+    weights = {"model.weights": model.weights, "model.weights_sha256": trial.weights_sha256}
+    return {"model.architecture": model.architecture, **{name: value for name, value in weights.items() if value}}
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ class AutogradTowers(nn.Module):
 
         It reads the values of `token_BL`, so a GPU would have to wait.
         """
-        if self.model.attn_mask is None:
+        if not _has_plain_text_tower(self.model) or self.model.attn_mask is None:
             return token_BL
         pooled_BL = (token_BL == self.model.text_eos_id).int() if self.model.text_pool_type == "eos" else token_BL
         last = int(pooled_BL.argmax(dim=1).max())
@@ -209,6 +209,9 @@ class AutogradTowers(nn.Module):
     def _encode_text(self, token_BT: Tensor) -> Tensor:
         """Return the output of open_clip's `encode_text` for captions that may be cut."""
         model, tokens = self.model, token_BT.shape[1]
+        if not _has_plain_text_tower(model):
+            encoded_BE: Tensor = model.encode_text(token_BT)
+            return encoded_BE
         mask_TT = None if model.attn_mask is None else model.attn_mask[:tokens, :tokens]
         x_BTD = model.token_embedding(token_BT) + model.positional_embedding[:tokens]
         x_BTD = model.ln_final(model.transformer(x_BTD, attn_mask=mask_TT))
@@ -217,6 +220,11 @@ class AutogradTowers(nn.Module):
             projected_BE: Tensor = model.text_projection(x_BD)
             return projected_BE
         return x_BD if model.text_projection is None else x_BD @ model.text_projection
+
+
+def _has_plain_text_tower(model: nn.Module) -> bool:
+    """Return whether the text tower's parts are the model's own, as in CLIP, and not those of a module `text`."""
+    return hasattr(model, "token_embedding")
 
 
 def _run_backward(outputs: TowerOutputs, gradient: TowerOutputs) -> None:

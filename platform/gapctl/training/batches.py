@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gapctl.config.presets import PRESETS
 from gapctl.data.feed import MadBatch, MadFeed, SampleDraw, TrialData
 from gapctl.data.image_text.source import PairPaths, open_pairs
 from gapctl.data.mad.images import DeviceImages, MadSplit
 from gapctl.data.mad.sampler import ImageIndices
 from gapctl.data.rng import Purpose, make_generator
+from gapctl.models.public import read_model_input
 from gapctl.training.optimizer import count_mismatched_steps
 from gapctl.training.trial_state import TrialState
 from gapctl.training.workers import WorkerGroup
@@ -74,11 +74,12 @@ def _read_pair_batches(
     from gapctl.data.image_text.read import build_training_options, require_pair_data
 
     pairs, config = open_pairs(places), member.config
+    seen = read_model_input(config.model)
     data = require_pair_data(config)
     feed = PairFeed(
         pairs.train,
         pairs.train_rows,
-        build_training_options(data, PRESETS[config.model.preset].image_size),
+        build_training_options(data, seen.image_size, seen.context),
         member.seed,
         config.train.batch_size,
         position=member.samples_seen,

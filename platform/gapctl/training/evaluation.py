@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
-from gapctl.config.presets import PRESETS, PatchTower
-from gapctl.config.trial import Evaluate, TrialConfig
+from gapctl.config.presets import PatchTower
+from gapctl.config.trial import Evaluate, Model, TrialConfig
 from gapctl.data.feed import MadFeed, TrialData, compute_caption_ids, normalise_images, require_mad_data
 from gapctl.data.mad.captions import END_TOKEN, write_prompt_tokens
 from gapctl.data.mad.factors import FACTOR_NAMES
@@ -159,7 +159,8 @@ class _EvaluationTowers:
     """A model's two encoders; embeddings are L2-normalised."""
 
     def __init__(self, model: CLIP, config: TrialConfig, device: torch.device) -> None:
-        weights, preset = collect_forward_weights(model), PRESETS[config.model.preset]
+        assert isinstance(config.model, Model)
+        weights, preset = collect_forward_weights(model), config.model.towers
         assert isinstance(preset.image, PatchTower)  # as every preset with MAD's vocabulary has
         self._image = ImageTower(weights, preset.image)
         self._second = (

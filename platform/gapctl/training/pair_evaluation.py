@@ -6,7 +6,7 @@ embedding.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
-from gapctl.config.presets import CLIP_CONTEXT, PRESETS
-from gapctl.config.trial import TrialConfig
+from gapctl.config.trial import OpenClipModel, TrialConfig
 from gapctl.data.image_text.feed import PART_SAMPLES, choose_rows, decode_rows, read_answers
+from gapctl.data.image_text.image import Resizing
 from gapctl.data.image_text.questions import PromptSet, read_attributes
 from gapctl.data.image_text.read import (
     CaptionBatch,
@@ -31,13 +31,19 @@ from gapctl.data.image_text.source import PairPaths, TrialPairs, find_questions,
 from gapctl.errors import InputError
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.models.build import PixelNormaliser, measure_temperature
+from gapctl.models.build import OpenClipNormaliser, PixelNormaliser, measure_temperature
+from gapctl.models.public import read_model_input
 from gapctl.training.evaluation import FITTING_PAIRS, Floats, GalleryEncoding, TrainingEmbeddings
 
 TREATMENT_SEED: Final = 0
 """The seed of treated gallery captions: the same words for all seeds."""
+ENCODED_TOGETHER: Final = 32
+"""Pairs of a public model's gallery that are encoded together: as many as `gapctl measure --model` encodes."""
 CACHED_BYTES: Final = 1 << 28
 """Largest size of a gallery's pixels that stays in memory; a larger gallery is decoded at each evaluation."""
+
+
+Rows = TypeVar("Rows", bound=np.generic)
 
 
 class _PairEmbeddings(NamedTuple):
@@ -61,14 +67,21 @@ class PairEvaluation:
     def __init__(self, places: PairPaths, config: TrialConfig, device: torch.device) -> None:
         """Choose the gallery. Raise InputError for a file of questions that does not fit the held-out pairs."""
         self._pairs: TrialPairs = open_pairs(places)
-        preset = PRESETS[config.model.preset]
-        self._rule = build_gallery_options(require_pair_data(config), preset.image_size)
-        self._training_rule = build_training_options(require_pair_data(config), preset.image_size)
+        seen = read_model_input(config.model)
+        pixels = (
+            None if seen.resize is None or seen.interpolation is None else Resizing(seen.resize, seen.interpolation)
+        )
+        self._rule = build_gallery_options(require_pair_data(config), seen.image_size, seen.context, pixels)
+        self._training_rule = build_training_options(require_pair_data(config), seen.image_size, seen.context)
+        self._context = seen.context
         self._row_N = choose_rows(self._pairs.held_out_rows, config.evaluate.gallery)
         path = find_questions(places)
         self._questions: Mapping[str, PromptSet] = read_attributes(path, "data.classes") if path else {}
         self._answers = read_answers(self._pairs.held_out, self._row_N, self._questions)
-        self._pixels = PixelNormaliser(preset.mean, preset.std, device)
+        # As open_clip computes them, for the numbers that `gapctl measure --model` gives, to the last bit.
+        exactly = isinstance(config.model, OpenClipModel)
+        self._pixels = (PixelNormaliser if not exactly else OpenClipNormaliser)(seen.mean, seen.std, device)
+        self._part_size = ENCODED_TOGETHER if exactly else None
         self._device = device
         self._kept: list[tuple[PairBatch, CaptionBatch]] | None = None
 
@@ -81,7 +94,7 @@ class PairEvaluation:
             questions = {}
             for key, question in self._questions.items():
                 prompts = list(question.prompts.values())
-                token_PL = get_clip_tokenizer(CLIP_CONTEXT)([prompt for each in prompts for prompt in each])
+                token_PL = get_clip_tokenizer(self._context)([prompt for each in prompts for prompt in each])
                 parts = np.split(self._encode_texts(model, token_PL), np.cumsum([len(each) for each in prompts])[:-1])
                 prompt_CD: Floats = np.stack([part_TD.mean(axis=0) for part_TD in parts])
                 questions[key] = ClassPrompts(prompt_CD, self._answers[key][place_N])
@@ -116,15 +129,17 @@ class PairEvaluation:
 
     def _encode_batches(self, model: CLIP, batches: Iterable[tuple[PairBatch, CaptionBatch]]) -> _PairEmbeddings:
         images, texts, ids, places, rows, before = [], [], [], [], [], 0
+        image_groups: _RowGroups[np.uint8] = _RowGroups(self._part_size)
+        token_groups: _RowGroups[np.int64] = _RowGroups(self._part_size)
         for batch, captions in batches:
-            image_BCHW = self._pixels.images(torch.from_numpy(batch.images_BCHW).to(self._device))
-            images.append(_normalize_rows(model.encode_image(image_BCHW)))
-            starts = range(0, len(captions.tokens_ML), PART_SAMPLES)
-            texts += [self._encode_texts(model, captions.tokens_ML[start : start + PART_SAMPLES]) for start in starts]
+            images += [self._encode_images(model, group) for group in image_groups.add(batch.images_BCHW)]
+            texts += [self._encode_captions(model, group) for group in token_groups.add(captions.tokens_ML)]
             ids.append(captions.text_id_M)
             places.append(captions.image_M + before)
             rows.append(batch.sample_B)
             before += len(batch.sample_B)
+        images += [self._encode_images(model, group) for group in image_groups.take_rest()]
+        texts += [self._encode_captions(model, group) for group in token_groups.take_rest()]
         return _PairEmbeddings(
             np.concatenate(images),
             np.concatenate(texts),
@@ -155,6 +170,13 @@ class PairEvaluation:
         if small:
             self._kept = kept
 
+    def _encode_images(self, model: CLIP, image_BCHW: NDArray[np.uint8]) -> Floats:
+        return _normalize_rows(model.encode_image(self._pixels.images(torch.from_numpy(image_BCHW).to(self._device))))
+
+    def _encode_captions(self, model: CLIP, token_ML: NDArray[np.int64]) -> Floats:
+        starts = range(0, len(token_ML), PART_SAMPLES)
+        return np.concatenate([self._encode_texts(model, token_ML[start : start + PART_SAMPLES]) for start in starts])
+
     def _encode_texts(self, model: CLIP, token_BL: NDArray[np.int64]) -> Floats:
         return _normalize_rows(model.encode_text(torch.from_numpy(token_BL).to(self._device)))
 
@@ -162,6 +184,27 @@ class PairEvaluation:
 def _take_drawn_captions(pairs: PairBatch) -> CaptionBatch:
     """Return the caption that was drawn for each image."""
     return CaptionBatch(pairs.tokens_BL, pairs.text_id_B, np.arange(len(pairs.sample_B)))
+
+
+class _RowGroups(Generic[Rows]):
+    """Rows of arrays in their order, `size` at a time and the rest last; without a size, each array by itself."""
+
+    def __init__(self, size: int | None) -> None:
+        self._size = size
+        self._held: list[NDArray[Rows]] = []
+
+    def add(self, rows: NDArray[Rows]) -> list[NDArray[Rows]]:
+        """Return the groups that are whole with these rows."""
+        if self._size is None:
+            return [rows]
+        joined = np.concatenate([*self._held, rows])
+        whole = len(joined) // self._size * self._size
+        self._held = [joined[whole:]]
+        return np.split(joined[:whole], range(self._size, whole, self._size)) if whole else []
+
+    def take_rest(self) -> list[NDArray[Rows]]:
+        """Return the last group, which is smaller, if there is one."""
+        return [rows for rows in self._held if len(rows)]
 
 
 def _normalize_rows(rows_BD: torch.Tensor) -> Floats:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
 from gapctl.config.evaluation_sets import NamedSet, PlannedSet
-from gapctl.config.presets import PRESETS
 from gapctl.config.trial import TrialConfig
 from gapctl.data.image_text.evaluation_sets import ATTRIBUTE, CLASS, OBJECT, PAIR, OpenSet, open_set, read_images
 from gapctl.data.image_text.questions import PromptSet
@@ -35,6 +34,7 @@ from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.sampling import THOROUGH_LIMITS
 from gapctl.metrics.suite import measure_at_scales
 from gapctl.models.build import measure_temperature
+from gapctl.models.public import read_model_input
 
 Floats = NDArray[np.float32]
 Item = TypeVar("Item")
@@ -59,12 +59,14 @@ class SetModel(NamedTuple):
 
 
 def build_set_model(model: Any, config: TrialConfig) -> SetModel:
-    """Return a trial's model with its preset's way to read: open_clip's transform, and CLIP's tokens."""
+    """Return a trial's model with its own way to read: open_clip's transform, and CLIP's tokens."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    preset = PRESETS[config.model.preset]
-    settings = PreprocessCfg(size=preset.image_size, mean=preset.mean, std=preset.std)
-    return SetModel(model, image_transform_v2(settings, is_train=False), _tokenize_clip, preset.text.tokens)
+    seen = read_model_input(config.model)
+    settings = PreprocessCfg(size=seen.image_size, mean=seen.mean, std=seen.std)
+    if seen.interpolation is not None and seen.resize is not None:
+        settings = replace(settings, interpolation=seen.interpolation, resize_mode=seen.resize)
+    return SetModel(model, image_transform_v2(settings, is_train=False), _tokenize_clip, seen.context)
 
 
 def _tokenize_clip(texts: Sequence[str], context: int) -> torch.Tensor:

@@ -5,9 +5,10 @@ from typing import Literal
 
 import torch
 
-from gapctl.config.presets import PRESETS, Colour, Preset
+from gapctl.config.presets import Colour, Preset
 from gapctl.config.trial import TrialConfig
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
+from gapctl.models.public import read_model_input
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -69,9 +70,17 @@ def build_preset_options(preset: Preset, loss: LossKind, precision: Precision, w
 
 def build_step_options(config: TrialConfig, precision: Precision) -> StepOptions:
     """Return the options of a trial."""
-    preset = PRESETS[config.model.preset]
     train, loss = config.train, config.loss
-    rule = build_preset_options(preset, loss.kind, precision, train.weight_decay)
+    seen = read_model_input(config.model)
+    rule = StepOptions(
+        loss=loss.kind,
+        precision=precision,
+        mean=seen.mean,
+        std=seen.std,
+        betas=seen.betas,
+        eps=seen.epsilon,
+        weight_decay=train.weight_decay,
+    )
     terms = LossTerms(loss.alignment, loss.uniformity, loss.cross_uniformity)
     speed = 1.0 if config.temperature.lr is None else config.temperature.lr / train.lr
     return replace(rule, micro_batches=train.micro_batches, compile=train.compile, terms=terms, temperature_speed=speed)

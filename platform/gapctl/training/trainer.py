@@ -19,8 +19,8 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
-from gapctl.config.presets import PRESETS, PatchTower, Preset
-from gapctl.config.trial import LOSSES, TrialConfig
+from gapctl.config.presets import PatchTower, Preset
+from gapctl.config.trial import LOSSES, OpenClipModel, TrialConfig
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.batches import iterate_batches
 from gapctl.training.fused_step import FusedStep, keep_freed_memory
@@ -274,10 +274,13 @@ def build_trial_step(
 ) -> TrialStep:
     """Return the step of a configuration; MAD's models, one or several, are trained by the hand-written step.
 
-    A loss of another package is trained by autograd, whatever the model.
+    A loss of another package is trained by autograd, whatever the model, and so is a public architecture.
     """
     rule = build_step_options(config, resolve_precision(config.train.precision, device))
-    preset = PRESETS[config.model.preset]
+    if isinstance(config.model, OpenClipModel):
+        (model,) = models
+        return AutogradStep(model, rule, device, group)
+    preset = config.model.towers
     if config.data.dataset == "mad" and config.loss.kind in LOSSES:
         return FusedStep(models, preset, rule)
     (model,) = models

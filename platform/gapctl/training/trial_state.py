@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from open_clip.model import CLIP
 
 from gapctl.config.evaluation_sets import PlannedSet
-from gapctl.config.presets import PRESETS
-from gapctl.config.trial import LOSSES, TrialConfig
+from gapctl.config.trial import LOSSES, OpenClipModel, TrialConfig
 from gapctl.data.image_text.read import FeedCounts
 from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
 from gapctl.models.build import CLIP_VOCABULARY, TokenVocabulary, build_model, set_temperature
 from gapctl.models.losses import compute_loss_floor
+from gapctl.models.public import build_public_model, load_public_weights
 from gapctl.training.checkpoint import LossSums, pack_checkpoint, pack_weights, restore_training, unpack_weights
 from gapctl.training.evaluation import (
     Evaluation,
@@ -110,9 +111,9 @@ class TrialProgress:
 class TrialState:
     """A trial that continues from its store's newest checkpoint.
 
-    Without one it begins with the weights in `initial`, or else with its seed's. If `leads` is false, another worker of
-    the trial evaluates and writes, and this one takes only the steps. `sets` are the evaluation sets that the
-    configuration names.
+    Without one it begins with the weights in `initial`, or those of its public model, whose sha256 is expected, or else
+    with its seed's. If `leads` is false, another worker of the trial evaluates and writes, and this one takes only the
+    steps. `sets` are the evaluation sets that the configuration names.
     """
 
     def __init__(
@@ -126,12 +127,13 @@ class TrialState:
         initial: bytes | None = None,
         leads: bool = True,
         sets: Mapping[str, PlannedSet] = MappingProxyType({}),
+        weights_sha256: str = "",
     ) -> None:
         self.config = config
         self.data = data
         self.seed = seed
         self.leads = leads
-        self.model = build_model(config, choose_vocabulary(config), seed).to(device)
+        self.model = build_trial_model(config, seed).to(device)
         self.steps_total = config.train.steps
         self._store = store
         if initial is not None:
@@ -139,6 +141,11 @@ class TrialState:
             if config.temperature.mode == "fixed":
                 set_temperature(self.model, config.temperature.init)
         self._state, self.optimizer_state = restore_training(store.checkpoints(), self.model)
+        fresh = self.optimizer_state is None and initial is None  # a checkpoint needs no public weights
+        if fresh and isinstance(config.model, OpenClipModel) and config.model.weights:
+            load_public_weights(self.model, config.model, weights_sha256)
+            if config.temperature.mode == "fixed":
+                set_temperature(self.model, config.temperature.init)
         self.counts = FeedCounts()
         self._counted_before = FeedCounts(**self._state.feed)
         self._counted = self._counted_before
@@ -335,9 +342,12 @@ class TrialState:
         )
 
 
-def choose_vocabulary(config: TrialConfig) -> TokenVocabulary:
-    """Return the vocabulary of the preset's captions."""
-    return MAD_VOCABULARY if PRESETS[config.model.preset].vocabulary == "mad" else CLIP_VOCABULARY
+def build_trial_model(config: TrialConfig, seed: int) -> CLIP:
+    """Return the model of a configuration with the seed's weights."""
+    if isinstance(config.model, OpenClipModel):
+        return build_public_model(config, seed)
+    vocabulary = MAD_VOCABULARY if config.model.towers.vocabulary == "mad" else CLIP_VOCABULARY
+    return build_model(config, vocabulary, seed)
 
 
 def build_set_evaluation(sets: Mapping[str, PlannedSet], config: TrialConfig) -> "SetEvaluation":

@@ -89,6 +89,28 @@ def crop_centre(content: bytes, size: tuple[int, int], side: int) -> PixelArray:
     return _resize_pixels(part_HWC, (rows, columns))[below : below + side, right_of : right_of + side]
 
 
+class Resizing(NamedTuple):
+    """open_clip's settings of held-out images: `shortest` side and centre, or `squash`; `bicubic` or `bilinear`."""
+
+    mode: str
+    interpolation: str
+
+
+def resize_as_open_clip(content: bytes, size: tuple[int, int], side: int, resizing: Resizing) -> PixelArray:
+    """Return a picture (side, side, C) as open_clip's own transform of held-out images makes it, by Pillow.
+
+    Raise as `crop_and_resize` does.
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import center_crop, resize
+
+    _check_header(content, size)
+    mode = InterpolationMode(resizing.interpolation)
+    to = [side, side] if resizing.mode == "squash" else side
+    resized = resize(read_image(content), to, interpolation=mode)
+    return np.array(resized if resizing.mode == "squash" else center_crop(resized, [side, side]))
+
+
 def _check_header(content: bytes, size: tuple[int, int]) -> str:
     """Return the header if it agrees with the index; this refuses a decompression bomb before decoding."""
     header = parse_image_header(content, 0, len(content))

@@ -32,9 +32,11 @@ from gapctl.config.trial import PairCaptions, PairData, PairImages, TrialConfig
 from gapctl.data.image_text.image import (
     CropBox,
     ImageMismatch,
+    Resizing,
     crop_and_resize,
     crop_centre,
     draw_crop_boxes,
+    resize_as_open_clip,
 )
 from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample
 from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_current
@@ -63,8 +65,8 @@ class ReadOptions:
     Without treatments captions are whole and images sharp.
 
     `crop_scale` is the range of the share of the picture's area that a training's crop takes; its default is
-    open_clip's. `context` is the number of tokens of a caption; longer ones are cut as open_clip cuts them. Raise
-    ValueError for values out of range.
+    open_clip's. `context` is the number of tokens of a caption; longer ones are cut as open_clip cuts them. `resizing`
+    is a public model's way with held-out images. Raise ValueError for values out of range.
     """
 
     image_size: int
@@ -72,6 +74,7 @@ class ReadOptions:
     images: PairImages = SHARP_IMAGE
     crop_scale: tuple[float, float] = (0.9, 1.0)
     context: int = CLIP_CONTEXT
+    resizing: Resizing | None = None
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
@@ -92,15 +95,18 @@ def require_pair_data(config: TrialConfig) -> PairData:
     return config.data
 
 
-def build_training_options(data: PairData, image_size: int) -> ReadOptions:
+def build_training_options(data: PairData, image_size: int, context: int = CLIP_CONTEXT) -> ReadOptions:
     """Return options with the configuration's treatments of captions and images."""
-    return ReadOptions(image_size, data.captions, data.images)
+    return ReadOptions(image_size, data.captions, data.images, context=context)
 
 
-def build_gallery_options(data: PairData, image_size: int) -> ReadOptions:
+def build_gallery_options(
+    data: PairData, image_size: int, context: int = CLIP_CONTEXT, resizing: Resizing | None = None
+) -> ReadOptions:
     """Return options with the treatments that apply to held-out pairs too."""
     captions = data.captions if data.captions.held_out == "treated" else WHOLE_CAPTION
-    return ReadOptions(image_size, captions, data.images if data.images.held_out == "degraded" else SHARP_IMAGE)
+    images = data.images if data.images.held_out == "degraded" else SHARP_IMAGE
+    return ReadOptions(image_size, captions, images, context=context, resizing=resizing)
 
 
 class ReadStatus(IntEnum):
@@ -326,7 +332,9 @@ class ChunkReader:
             return ReadStatus.LACKING
         width, height = reading.table.size_N2[place].tolist()
         try:
-            if box is None:
+            if box is None and rule.resizing is not None:
+                image_HWC = resize_as_open_clip(parts.image, (width, height), rule.image_size, rule.resizing)
+            elif box is None:
                 image_HWC = crop_centre(parts.image, (width, height), rule.image_size)
             else:
                 image_HWC = crop_and_resize(parts.image, (width, height), box, rule.image_size)

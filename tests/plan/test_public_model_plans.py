@@ -1,0 +1,279 @@
+"""A plan with public models: ids by content, names with the nearest, files beside the sweep file, hubs that fail."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import Answer, gapctl
+from gapctl.cli.options import compute_fingerprint
+from gapctl.config.architectures import find_architecture
+from gapctl.config.load import load_sweep
+from gapctl.errors import InputError
+from gapctl.io.atomic import hash_file
+from gapctl.ledger import Ledger
+from gapctl.ledger.preregistration import rebuild_plan, record_sweep_file
+from gapctl.models.public import read_public_model
+from gapctl.plan.plan import Plan, make_plan
+from hub import Hub, serve_hub, use_hub
+from tiny_models import HALVES, TINY_RESNET, TINY_VIT, write_model
+
+WEIGHTS = "open_clip_model.safetensors"
+SWEEP = """\
+name: public
+question: Does fine-tuning change the gap?
+base:
+  data: {{dataset: {dataset}}}
+  model: {model}
+  train: {{samples: 32, batch_size: 16, precision: float32}}
+  evaluate: {{every: 32, gallery: 20}}
+vary: {vary}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder apart from the sweep file's, which has a configuration, a folder and weights."""
+    read_public_model.cache_clear()
+    folder = write_model(tmp_path / "sweeps" / "tiny", TINY_VIT)
+    (tmp_path / "sweeps" / "tiny.json").write_text(json.dumps(TINY_VIT), encoding="utf-8")
+    (tmp_path / "sweeps" / "tiny.pt").write_bytes((folder / WEIGHTS).read_bytes())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "sweeps"
+
+
+@pytest.fixture
+def hub(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serve_hub() as hub:
+        hub.add("tiny/vit", place / "tiny")
+        use_hub(hub, place / "cache", monkeypatch)
+        yield hub
+
+
+def write_sweep(
+    place: Path, model: str, vary: str = "{train.lr: [1.0e-3, 2.0e-3]}", dataset: str = "image_text"
+) -> Path:
+    (place / "public.yaml").write_text(SWEEP.format(model=model, vary=vary, dataset=dataset), encoding="utf-8")
+    return place / "public.yaml"
+
+
+def plan(place: Path, model: str, **more: str) -> Plan:
+    return make_plan(load_sweep(write_sweep(place, model, **more)), compute_fingerprint)
+
+
+def ids(found: Plan) -> list[str]:
+    return [trial.id for trial in found.trials]
+
+
+def test_the_same_weights_are_the_same_trials_wherever_they_are_named(place: Path, hub: Hub) -> None:
+    written = ["{architecture: tiny.json, weights: tiny.pt}"]
+    written += [f"{{architecture: tiny.json, weights: '{name}'}}" for name in ("local-dir:tiny", "hf-hub:tiny/vit")]
+    plans = [plan(place, model) for model in written]
+    assert ids(plans[0]) == ids(plans[1]) == ids(plans[2])
+    assert {trial.weights_sha256 for trial in plans[2].trials} == {hash_file(place / "tiny" / WEIGHTS)}
+    assert not hub.downloads()  # a hub names the sha256 of what it stores
+
+
+def test_other_weights_images_or_architectures_are_other_trials(place: Path) -> None:
+    write_model(place / "other", TINY_VIT, seed=1)
+    write_model(place / "grey", TINY_VIT, preprocess=HALVES)
+    write_model(place / "resnet", TINY_RESNET)
+    written = [
+        "{architecture: tiny.json}",
+        *(f"{{architecture: tiny.json, weights: 'local-dir:{name}'}}" for name in ("tiny", "other", "grey")),
+        "{architecture: resnet/open_clip_config.json, weights: 'local-dir:resnet'}",
+    ]
+    found = [ids(plan(place, model)) for model in written]
+    assert len({each for pair in found for each in pair}) == 10
+
+
+def test_weights_can_be_the_treatment(place: Path) -> None:
+    write_model(place / "other", TINY_VIT, seed=1)
+    found = plan(place, "{architecture: tiny.json}", vary="{model.weights: ['local-dir:tiny', 'local-dir:other', '']}")
+    assert len({trial.id for trial in found.trials}) == 3
+    assert [bool(trial.weights_sha256) for trial in found.trials] == [True, True, False]
+
+
+def test_a_plan_is_rebuilt_from_a_ledger_without_the_weights(place: Path, tmp_path: Path) -> None:
+    found = plan(place, "{architecture: tiny.json, weights: tiny.pt}")
+    ledger = Ledger(str(tmp_path / "runs"))
+    ledger.declare_plan(found)
+    for name in ("tiny.pt", "tiny.json"):
+        (place / name).unlink()
+    declaration = ledger.read_declaration("public")
+    assert declaration is not None
+    rebuilt = rebuild_plan(declaration, "base", "here")
+    assert ids(rebuilt) == ids(found)
+    assert record_sweep_file(rebuilt).fingerprints == record_sweep_file(found).fingerprints
+
+
+def test_presets_keep_their_ids(place: Path) -> None:
+    found = plan(place, "{preset: pairs-small, embed_dim: 32}")
+    assert ids(found) == PRESET_IDS
+    assert {trial.model_fingerprint for trial in found.trials} == {""}
+
+
+PRESET_IDS = ["618a066996c3", "13da29adca2a"]
+"""As they were before public models could be trials."""
+
+
+def test_the_plan_shows_parameters_operations_and_weights(place: Path) -> None:
+    sweep = write_sweep(place, "{architecture: tiny.json, weights: 'local-dir:tiny'}")
+    printed = gapctl("plan", str(sweep)).out
+    sha256 = hash_file(place / "tiny" / WEIGHTS)
+    size, start = "0.8 M parameters", f"weights local-dir:.*, sha256 {sha256[:12]}"
+    assert re.search(rf"tiny.json: {size}, [\d.]+e\+06 FLOPs for training on a pair; {start}", printed)
+    trial = json.loads(gapctl("plan", str(sweep), "--json").out)["trials"][0]
+    assert trial["model"]["weights_sha256"] == sha256
+    assert trial["model"]["flops"] == 32 * find_architecture(str(place / "tiny.json")).count_training_flops()
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("ViT-B-32", 151.3), ("ViT-B-16", 149.6), ("RN50", 102.0), ("ViT-L-14", 427.6)]
+)
+def test_parameters_are_those_that_open_clip_publishes(name: str, millions: float) -> None:
+    found = find_architecture(name).count_parameters()
+    assert found is not None
+    assert found / 1e6 == pytest.approx(millions, rel=3e-3)  # norms and biases are left out
+
+
+def test_of_towers_of_other_libraries_the_plan_says_that_it_does_not_know(place: Path) -> None:
+    timm: dict[str, Any] = {**TINY_VIT, "vision_cfg": {"timm_model_name": "resnet18", "image_size": 32}}
+    (place / "timm.json").write_text(json.dumps(timm), encoding="utf-8")
+    printed = gapctl("plan", str(write_sweep(place, "{architecture: timm.json}"))).out
+    assert "timm.json: an unknown number of parameters, unknown FLOPs for training on a pair; random weights" in printed
+    assert "without 2 trials whose operations are not known" in printed
+
+
+def assert_refused(ran: Answer, *parts: str) -> None:
+    assert (ran.exit_code, ran.out) == (2, "")
+    assert "Traceback" not in ran.err
+    for part in parts:
+        assert part in ran.err
+
+
+WRONG: dict[str, tuple[str, str]] = {
+    "an unknown architecture": (
+        "{architecture: ViT-B32}",
+        "base.model.architecture: found 'ViT-B32'; did you mean ViT-B-32?",
+    ),
+    "nothing like any": ("{architecture: zzzzzz}", "expected one of open_clip's 1"),
+    "a missing file": (
+        "{architecture: none.json}",
+        "none.json', and there is no such file",
+    ),
+    "no configuration": ("{architecture: list.json}", "which lacks some of embed_dim, vision_cfg, text_cfg"),
+    "no JSON": ("{architecture: text.json}", "which cannot be read"),
+    "a tokenizer of another library": ("{architecture: hf.json}", "text_cfg has hf_tokenizer_name"),
+    "SigLIP's tokenizer": ("{architecture: ViT-B-16-SigLIP}", "`gapctl measure --model` takes it"),
+    "an architecture that writes": ("{architecture: coca_ViT-B-32}", "which also writes captions (CoCa)"),
+    "an unknown tag": (
+        "{architecture: ViT-B-32, weights: openay}",
+        "base.model.weights: found 'openay': neither a file nor a tag; expected a file, or one of the tags of ViT-B-32",
+    ),
+    "an unknown folder": (
+        "{architecture: tiny.json, weights: 'local-dir:none'}",
+        "none': no such folder",
+    ),
+    "another architecture": (
+        "{architecture: tiny.json, weights: 'local-dir:resnet'}",
+        "of another architecture than",
+    ),
+    "weights alone": ("{weights: tiny.pt}", "base.model.architecture: missing; expected it here"),
+    "a preset too": ("{preset: vit-b-32, architecture: ViT-B-32}", "base.model.preset: unknown key"),
+    "a misspelt key": (
+        "{architecture: ViT-B-32, weight: openai}",
+        "base.model.weight: unknown key; did you mean weights?",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_models_are_answered_with_the_place(place: Path, wrong: str) -> None:
+    model, message = WRONG[wrong]
+    write_model(place / "resnet", TINY_RESNET)
+    (place / "list.json").write_text("[1]", encoding="utf-8")
+    (place / "text.json").write_text("tiny", encoding="utf-8")
+    named = {**TINY_VIT, "text_cfg": {**TINY_VIT["text_cfg"], "hf_tokenizer_name": "a/b"}}
+    (place / "hf.json").write_text(json.dumps(named), encoding="utf-8")
+    sweep = write_sweep(place, model)
+    assert_refused(gapctl("plan", str(sweep)), f"{sweep}:5:", message)
+
+
+def test_mad_has_presets_only(place: Path) -> None:
+    sweep = write_sweep(place, "{architecture: ViT-B-32}", dataset="mad")
+    assert_refused(
+        gapctl("plan", str(sweep)), "found 'ViT-B-32' with dataset mad; expected dataset image_text, or one of MAD's"
+    )
+
+
+def test_what_needs_weights_is_refused_without(place: Path) -> None:
+    for change, message in (
+        ("base.train.samples=0", "found 0 without model.weights or init_from; expected at least a batch"),
+        ("base.temperature.mode=frozen", "found 'frozen' without model.weights or init_from"),
+    ):
+        ran = gapctl("plan", str(write_sweep(place, "{architecture: tiny.json}")), "--set", change)
+        assert_refused(ran, message)
+        with_weights = write_sweep(
+            place, "{architecture: tiny.json, weights: tiny.pt}", vary="{evaluate.gallery: [10, 20]}"
+        )
+        assert gapctl("plan", str(with_weights), "--set", change).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (429, "answered 429 for open_clip_config.json: too many requests"),
+        (500, "answered 500 for open_clip_config.json"),
+    ],
+)
+def test_a_hub_that_fails_is_answered_with_the_place(place: Path, hub: Hub, status: int, message: str) -> None:
+    hub.statuses["tiny/vit"] = status
+    sweep = write_sweep(place, "{architecture: tiny.json, weights: 'hf-hub:tiny/vit'}")
+    assert_refused(gapctl("plan", str(sweep)), f"{sweep}:5:", "base.model.weights: found 'hf-hub:tiny/vit': ", message)
+
+
+def test_a_hub_without_the_repository_is_answered_with_the_place(place: Path, hub: Hub) -> None:
+    sweep = write_sweep(place, "{architecture: tiny.json, weights: 'hf-hub:tiny/vitt'}")
+    assert_refused(gapctl("plan", str(sweep)), "base.model.weights: found 'hf-hub:tiny/vitt': no such repository at")
+
+
+def test_without_a_network_the_plan_says_what_to_place_where(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    sweep = write_sweep(place, "{architecture: tiny.json, weights: 'hf-hub:tiny/vit'}")
+    assert_refused(
+        gapctl("plan", str(sweep)), "HF_HUB_OFFLINE forbids to download it", "give weights: local-dir:FOLDER"
+    )
+
+
+def test_a_downloaded_model_is_planned_without_a_network(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gapctl.models.sources import find_weights
+
+    model = "{architecture: tiny.json, weights: 'hf-hub:tiny/vit'}"
+    before = ids(plan(place, model))
+    find_weights("hf-hub:tiny/vit", None)
+    read_public_model.cache_clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert ids(plan(place, model)) == before
+
+
+def test_a_level_that_is_wrong_is_named_by_its_line(place: Path) -> None:
+    sweep = write_sweep(
+        place, "{architecture: tiny.json}", vary="{model.weights: ['local-dir:tiny', 'local-dir:none']}"
+    )
+    with pytest.raises(
+        InputError, match=r"public.yaml:8:\d+: vary.model.weights\[1\]: found 'local-dir:.*none': no such"
+    ):
+        plan_file(sweep)
+
+
+def plan_file(sweep: Path) -> Plan:
+    return make_plan(load_sweep(sweep), compute_fingerprint)
