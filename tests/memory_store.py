@@ -11,6 +11,7 @@ class MemoryStore:
         self.rows: list[Mapping[str, float]] = []
         self.steps: list[dict[str, float]] = []
         self.clouds: bytes | None = None
+        self.neighbors: bytes | None = None
         self.centroids: tuple[Sequence[float], Sequence[float]] | None = None
         self.axis: tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[int]] | None = None
 
@@ -33,6 +34,9 @@ class MemoryStore:
 
     def save_clouds(self, picture: bytes) -> None:
         self.clouds = picture
+
+    def save_neighbors(self, picture: bytes) -> None:
+        self.neighbors = picture
 
     def save_steps(self, rows: Sequence[Mapping[str, float]]) -> None:
         self.steps = [dict(row) for row in rows]

@@ -9,6 +9,7 @@
 | `steps.parquet` | a row every few training steps: loss, learning rate, gradient norm, temperature |
 | `dimensions.parquet`, `axis.parquet` | final embeddings: means by dimension, projections on the gap |
 | `clouds.png` | both clouds of the final embeddings in two dimensions |
+| `neighbors.png` | some held-out images, their captions, and what is nearest to each |
 | `checkpoints/*.pt` | the newest two checkpoints; `final.pt` once it is done |
 | `failure.txt`, `stopped.txt` | why the last attempt failed; why a search stopped it |
 | `result.json` | final metrics; written last, so it exists if and only if the trial is done |
@@ -38,6 +39,7 @@ STEPS: Final = "steps.parquet"
 DIMENSIONS: Final = "dimensions.parquet"
 AXIS: Final = "axis.parquet"
 CLOUDS: Final = "clouds.png"
+NEIGHBORS: Final = "neighbors.png"
 FAILURE: Final = "failure.txt"
 STOPPED: Final = "stopped.txt"
 """Why a search stopped the trial, which is then neither failed nor done and keeps its checkpoint and history."""
@@ -239,6 +241,10 @@ class TrialFolder:
     def save_clouds(self, picture: bytes) -> None:
         """Write `clouds.png`. Older trials have none."""
         self.write(CLOUDS, picture)
+
+    def save_neighbors(self, picture: bytes) -> None:
+        """Write `neighbors.png`. Older trials have none."""
+        self.write(NEIGHBORS, picture)
 
     def finish(self, result: Result, weights: bytes) -> None:
         """Write the final weights, remove the checkpoints, and last of all write `result.json`; release the lease.

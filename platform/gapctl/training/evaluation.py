@@ -10,7 +10,7 @@ The towers are the hand-written ones, in float32: open_clip's numbers but for ro
 Index letters: N gallery pairs, L caption positions, F factors, C values of a factor, T prompt templates, D embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from gapctl.config.presets import PatchTower
 from gapctl.config.trial import Evaluate, Model, TrialConfig
 from gapctl.data.feed import MadFeed, TrialData, compute_caption_ids, normalise_images, require_mad_data
-from gapctl.data.mad.captions import END_TOKEN, write_prompt_tokens
+from gapctl.data.mad.captions import END_TOKEN, format_captions, write_prompt_tokens
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.images import render_images
 from gapctl.data.mad.sampler import GALLERY_SEED, sample_gallery, sample_gallery_images
@@ -55,12 +55,32 @@ class TrainingEmbeddings(NamedTuple):
     text_ND: Floats
 
 
+class GalleryPairs(NamedTuple):
+    """Some of the gallery for people to look at: images uint8 (B, H, W, 3) and captions.
+
+    `second_BHWC` has, in place of captions, the second images of models that compare images with images, else None.
+    """
+
+    image_BHWC: NDArray[np.uint8]
+    captions: Sequence[str]
+    second_BHWC: NDArray[np.uint8] | None = None
+
+
+GetGalleryPairs = Callable[[NDArray[np.int64], NDArray[np.int64]], GalleryPairs]
+"""Returns the images at some places of the gallery, and the captions at others."""
+
+
 class GalleryEncoding(NamedTuple):
-    """A model's encoding of the gallery: labelled embeddings, prompts for every question, and the temperature."""
+    """A model's encoding of the gallery: labelled embeddings, prompts for every question, and the temperature.
+
+    `get_pairs` returns the images at some places of the embeddings and the captions at others, as the model was shown
+    them.
+    """
 
     embeddings: Embeddings
     zero_shot: ZeroShotTasks
     temperature: dict[str, float]
+    get_pairs: GetGalleryPairs
 
 
 class EvaluationResult(NamedTuple):
@@ -235,7 +255,12 @@ class MadEvaluation:
             class_CD=questions[self._main].prompt_CD,
             logit_scale=temperature["temperature/logit_scale"],
         )
-        return GalleryEncoding(embeddings, ZeroShotTasks(questions, self._main), temperature)
+        return GalleryEncoding(embeddings, ZeroShotTasks(questions, self._main), temperature, self._get_pairs)
+
+    def _get_pairs(self, image_B: NDArray[np.int64], text_B: NDArray[np.int64]) -> GalleryPairs:
+        images, tokens = self._gallery.images_NCHW[image_B], self._gallery.tokens_NL[text_B]
+        second = self._second_N[text_B].astype(np.uint8).transpose(0, 2, 3, 1) if self._side.images else None
+        return GalleryPairs(images.transpose(0, 2, 3, 1), format_captions(tokens), second)
 
     @torch.no_grad()
     def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
@@ -278,4 +303,5 @@ class InterventionEvaluation:
             transform_embeddings(fitted, before.embeddings),
             transform_questions(fitted, before.zero_shot),
             before.temperature,
+            before.get_pairs,
         )

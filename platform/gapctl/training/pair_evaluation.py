@@ -6,6 +6,7 @@ embedding.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -33,7 +34,7 @@ from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.models.build import OpenClipNormaliser, PixelNormaliser, measure_temperature
 from gapctl.models.public import read_model_input
-from gapctl.training.evaluation import FITTING_PAIRS, Floats, GalleryEncoding, TrainingEmbeddings
+from gapctl.training.evaluation import FITTING_PAIRS, Floats, GalleryEncoding, GalleryPairs, TrainingEmbeddings
 
 TREATMENT_SEED: Final = 0
 """The seed of treated gallery captions: the same words for all seeds."""
@@ -112,7 +113,7 @@ class PairEvaluation:
             class_CD=questions[main].prompt_CD if main else None,
             logit_scale=temperature["temperature/logit_scale"],
         )
-        return GalleryEncoding(embeddings, zero_shot, temperature)
+        return GalleryEncoding(embeddings, zero_shot, temperature, partial(self._get_pairs, gallery))
 
     @torch.no_grad()
     def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
@@ -126,6 +127,28 @@ class PairEvaluation:
             drawn = ((part.pairs, _take_drawn_captions(part.pairs)) for part in parts if len(part.pairs.sample_B))
             encoded = self._encode_batches(model, drawn)
         return TrainingEmbeddings(encoded.image_ND, encoded.text_MD)
+
+    def _get_pairs(
+        self, gallery: _PairEmbeddings, image_B: NDArray[np.int64], text_B: NDArray[np.int64]
+    ) -> GalleryPairs:
+        """Return images and captions by their places among those that were encoded.
+
+        Captions are the words of their tokens: lower case, treated, and cut where the model's context ends.
+        """
+        owner_B = gallery.image_M[text_B]
+        rows = set(gallery.row_N[np.concatenate([image_B, owner_B])].tolist())
+        images: dict[int, NDArray[np.uint8]] = {}
+        tokens: dict[int, NDArray[np.int64]] = {}
+        for pairs, captions in self._kept or self._decode(np.array(sorted(rows))):
+            for slot, row in enumerate(pairs.sample_B.tolist()):
+                if row in rows:
+                    images[row] = pairs.image_BHWC[slot]
+                    tokens[row] = captions.tokens_ML[captions.image_M == slot]
+        number_B = text_B - np.searchsorted(gallery.image_M, owner_B)  # which of its image's captions each text is
+        tokenizer = get_clip_tokenizer(self._context)
+        named = zip(gallery.row_N[owner_B].tolist(), number_B.tolist(), strict=True)
+        words = [tokenizer.decode(tokens[row][number].tolist()) for row, number in named]
+        return GalleryPairs(np.stack([images[row] for row in gallery.row_N[image_B].tolist()]), words)
 
     def _encode_batches(self, model: CLIP, batches: Iterable[tuple[PairBatch, CaptionBatch]]) -> _PairEmbeddings:
         images, texts, ids, places, rows, before = [], [], [], [], [], 0
@@ -152,10 +175,17 @@ class PairEvaluation:
         if self._kept is not None:
             yield from self._kept
             return
-        parts = decode_rows(self._pairs.held_out, self._row_N, self._rule, seed=TREATMENT_SEED, all_captions=True)
         kept: list[tuple[PairBatch, CaptionBatch]] = []
         small = len(self._row_N) * 3 * self._rule.image_size**2 <= CACHED_BYTES
-        for part in parts:
+        for read in self._decode(self._row_N):
+            if small:
+                kept.append(read)
+            yield read
+        if small:
+            self._kept = kept
+
+    def _decode(self, row_N: NDArray[np.int64]) -> Iterator[tuple[PairBatch, CaptionBatch]]:
+        for part in decode_rows(self._pairs.held_out, row_N, self._rule, seed=TREATMENT_SEED, all_captions=True):
             # A pair that the treatment cannot treat would make the gallery differ from other arms'.
             lacking = next((left for left in part.left_out if left.why == ReadStatus.LACKING.words), None)
             if lacking is not None:
@@ -164,11 +194,7 @@ class PairEvaluation:
                     "needs; expected held-out pairs that have it, or held_out: full"
                 )
             if part.captions is not None and len(part.pairs.sample_B):
-                if small:
-                    kept.append((part.pairs, part.captions))
                 yield part.pairs, part.captions
-        if small:
-            self._kept = kept
 
     def _encode_images(self, model: CLIP, image_BCHW: NDArray[np.uint8]) -> Floats:
         return _normalize_rows(model.encode_image(self._pixels.images(torch.from_numpy(image_BCHW).to(self._device))))

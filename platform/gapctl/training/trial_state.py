@@ -37,7 +37,7 @@ from gapctl.training.evaluation import (
     compute_trial_metrics,
 )
 from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature
-from gapctl.training.pictures import draw_clouds
+from gapctl.training.pictures import draw_clouds, draw_neighbors
 from gapctl.training.workers import WorkerGroup
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ class TrialStore(Protocol):
 
     def save_clouds(self, picture: bytes) -> None:
         """Store the picture of the final embeddings."""
+        ...
+
+    def save_neighbors(self, picture: bytes) -> None:
+        """Store the picture of held-out pairs with their nearest neighbours."""
         ...
 
     def save_steps(self, rows: Sequence[Mapping[str, float]]) -> None:
@@ -294,6 +298,7 @@ class TrialState:
                 result.label_N.tolist(),
             )
             self._store.save_clouds(draw_clouds(encoded.embeddings.image_ND, encoded.embeddings.text_MD))
+            self._store.save_neighbors(draw_neighbors(encoded.embeddings, encoded.get_pairs))
         if self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at):
             self._saved_at = -math.inf  # an evaluation that costs more than a checkpoint is worth one
 

@@ -434,6 +434,11 @@ class ClipTokenizer:
                 break
         return [*ids[: self._context - 1], self._open_clip.eot_token_id]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return a caption's words from its ids, in lower case; what follows the end is left out."""
+        inner = ids[1 : list(ids).index(self._open_clip.eot_token_id)]
+        return str(self._open_clip.decode(inner)).strip()
+
     def _encode_word(self, word: str) -> Sequence[int]:
         known = self._ids.get(word)
         if known is None:
