@@ -86,7 +86,7 @@ def test_treatments_are_columns_whose_text_sorts_as_their_numbers(
     assert named[:4] == [f"attributes=0 init={init} seed={seed}" for init in ("0.07", "0.10") for seed in (0, 1)]
 
 
-def test_a_finished_trial_is_a_logged_model_with_its_last_metrics_and_where_its_weights_lie(
+def test_a_finished_trial_without_weights_is_a_pending_model_with_its_metrics_and_where_weights_would_lie(
     finished: Plan, runs: Runs, uri: str, shown: Shown
 ) -> None:
     sync_sweep(finished, runs.ledger, uri)
@@ -139,16 +139,17 @@ def test_speed_and_memory_are_system_metrics(finished: Plan, runs: Runs, uri: st
     assert shown.history(run, "system/memory_usage_megabytes") == {2560: 765.0}
 
 
-def test_a_finished_run_has_the_picture_that_the_ledger_has(plan: Plan, runs: Runs, uri: str, shown: Shown) -> None:
+def test_a_finished_run_has_the_pictures_that_the_ledger_has(plan: Plan, runs: Runs, uri: str, shown: Shown) -> None:
     drawn, older = plan.trials[:2]
     runs.begin(drawn)
     runs.ledger.trial(drawn.id).save_clouds(b"png")
+    runs.ledger.trial(drawn.id).save_neighbors(b"png too")
     runs.finish(drawn)
     runs.finish(older)
     sync_sweep(plan, runs.ledger, uri)
 
     files = {key: shown.client.list_artifacts(run.info.run_id) for key, run in shown.trials().items()}
-    assert [file.path for file in files[drawn.id]] == ["clouds.png", "trial.yaml"]
+    assert [file.path for file in files[drawn.id]] == ["clouds.png", "neighbors.png", "trial.yaml"]
     assert [file.path for file in files[older.id]] == ["trial.yaml"]
 
 

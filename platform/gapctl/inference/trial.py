@@ -91,27 +91,36 @@ def _require_result(folder: TrialFolder, prefix: str) -> Result:
 
 
 def _read_description(folder: TrialFolder) -> TrialDescription:
-    text = folder.read_text(CONFIGURATION)
     try:
-        found = yaml.safe_load(text or "")
-        _require_packages(found, folder)
+        return parse_description(folder.read_text(CONFIGURATION) or "", folder.path(CONFIGURATION))
+    except ValueError as error:
+        raise folder.damaged(CONFIGURATION, str(error)) from error
+
+
+def parse_description(text: str, address: str) -> TrialDescription:
+    """Parse the text of the `trial.yaml` at an address.
+
+    Raise ValueError if it is damaged, InputError if it needs a package that cannot be used here.
+    """
+    try:
+        found = yaml.safe_load(text)
+        _require_packages(found, address)
         config = TrialConfig.model_validate(found["config"])
         named = found.get("evaluation_sets", {}).items()
         sets = {name: EvaluationSet.model_validate(each["definition"]) for name, each in named}
         return TrialDescription(str(found["label"]), int(found["seed"]), str(found["data_fingerprint"]), config, sets)
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
-        reason = f"{type(error).__name__}: {first_line_of_error(error)}"
-        raise folder.damaged(CONFIGURATION, reason) from error
+        raise ValueError(f"{type(error).__name__}: {first_line_of_error(error)}") from error
 
 
-def _require_packages(description: object, folder: TrialFolder) -> None:
+def _require_packages(description: object, address: str) -> None:
     """Raise InputError where a package whose metric, treatment or loss the trial used is not installed."""
     named = description.get("extensions") if isinstance(description, Mapping) else None
     for key, code in named.items() if isinstance(named, Mapping) else ():
         kind, _, name = key.partition("/")
         if explain_unusable(kind, name):
             raise InputError(
-                f"{folder.path(CONFIGURATION)}: its training had {SINGULAR[kind]} {name} of {code['package']} "
+                f"{address}: its training had {SINGULAR[kind]} {name} of {code['package']} "
                 f"{code['version']}, which cannot be used here; install that package"
             )
 
@@ -162,7 +171,7 @@ def encode_trial_set(
 
 def _load_weights(folder: TrialFolder, described: TrialDescription) -> CLIP:
     """Build the trial's model on the CPU with its last weights; raise WorkError if their file is damaged."""
-    model = build_trial_model(described.config, described.seed)
+    model = build_described_model(described)
     content = folder.read(WEIGHTS)
     try:
         if content is None:
@@ -171,6 +180,11 @@ def _load_weights(folder: TrialFolder, described: TrialDescription) -> CLIP:
     except (ValueError, RuntimeError) as error:
         raise folder.damaged(WEIGHTS, first_line_of_error(error)) from error
     return model
+
+
+def build_described_model(described: TrialDescription) -> CLIP:
+    """Build the trial's model on the CPU with the weights that it began with, unless it began with another's."""
+    return build_trial_model(described.config, described.seed)
 
 
 class TrialModel(NamedTuple):

@@ -102,13 +102,22 @@ CHECKPOINTS_PER_TRIAL: Final = 3
 CHECKPOINT_BYTES: Final = 16
 """Bytes for each weight: the weight, its float32 master and AdamW's two moments."""
 WEIGHT_BYTES: Final = 4
-RECORD_BYTES: Final = 200_000
-"""History, machine record, result and configuration of one trial."""
+RECORD_BYTES: Final = 450_000
+"""History, machine record, result, configuration and pictures of one trial."""
 REPORT_BYTES: Final = 3_000_000
-MLFLOW_BYTES: Final = 300_000
-"""One trial's run in MLflow's database; the empty tables and a copy of the report come on top."""
+MLFLOW_BYTES: Final = 550_000
+"""One trial's run in MLflow's database, and its pictures; the empty tables and a copy of the report come on top."""
+LOGGED_WEIGHTS_BYTES: Final = 32_000_000
+"""Weights of up to this size are copied into MLflow, so that it can load the model by itself."""
 RAY_BYTES: Final = 500_000_000
 """A session's logs, and shared arrays that do not fit into shared memory."""
+
+
+def count_logged_bytes(trial: Trial) -> int:
+    """Return the bytes of a trial's weights that MLflow gets a copy of: all, or 0 of more than 32 MB."""
+    model = trial.config.model
+    size = WEIGHT_BYTES * count_parameters(PRESETS[model.preset], model.embed_dim)
+    return size if size <= LOGGED_WEIGHTS_BYTES else 0
 
 
 class DiskEstimate(NamedTuple):
@@ -124,7 +133,7 @@ def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
     sizes = [count_model_parameters(trial.config.model) or USUAL_PARAMETERS for trial in trials]
     kept = sum(WEIGHT_BYTES * size + RECORD_BYTES for size in sizes) + REPORT_BYTES
     meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, sizes))
-    mlflow = MLFLOW_BYTES * len(trials) + 2 * REPORT_BYTES
+    mlflow = sum(MLFLOW_BYTES + count_logged_bytes(trial) for trial in trials) + 2 * REPORT_BYTES
     return DiskEstimate(float(kept + meanwhile), float(mlflow), float(RAY_BYTES))
 
 

@@ -16,6 +16,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +28,9 @@ from gapctl.config.trial import Model, get_model_name
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
-from gapctl.ledger.trial import CLOUDS, CONFIGURATION
+from gapctl.ledger.trial import CLOUDS, CONFIGURATION, NEIGHBORS
+from gapctl.ledger.trial import WEIGHTS as WEIGHTS_FILE
+from gapctl.plan.estimate import count_logged_bytes
 from gapctl.plan.plan import Plan, Trial
 from gapctl.tracking.run_contents import (
     FAILURE,
@@ -40,6 +43,7 @@ from gapctl.tracking.run_contents import (
     TrialSnapshot,
     build_columns,
     build_dataset_input,
+    build_model_files,
     build_sweep_files,
     build_sweep_params,
     build_sweep_tags,
@@ -148,11 +152,7 @@ class RunMirror:
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Write the run's files by name, over older ones."""
-        with TemporaryDirectory(prefix="gapctl-artifacts-") as folder:
-            for name, content in files.items():
-                target = Path(folder) / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
+        with _spread_files(files) as folder:
             self._client.log_artifacts(self.run_id, folder)
 
     def log(self, rows: Sequence[EvaluationRow], work: Sequence[EvaluationRow] = ()) -> None:
@@ -239,6 +239,17 @@ class RunMirror:
     @property
     def _logged(self) -> int:
         return int(self.tags.get(LOGGED, -1))
+
+
+@contextmanager
+def _spread_files(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield a temporary folder with these files."""
+    with TemporaryDirectory(prefix="gapctl-artifacts-") as folder:
+        for name, content in files.items():
+            target = Path(folder) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        yield folder
 
 
 def _is_equal(one: float | None, other: float) -> bool:
@@ -494,8 +505,9 @@ class Projection:
             mirror.remove_tag(FAILURE)
         tags, params = self._tags(trial), build_trial_params(self._plan, trial)
         if snapshot.status == "FINISHED" and mirror.tags.get(MODEL) is None:
-            if (picture := self._ledger.trial(trial.id).read(CLOUDS)) is not None:
-                mirror.put({CLOUDS: picture})
+            read = {name: self._ledger.trial(trial.id).read(name) for name in (CLOUDS, NEIGHBORS)}
+            if pictures := {name: picture for name, picture in read.items() if picture is not None}:
+                mirror.put(pictures)
             model_id = self._make_model(mirror.run_id, trial, anew=anew)
             mirror.complete(params, {**tags, MODEL: model_id}, snapshot.rows, snapshot.work, model_id)
         else:
@@ -507,8 +519,9 @@ class Projection:
     def _make_model(self, run_id: str, trial: Trial, *, anew: bool) -> str:
         """Create a run's model and return its id. Unless the run is new (`anew`), delete what a kill left halfway.
 
-        Until the tag that names it is written, a model counts as incomplete. It stays pending, as it points to weights
-        in the ledger: MLflow calls a model ready whose files it has, and `mlflow.pytorch.load_model` finds none.
+        Until the tag that names it is written, a model counts as incomplete. It is ready once MLflow has files from
+        which `mlflow.pytorch.load_model` builds it. Without weights, or with too large ones,
+        it stays pending and its tags say where the weights are and how to load them.
         """
         from mlflow.entities import LoggedModelOutput
 
@@ -516,7 +529,7 @@ class Projection:
             for half_made in self._client.search_logged_models([self.experiment_id], f"source_run_id = '{run_id}'"):
                 self._client.delete_logged_model(half_made.model_id)
         runs = self._ledger.everywhere
-        weights = Ledger(runs).trial(trial.id).path("checkpoints/final.pt")
+        weights = Ledger(runs).trial(trial.id).path(WEIGHTS_FILE)
         how = f"gapctl.load_model({trial.id!r}, runs={runs!r})"
         model = self._client.create_logged_model(
             self.experiment_id,
@@ -526,6 +539,12 @@ class Projection:
             params={**_describe_model(trial), **build_columns(self._plan, trial)},
             model_type=get_model_name(trial.config.model),
         )
+        folder = self._ledger.trial(trial.id)
+        content, about = folder.read(WEIGHTS_FILE) if count_logged_bytes(trial) else None, folder.read(CONFIGURATION)
+        if content and about:
+            with _spread_files(build_model_files(trial.id, model.model_id, run_id, content, about)) as files:
+                self._client.log_model_artifacts(model.model_id, files)
+            self._client.finalize_logged_model(model.model_id, "READY")
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, trial.config.train.samples)])
         return str(model.model_id)
 

@@ -2,13 +2,15 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import yaml
 
@@ -292,6 +294,46 @@ def build_dataset_input(trial: Trial) -> "DatasetInput":
         source=json.dumps({"dataset": data.dataset, "source": data.source}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+MODEL_CODE: Final = """\
+\"\"\"Trial {trial} of gapctl: the pickle module with which MLflow reads tensors and builds the model.\"\"\"
+
+from pathlib import Path
+
+from gapctl.inference.logged_model import build_unpickler
+
+Unpickler = build_unpickler(Path(__file__).parents[1] / "data" / "trial.yaml")
+"""
+
+
+def build_model_files(trial_id: str, model_id: str, run_id: str, weights: bytes, about: bytes) -> dict[str, bytes]:
+    """Return the files of MLflow's pytorch flavour from the content of `final.pt` and `trial.yaml`.
+
+    MLflow hands `model.pth` to `torch.load` with the pickle module that the files name. That module is the trial's own:
+    it takes the weights as they lie in the ledger, and returns open_clip's model instead of a dictionary.
+    """
+    from mlflow.models import Model
+
+    module = f"gapctl_trial_{trial_id}"
+    described = Model(run_id=run_id, model_id=model_id, model_size_bytes=len(weights))
+    described.add_flavor("pytorch", model_data="data", code="code", pytorch_version=_read_torch_version())
+    return {
+        "MLmodel": described.to_yaml().encode(),
+        "data/model.pth": weights,
+        "data/pickle_module_info.txt": module.encode(),
+        "data/trial.yaml": about,
+        f"code/{module}.py": MODEL_CODE.format(trial=trial_id).encode(),
+    }
+
+
+def _read_torch_version() -> str:
+    """Return the version that torch gives itself, with its build, from its file: importing torch takes seconds."""
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None:
+        return "unknown"
+    found = re.search(r"^__version__ = '(.+)'$", (Path(torch.origin).parent / "version.py").read_text(), re.MULTILINE)
+    return found[1] if found else "unknown"
 
 
 def _flatten_document(document: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
