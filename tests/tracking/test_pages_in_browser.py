@@ -7,14 +7,18 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_sweep import FINGERPRINT, ROWS, SWEEP, Runs, start_ui
 
 from browser import Browser, Tab, browser_program, browsing
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
+from gapctl.metrics.embedding_set import Embeddings
 from gapctl.plan.plan import make_plan
 from gapctl.tracking.mlflow_sync import sync_sweep
+from gapctl.training.evaluation import GalleryPairs
+from gapctl.training.pictures import draw_clouds, draw_neighbors
 from unhelpful_servers import unused_address
 
 pytestmark = [
@@ -49,7 +53,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, registr
     file = folder / "small.yaml"
     file.write_text(SWEEP.format(name="small", levels=[0, 5]))
     plan, runs = make_plan(load_sweep(file, None, ()), lambda data: FINGERPRINT), Runs(Ledger(str(folder / "runs")))
+    clouds, neighbors = draw_pictures()
     for trial in plan.trials:
+        runs.ledger.trial(trial.id).save_clouds(clouds)
+        runs.ledger.trial(trial.id).save_neighbors(neighbors)
         runs.finish(trial, [*ROWS[:-1], {**ROWS[-1], "bias/moad_image": 0.125}])
     sync_sweep(plan, runs.ledger, uri)
     port = unused_address().rpartition(":")[2]
@@ -59,6 +66,18 @@ def site(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, registr
     yield page.removeprefix("MLflow: ").partition("/#/")[0]
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
+
+
+def draw_pictures() -> tuple[bytes, bytes]:
+    """The two pictures of a trial whose eight pairs are plain images with captions."""
+    image_ND, text_ND = np.random.default_rng(0).normal(size=(2, 8, 4))
+    image_NHWC = np.broadcast_to(np.arange(0, 240, 30, np.uint8)[:, None, None, None], (8, 28, 28, 3))
+    pairs = GalleryPairs(image_NHWC, [f"{number}-thickening-red" for number in range(8)])
+    shown = draw_neighbors(
+        Embeddings(image_ND, text_ND),
+        lambda place_B: GalleryPairs(pairs.image_BHWC[place_B], [pairs.captions[place] for place in place_B.tolist()]),
+    )
+    return draw_clouds(image_ND, text_ND), shown
 
 
 @pytest.fixture
@@ -84,6 +103,25 @@ def test_every_page_from_the_experiments_to_a_run_and_back_is_of_model_training(
 
     follow(tab, "Experiments")
     visit(tab, "small", "Description")
+
+
+def test_a_trials_run_shows_its_clouds_and_its_sheet_of_neighbours(site: str, browser: Browser) -> None:
+    tab = browser.open(f"{site}/#/experiments", WIDTH, HEIGHT)
+    follow(tab, "small")
+    follow(tab, "attributes=5 seed=1")
+    files = "[...document.querySelectorAll('[role=tab]')].find((tab) => tab.innerText === 'Artifacts')"
+    tab.wait_for(f"Boolean({files})")
+    tab.press(tab.centre(files))
+
+    for name, width in (("clouds.png", 640), ("neighbors.png", 838)):
+        entry = f"[...document.querySelectorAll('div, span')].find((each) => each.innerText === {json.dumps(name)})"
+        tab.wait_for(f"Boolean({entry})")
+        tab.press(tab.centre(entry))
+        shown = tab.wait_for(
+            f"[...document.querySelectorAll('img')].filter((image) => image.naturalWidth === {width})"
+            ".map((image) => image.getBoundingClientRect().width)[0]"
+        )
+        assert shown > 0.6 * width, f"{name} is too small to be read"
 
 
 def test_the_first_page_of_mlflow_is_of_model_training_too(site: str, browser: Browser) -> None:
