@@ -19,7 +19,7 @@ CLASSES = "a photo of a {}\n# the shapes\nsquare\nbar = bar or stripe\n"
 ATTRIBUTES = "[colour]\nred\ngreen\nblue\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest architecture that open_clip has, with random weights."""
     path = tmp_path_factory.mktemp("weights") / "random.pt"
