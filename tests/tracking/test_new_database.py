@@ -18,7 +18,7 @@ def new(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'new.db'}"
 
 
-def test_it_appears_when_all_runs_are_in_it(
+def test_it_appears_sound_when_all_runs_are_in_it(
     finished: Plan, runs: Runs, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
@@ -39,6 +39,8 @@ def test_it_appears_when_all_runs_are_in_it(
     assert [file.path for file in shown.client.list_artifacts(shown.all()[0].info.run_id)]
     assert (tmp_path / "mlartifacts" / "small").is_dir()
     assert not list(tmp_path.glob(".new.db*"))
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_an_interruption_keeps_what_was_shown_and_the_next_call_completes_it(
@@ -88,10 +90,3 @@ def test_only_the_database_aside_goes_without_waiting_for_the_disk(new: str, uri
                 waits[address] = connection.execute(text("PRAGMA synchronous")).scalar()
 
     assert waits == {aside: 0, uri: 2}
-
-
-def test_the_database_is_sound(finished: Plan, runs: Runs, new: str) -> None:
-    sync_sweep(finished, runs.ledger, new)
-
-    with sqlite3.connect(new.removeprefix("sqlite:///")) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
