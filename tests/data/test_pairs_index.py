@@ -4,7 +4,6 @@ import io
 import json
 import os
 import tarfile
-from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -12,7 +11,6 @@ import polars as pl
 import pytest
 
 from command_line import gapctl
-from gapctl.cli.sweep import start_local_ray
 from gapctl.data.image_text.index import build_manifest, index_shard, index_shards, make_manifest_part
 from gapctl.data.image_text.manifest import read_manifest, require_current
 from gapctl.data.image_text.read import read_rows
@@ -109,15 +107,11 @@ def test_a_manifest_moves_with_its_shards_and_has_the_same_fingerprint(shards: P
     assert after.shards[0].address == str(moved / "00000.tar")
 
 
-def test_processes_and_ray_data_give_what_one_process_gives(shards: Path) -> None:
+def test_processes_give_what_one_process_gives(shards: Path) -> None:
     stored = list_shards([str(shards)])
     assert dict(Workers(2).each(make_manifest_part, stored)) == {
         place: make_manifest_part(each) for place, each in enumerate(stored)
     }
-    expected = build_manifest(stored, HERE)
-    with_ray = build_manifest(stored, Workers(1, partial(start_local_ray, 1)))
-    assert with_ray.samples.equals(expected.samples)
-    assert with_ray.shards == expected.shards
 
 
 def test_shards_are_read_from_an_object_store(shards: Path) -> None:

@@ -1,5 +1,6 @@
-"""Ray Data reads the same pairs as threads do, also in a trial on a machine that is full."""
+"""Ray Data indexes and reads the same pairs as this process does, also in a trial on a machine that is full."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ def manifest(tmp_path: Path) -> Manifest:
 
 def feed(manifest: Manifest, reader: RayReader | None, **options: Any) -> PairFeed:
     return PairFeed(manifest, range(30), RULE, 1, 4, reader=reader, **options)
+
+
+def test_ray_data_indexes_shards_as_one_process_does(ray_session: None, manifest: Manifest, tmp_path: Path) -> None:
+    by_ray = build_manifest(list_shards([str(tmp_path)]), Workers(1, nullcontext))
+
+    assert by_ray.samples.equals(manifest.samples)
+    assert by_ray.shards == manifest.shards
 
 
 def test_ray_data_reads_the_same_pairs_in_the_same_order(
