@@ -10,6 +10,7 @@ import pytest
 from gapctl.cli.doctor import check_temporary_folder
 from gapctl.sweep.ray_session import (
     LONGEST_FOLDER,
+    check_address,
     choose_ray_folder,
     find_default_ray_folder,
     find_folder_fault,
@@ -86,7 +87,9 @@ def test_doctor_says_where_the_sockets_go(long_folder: Path, monkeypatch: pytest
 
 
 @linux
-def test_ray_starts_below_a_folder_whose_name_is_too_long(long_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_starts_below_a_folder_whose_name_is_too_long_and_is_found_at_its_address(
+    long_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(long_folder))
 
@@ -94,3 +97,4 @@ def test_ray_starts_below_a_folder_whose_name_is_too_long(long_folder: Path, mon
         import ray
 
         assert ray.get(ray.put(1)) == 1
+        check_address(ray.get_runtime_context().gcs_address)
