@@ -1,7 +1,9 @@
 """Trainings on image-text pairs: they learn from what their captions keep, and go on where they were stopped."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -36,34 +38,43 @@ def same(first: bytes, second: bytes) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+class Trained(NamedTuple):
+    """What a training left."""
+
+    weights: bytes
+    metrics: Mapping[str, float]
+    rows: Sequence[Mapping[str, float]]
+
+
 @pytest.fixture(scope="module")
-def trained() -> bytes:
-    """The weights of an uninterrupted training."""
-    return finished(pair_config(), MemoryStore()).weights()
-
-
-def test_a_training_logs_what_its_captions_kept_and_what_held_out_pairs_show() -> None:
+def plain() -> Trained:
+    """An uninterrupted training, with nothing changed."""
     store = MemoryStore()
-    found = finished(pair_config(), store).read_final_metrics()
+    member = finished(pair_config(), store)
+    return Trained(member.weights(), member.read_final_metrics(), store.rows)
+
+
+def test_a_training_logs_what_its_captions_kept_and_what_held_out_pairs_show(plain: Trained) -> None:
+    found = plain.metrics
 
     assert 0.3 < found["captions/share_kept"] < 0.6
     assert found["data/substituted"] == 0
     assert found["entropy/gallery"] == 40
     assert {"gap/rmg", "quality/i2t_recall_10", "quality/object_accuracy", "train/loss"} <= found.keys()
     assert not found.keys() & set(NOT_METRICS)
-    assert 0 <= store.rows[-1]["data/wait_share"] <= 1
-    assert [row["samples_seen"] for row in store.rows] == [0, 3 * BATCH, STEPS * BATCH]
+    assert 0 <= plain.rows[-1]["data/wait_share"] <= 1
+    assert [row["samples_seen"] for row in plain.rows] == [0, 3 * BATCH, STEPS * BATCH]
 
 
 @pytest.mark.parametrize("stop_after", [2, 5])
-def test_a_training_that_was_stopped_ends_with_the_same_weights(trained: bytes, stop_after: int) -> None:
+def test_a_training_that_was_stopped_ends_with_the_same_weights(plain: Trained, stop_after: int) -> None:
     store = MemoryStore()
     run = begun(pair_config(), store)
     while run.members[0].steps < stop_after:
         run.train_for(0.0)
     run.save()
 
-    assert same(finished(pair_config(), store).weights(), trained)
+    assert same(finished(pair_config(), store).weights(), plain.weights)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +82,12 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(trained: bytes, 
     [{"model": {"shared": "blocks"}}, {"loss": {"alignment": 1.0, "uniformity": 1.0, "cross_uniformity": 1.0}}],
     ids=["shared blocks", "terms of the loss"],
 )
-def test_rival_explanations_train_on_pairs(trained: bytes, changes: dict[str, dict[str, object]]) -> None:
+def test_rival_explanations_train_on_pairs(plain: Trained, changes: dict[str, dict[str, object]]) -> None:
     member = finished(pair_config(**changes), MemoryStore())
-    found, plain = weights(member.weights()), weights(trained)
+    found, expected = weights(member.weights()), weights(plain.weights)
 
-    assert found.keys() == plain.keys()
-    assert not torch.equal(found["token_embedding.weight"], plain["token_embedding.weight"])
+    assert found.keys() == expected.keys()
+    assert not torch.equal(found["token_embedding.weight"], expected["token_embedding.weight"])
     tied = torch.equal(found["text_projection"], found["visual.proj"])
     assert tied == ("model" in changes)
     assert 0 < member.read_final_metrics()["gap/rmg"] < 1
@@ -100,14 +111,13 @@ def test_a_training_begins_with_its_parents_weights_and_may_keep_its_temperature
     assert not torch.equal(after["visual.proj"], before["visual.proj"])
 
 
-def test_a_fixed_temperature_is_set_whatever_the_parent_had() -> None:
-    parent = finished(pair_config(), MemoryStore())
+def test_a_fixed_temperature_is_set_whatever_the_parent_had(plain: Trained) -> None:
     fixed = pair_config(
         temperature={"mode": "fixed", "init": 0.2}, init_from={"temperature.mode": "learned", "temperature.init": 0.07}
     )
 
     assert math.isclose(
-        finished(fixed, MemoryStore(), initial=parent.weights()).read_final_metrics()["temperature/tau"],
+        finished(fixed, MemoryStore(), initial=plain.weights).read_final_metrics()["temperature/tau"],
         0.2,
         rel_tol=1e-6,
     )
@@ -122,25 +132,22 @@ def test_a_scheduled_temperature_ends_where_it_should() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"micro_batches": 4}, {"precision": "bfloat16"}])
-def test_other_steps_train_alike(changes: dict[str, object]) -> None:
-    plain, other = (
-        finished(pair_config(train={"precision": "float32", **more}), MemoryStore()).read_final_metrics()["train/loss"]
-        for more in ({}, changes)
-    )
+def test_other_steps_train_alike(plain: Trained, changes: dict[str, object]) -> None:
+    other = finished(pair_config(train=changes), MemoryStore()).read_final_metrics()["train/loss"]
 
-    assert math.isclose(plain, other, rel_tol=1e-4 if "micro_batches" in changes else 2e-2)
+    assert math.isclose(plain.metrics["train/loss"], other, rel_tol=1e-4 if "micro_batches" in changes else 2e-2)
 
 
-def test_what_captions_kept_is_counted_on_over_an_interruption() -> None:
-    whole, store = finished(pair_config(), MemoryStore()).read_final_metrics(), MemoryStore()
+def test_what_captions_kept_is_counted_on_over_an_interruption(plain: Trained) -> None:
+    store = MemoryStore()
     run = begun(pair_config(), store)
     while run.members[0].steps < 2:
         run.train_for(0.0)
     run.save()
     found = finished(pair_config(), store).read_final_metrics()
 
-    assert {key: found[key] for key in whole if key.startswith("captions/")} == {
-        key: whole[key] for key in whole if key.startswith("captions/")
+    assert {key: found[key] for key in plain.metrics if key.startswith("captions/")} == {
+        key: value for key, value in plain.metrics.items() if key.startswith("captions/")
     }
 
 
