@@ -73,22 +73,26 @@ def work(rank: int, folder: Path) -> None:
     """One worker, through every case; its own first weights are others than the first worker's."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=WORKERS)
-    group = get_current_group()
-    found = {case.name: steps(case, group, 1e-3, seed=rank) for case in CASES}
-    resnet = tiny_model(TINY_RESNET, seed=rank)
-    step = AutogradStep(resnet, tiny_rule(TINY_RESNET, micro_batches=2), CPU, group)
-    for index in range(STEPS):
-        step(*pairs(TINY_RESNET, BATCH, seed=WORKERS * index + rank), 1e-3)
-    found["resnet"] = {name: value.detach() for name, value in resnet.named_parameters()}
-    torch.save(found, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    try:
+        group = get_current_group()
+        found = {case.name: steps(case, group, 1e-3, seed=rank) for case in CASES}
+        resnet = tiny_model(TINY_RESNET, seed=rank)
+        step = AutogradStep(resnet, tiny_rule(TINY_RESNET, micro_batches=2), CPU, group)
+        for index in range(STEPS):
+            step(*pairs(TINY_RESNET, BATCH, seed=WORKERS * index + rank), 1e-3)
+        found["resnet"] = {name: value.detach() for name, value in resnet.named_parameters()}
+        torch.save(found, folder / f"{rank}.pt")
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def of_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Found]]:
-    """What both found, case by case."""
+    """What both found, case by case; the second of them is this process."""
     folder = tmp_path_factory.mktemp("workers")
-    multiprocessing.spawn(work, (folder,), nprocs=WORKERS)
+    first = multiprocessing.spawn(work, (folder,), nprocs=1, join=False)
+    work(1, folder)
+    first.join()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORKERS)]
 
 
