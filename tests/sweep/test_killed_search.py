@@ -31,14 +31,14 @@ def test_a_killed_search_goes_on_with_the_points_it_had(tmp_path: Path) -> None:
 
     finished = run_sweep_of(file, tmp_path)
 
-    assert finished.returncode == 0, finished.stderr + finished.stdout
+    assert finished.exit_code == 0, finished.err + finished.out
     record = json.loads((runs / "tune.base.search.json").read_text())
     assert [drawn["state"] for drawn in record["drawn"]] == ["done"] * TRIALS
     assert {drawn["trial"] for drawn in record["drawn"]} == set(ended(runs)) == set(began(runs))
     assert len(ended(runs)) == TRIALS
     assert done.items() <= ended(runs).items()
     assert open_then.items() <= began(runs).items()
-    assert f"--set base.train.lr={record_best(record)}" in finished.stdout
+    assert f"--set base.train.lr={record_best(record)}" in finished.out
     assert (runs / "tune.base.report.html").is_file()
 
 

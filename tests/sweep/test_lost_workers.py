@@ -15,7 +15,7 @@ from gapctl.ledger import Ledger
 from gapctl.models.build import build_model
 from gapctl.training.checkpoint import TrainingState, pack_checkpoint
 from gapctl.training.trial_state import choose_vocabulary
-from sweeping import command_for, wait_until
+from sweeping import command_for, run_sweep_of, wait_until
 
 pytestmark = pytest.mark.timeout(2400)
 LONGEST_SECONDS = 1200.0
@@ -53,13 +53,6 @@ def sweep_file(folder: Path, *, arms: int, workers: int, samples: int = 64, ever
     return path
 
 
-def run(file: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
-    folder.mkdir(exist_ok=True)
-    return subprocess.run(
-        command_for(file, folder), capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
-    )
-
-
 def spoil(file: Path, runs: Path, place: int) -> str:
     """Leave a checkpoint of another model where a trial would go on, whose training then raises; its id."""
     trial = load_plan(file, None, []).trainings[place]
@@ -71,18 +64,18 @@ def spoil(file: Path, runs: Path, place: int) -> str:
 
 
 def require_all_but_one(file: Path, folder: Path, arms: int, wrong: str) -> None:
-    done = run(file, folder)
+    done = run_sweep_of(file, folder)
 
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.exit_code == 1, done.out + done.err
     finished = {path.parent.name for path in (folder / "runs").glob("*/result.json")}
-    assert len(finished) == arms - 1, done.stdout + done.stderr
+    assert len(finished) == arms - 1, done.out + done.err
     assert wrong not in finished
     failure = (folder / "runs" / wrong / "failure.txt").read_text()
     assert "size mismatch" in failure.splitlines()[-1]
     assert "load_state_dict" in failure, "where it went wrong, in whichever process that was"
-    assert f"{arms - 1} of {arms} trainings done" in done.stdout
-    assert "gap  " in done.stdout, "the hypothesis has a row in the table of verdicts"
-    assert "Interrupted" not in done.stdout
+    assert f"{arms - 1} of {arms} trainings done" in done.out
+    assert "gap  " in done.out, "the hypothesis has a row in the table of verdicts"
+    assert "Interrupted" not in done.out
     assert not list((folder / "runs").glob("*/lease.json"))
 
 
@@ -122,8 +115,9 @@ def test_a_trial_whose_worker_controller_and_waiting_process_are_killed_has_the_
     tmp_path: Path,
 ) -> None:
     file = sweep_file(tmp_path, arms=2, workers=2, samples=3_200, every=320)
-    peace = run(file, tmp_path / "peace")
-    assert peace.returncode == 0, peace.stdout + peace.stderr
+    (tmp_path / "peace").mkdir()
+    peace = run_sweep_of(file, tmp_path / "peace")
+    assert peace.exit_code == 0, peace.out + peace.err
 
     folder = tmp_path / "killed"
     folder.mkdir()
