@@ -31,7 +31,7 @@ from gapctl.config.base import (
     set_path,
 )
 from gapctl.config.checks import check_document
-from gapctl.config.cohort import expand_cohort_table
+from gapctl.config.cohort import SHORT_PATHS, expand_cohort_table
 from gapctl.config.settings import explain_unknown_setting, find_setting_paths, list_known_paths, list_set_paths
 from gapctl.config.sweep import SweepFile, hypotheses_sha256, spec_sha256
 from gapctl.config.yaml_file import (
@@ -234,6 +234,8 @@ def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, An
         return f"{scheme}{path}" if is_file and value != scheme else value
 
     found = document
+    if isinstance(_read_mapping(document.get("cohort")).get("models"), list):
+        found = {**document, "cohort": {**document["cohort"], "models": [*document["cohort"]["models"]]}}
     for path in MODEL_PATHS:
         for place in (("base", *path.split(".")), ("vary", path)):
             value = read_path(found, place)
@@ -244,6 +246,11 @@ def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, An
             for path in MODEL_PATHS:
                 if isinstance(value := _read_mapping(changes).get(path), str):
                     found = set_path(found, ("treatments", name, level, path), resolve(value))
+    rows = _read_mapping(document.get("cohort")).get("models")
+    for index, row in enumerate(rows if isinstance(rows, list) else ()):
+        for name in (*MODEL_PATHS, *SHORT_PATHS):
+            if isinstance(value := _read_mapping(row).get(name), str):
+                found["cohort"]["models"][index] = {**found["cohort"]["models"][index], name: resolve(value)}
     return found
 
 

@@ -115,8 +115,7 @@ RAY_BYTES: Final = 500_000_000
 
 def count_logged_bytes(trial: Trial) -> int:
     """Return the bytes of a trial's weights that MLflow gets a copy of: all, or 0 of more than 32 MB."""
-    model = trial.config.model
-    size = WEIGHT_BYTES * count_parameters(PRESETS[model.preset], model.embed_dim)
+    size = WEIGHT_BYTES * (count_model_parameters(trial.config.model) or USUAL_PARAMETERS)
     return size if size <= LOGGED_WEIGHTS_BYTES else 0
 
 
