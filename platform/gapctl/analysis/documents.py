@@ -3,7 +3,6 @@
 import math
 from typing import TYPE_CHECKING
 
-from gapctl.analysis.results import LeaveOneOut
 from gapctl.ledger.search_record import SearchRecord
 
 if TYPE_CHECKING:
@@ -75,7 +74,8 @@ def _serialise_verdict(verdict: "Verdict") -> dict[str, object]:
 
 
 def _serialise_cohort(cohort: "CohortSummary") -> dict[str, object]:
-    left = {name: found and found._asdict() for name, found in vars(cohort).items() if isinstance(found, LeaveOneOut)}
+    groups = {"lineages": cohort.lineages, "strata_left_out": cohort.strata_left_out}
+    left = {name: found and found._asdict() for name, found in groups.items()}
     sets = [{**one._asdict(), "slopes": one.slopes and one.slopes._asdict()} for one in cohort.sets]
     return {**vars(cohort), **left, "sets": sets}
 
