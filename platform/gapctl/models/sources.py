@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from gapctl.config.base import did_you_mean, hash_value
-from gapctl.errors import InputError, first_line_of_error
+from gapctl.errors import InputError, first_line_of_error, require_packages
 from gapctl.folders import expand_home
 from gapctl.io.atomic import hash_file
 from gapctl.text import list_first_names
@@ -79,6 +79,7 @@ def has_own_weights(name: str) -> bool:
 
 def check_model(name: str, pretrained: str | None) -> None:
     """Raise InputError for a name that nothing has, without downloading weights; HubError where a hub fails."""
+    require_packages("torch", "open_clip")
     if has_own_weights(name):
         if pretrained is not None:
             raise InputError(f"--pretrained {pretrained}: {name} has weights of its own; leave --pretrained out")
