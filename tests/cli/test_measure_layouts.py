@@ -181,16 +181,16 @@ def train_on(source: Path) -> dict[str, float]:
 
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "img2dataset's shards"])
 def test_a_training_has_the_same_numbers_in_every_layout_to_the_last_bit(
-    place: Path, by_shards: dict[str, float], layout: str
+    place: Path, trained_on_shards: dict[str, float], layout: str
 ) -> None:
     numbers = train_on(LAYOUTS[layout](place))
 
-    assert numbers == pytest.approx(by_shards, rel=0, abs=0, nan_ok=True)
+    assert numbers == pytest.approx(trained_on_shards, rel=0, abs=0, nan_ok=True)
     assert numbers["entropy/gallery"] in (10, 15, 20)
 
 
 @pytest.fixture(scope="module")
-def by_shards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+def trained_on_shards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     return train_on(LAYOUTS["img2dataset's shards"](tmp_path_factory.mktemp("shards")))
 
 
