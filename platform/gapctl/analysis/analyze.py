@@ -186,7 +186,10 @@ def judge_hypotheses(
                 exploratory=exploratory or not item.complete,
                 redesigned=spec.asks_again is not None,
                 not_learned=select_failed_checks(
-                    tables.learning, item.cells, item.hypothesis.where, list_named_metrics(item.hypothesis)
+                    tables.learning,
+                    item.cells,
+                    {path: level for path, level in item.hypothesis.where.items() if path in spec.vary},
+                    list_named_metrics(item.hypothesis),
                 ),
             )
             for item, p, claim in each

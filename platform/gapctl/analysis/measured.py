@@ -8,7 +8,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ from gapctl.analysis.paired import (
     derive_replicates,
 )
 from gapctl.analysis.results import Interval, Outcome, RefutationKind
+from gapctl.analysis.tables import build_model_table
 from gapctl.config.arms import Arm, build_arm_grid, select_arms
 from gapctl.config.hypotheses import (
     Contrast,
@@ -91,7 +92,7 @@ class HypothesisResult:
 def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> HypothesisResult:
     """Pair the responses by seed, or by pair of seeds, and estimate the effect."""
     if isinstance(hypothesis, Correlation) and hypothesis.scope is not None:
-        return measure_cohort_hypothesis(hypothesis, trials, spec.alpha)
+        return _measure_over_models(hypothesis, trials, spec)
     cells = list_cells(hypothesis, spec)
     vary = {path: [hypothesis.where[path]] if path in hypothesis.where else spec.vary[path] for path in spec.vary}
     names = [name for name in list_named_metrics(hypothesis) if name not in spec.vary]
@@ -100,6 +101,15 @@ def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
         trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
     responses = collect_paired_responses(trials, vary, derive_replicates(hypothesis, spec.replicates), cells, names)
     return _estimate_hypothesis(hypothesis, cells, responses, spec)
+
+
+def _measure_over_models(hypothesis: Correlation, trials: pl.DataFrame, spec: SweepFile) -> HypothesisResult:
+    assert spec.cohort is not None
+    models = build_model_table(trials, spec, hypothesis)
+    facts = {name: level for name, level in hypothesis.where.items() if name not in spec.vary}
+    planned = [model.name for model in spec.cohort.members]
+    found = measure_cohort_hypothesis(hypothesis.model_copy(update={"where": facts}), models, spec.alpha, planned)
+    return replace(found, hypothesis=hypothesis)
 
 
 def measure_cohort_hypothesis(

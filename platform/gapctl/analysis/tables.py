@@ -11,10 +11,12 @@ from typing import NamedTuple
 import polars as pl
 
 from gapctl.analysis.between_trainings import TrialValues, compute_cross_trial_metrics
+from gapctl.analysis.cohort import LABEL, LINEAGE, STRATUM
 from gapctl.analysis.learning import ArmCheck, check_learning
-from gapctl.analysis.paired import build_identity_columns
-from gapctl.config.cohort import Cohort
-from gapctl.config.hypotheses import Level, list_named_metrics
+from gapctl.analysis.paired import build_identity_columns, build_level_column
+from gapctl.config.arms import select_arms
+from gapctl.config.cohort import Cohort, name_stratum, read_lineage
+from gapctl.config.hypotheses import Correlation, Level, list_named_metrics
 from gapctl.config.metrics import is_of_several
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError, first_line_of_error
@@ -109,17 +111,36 @@ def _build_trials_table(
 
 
 def build_cohort_columns(trials: Sequence[Trial], cohort: Cohort) -> list[pl.Series]:
-    """Return `model`, a column for each fact that the cohort names, and numbers that others published.
+    """Return `model`, `stratum`, `lineage`, a column for each covariate, and numbers that others published.
 
-    There is a row for each trial; what is not known of a model is null.
+    There is a row for each trial; what is not known of a model is null. Without strata, all models are of one.
     """
     models = [trial.model for trial in trials if trial.model is not None]
     published = dict.fromkeys(name for model in cohort.members for name in model.published)
     return [
         pl.Series("model", [model.name for model in models], pl.String),
-        *(_build_fact_column(name, [model.get_fact(name) for model in models]) for name in cohort.fact_names),
+        pl.Series(STRATUM, [name_stratum(cohort, model) for model in models], pl.String),
+        pl.Series(LINEAGE, [read_lineage(cohort, model) for model in models], pl.String),
+        *(_build_fact_column(name, [model.get_fact(name) for model in models]) for name in cohort.covariate_names),
         *(pl.Series(name, [model.published.get(name) for model in models], pl.Float64) for name in published),
     ]
+
+
+def build_model_table(trials: pl.DataFrame, spec: SweepFile, hypothesis: Correlation) -> pl.DataFrame:
+    """Return a row for each model whose trials are done at the levels of a hypothesis, averaged over other factors.
+
+    `label` is the model's name, as `cohort.py` expects it.
+    """
+    for path, level in hypothesis.where.items():
+        if path in spec.vary:
+            trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
+    arms = len(select_arms(spec.vary, {path: hypothesis.where[path] for path in hypothesis.where if path in spec.vary}))
+    metrics = list_metrics(trials)
+    facts = [name for name in trials.columns if name not in (*metrics, *spec.vary, "label", "model", "trial")]
+    models = trials.group_by("model", maintain_order=True).agg(
+        pl.col(metrics).mean(), pl.col(facts).first(), pl.len().alias("arms")
+    )
+    return models.filter(pl.col("arms") == arms).drop("arms").rename({"model": LABEL})
 
 
 def _build_fact_column(name: str, values: Sequence[Level | None]) -> pl.Series:

@@ -48,7 +48,7 @@ from gapctl.config.evaluation_sets import (
     list_set_names,
     require_set,
 )
-from gapctl.config.hypotheses import LOGARITHM, Correlation, Hypothesis, Level, Scope, Trend
+from gapctl.config.hypotheses import LOGARITHM, Correlation, Hypothesis, Level, Scope, Trend, list_named_metrics
 from gapctl.config.metrics import (
     ONLY_OF_SETS,
     PUBLISHED,
@@ -117,8 +117,13 @@ def _check_factors_and_hypotheses(parts: SweepParts) -> list[Problem]:
         # A misspelt factor may be any that hypotheses name as it should be spelt.
         vary = {**dict.fromkeys(known), **vary}
     for index, hypothesis in parts.hypotheses.items():
-        found += check_hypothesis(hypothesis, ("hypotheses", index), vary)
-        if parts.base and vary:
+        at: KeyPath = ("hypotheses", index)
+        if parts.cohort is not None and (isinstance(hypothesis, Correlation) or not vary):
+            sets = parts.base.evaluate.sets if parts.base else []
+            found += check_cohort_hypothesis(hypothesis, at, parts.cohort.covariate_names, sets, vary or {})
+        else:
+            found += check_hypothesis(hypothesis, at, vary)
+        if parts.base and (vary or parts.cohort):
             values = list_values_by_path(parts)
             found += find_unlogged_metrics(hypothesis, ("hypotheses", index), parts.base, values, parts.kinds)
     found += [*check_unused_rate(parts), *check_evaluation_sets(parts)]
@@ -308,9 +313,13 @@ def _refuse_cohort_keys(hypothesis: Correlation, at: KeyPath) -> Iterator[Proble
 
 
 def check_cohort_hypothesis(
-    hypothesis: Hypothesis, at: KeyPath, covariates: Collection[str], sets: Collection[str]
+    hypothesis: Hypothesis,
+    at: KeyPath,
+    covariates: Collection[str],
+    sets: Collection[str],
+    vary: Mapping[str, Sequence[Level] | None] = MappingProxyType({}),
 ) -> Iterator[Problem]:
-    """Yield what is wrong with a hypothesis about a cohort that has these covariates and evaluation sets."""
+    """Yield what is wrong with a hypothesis about a cohort that has these covariates, evaluation sets and factors."""
     if not isinstance(hypothesis, Correlation):
         text = f"found {format_value(hypothesis.test)}; expected correlation, the test of a cohort of models"
         yield Problem((*at, "test"), text)
@@ -339,9 +348,13 @@ def check_cohort_hypothesis(
             text = f"expected a metric such as gap/rmg, or a covariate: {', '.join(covariates) or 'there are none'}"
             yield Problem((*at, *key), f"found {format_value(name)}; {text}{close}")
         seen.add(plain)
-    for name in hypothesis.where:
-        if name not in (known := [*covariates, "stratum", "lineage"]):
+    for name, level in hypothesis.where.items():
+        levels = vary.get(name)
+        if name not in (known := [*covariates, "stratum", "lineage", *vary]):
             yield Problem((*at, "where", name), f"found {format_value(name)}; {name_choices(name, known)}")
+        elif levels is not None and not is_among(level, levels):
+            text = f"found {format_value(level)}; expected a level of {name}: {format_value(levels)}"
+            yield Problem((*at, "where", name), text)
 
 
 def _is_set_metric(name: str, sets: Collection[str]) -> bool:
@@ -469,6 +482,12 @@ def check_cohort_trials(spec: SweepFile) -> Iterator[Problem]:
                 yield Problem(("hypotheses", index, key), text)
     if cohort is None:
         return
+    for index, hypothesis in enumerate(spec.hypotheses):
+        for name in filter(is_of_several, list_named_metrics(hypothesis)):
+            text = (
+                f"found {format_value(name)}, which compares trainings with each other; expected a metric of one model"
+            )
+            yield Problem(("hypotheses", index), text)
     if spec.seeds != 1:
         text = f"found {spec.seeds} beside cohort, whose models are the replicates; expected 1"
         yield Problem(("seeds",), text)

@@ -28,8 +28,9 @@ from gapctl.config.base import (
     format_value,
     name_choices,
 )
-from gapctl.config.hypotheses import Level
+from gapctl.config.hypotheses import LOGARITHM, Level
 from gapctl.config.metrics import PUBLISHED
+from gapctl.text import format_count
 
 TABLES: Final = Path(__file__).parent / "cohorts"
 """The folder of the tables of models that gapctl ships."""
@@ -38,8 +39,6 @@ SHORT_PATHS: Final = {
     "weights": "model.weights",
 }
 """Columns that are named otherwise than the value of a training that they set."""
-LOG: Final = "log "
-"""Before the name of a covariate: its logarithm is meant."""
 COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<=": lambda found, bound: found <= bound,
     ">=": lambda found, bound: found >= bound,
@@ -127,10 +126,9 @@ class Cohort(FrozenModel):
         return tuple(ExcludedModel(name, reason) for name, reason in reasons if reason)
 
     @property
-    def fact_names(self) -> tuple[str, ...]:
-        """The facts that a table of this cohort's trials shows: covariates, stratum and lineage, each once."""
-        named = [*(name.removeprefix(LOG) for name in self.covariates), self.strata, self.lineage]
-        return tuple(dict.fromkeys(filter(None, named)))
+    def covariate_names(self) -> tuple[str, ...]:
+        """The covariates without `log`, each once."""
+        return tuple(dict.fromkeys(name.removeprefix(LOGARITHM) for name in self.covariates))
 
     def _explain_exclusion(self, row: Mapping[str, Level]) -> str:
         """Return why a row is left out, an empty text where it is kept."""
@@ -149,6 +147,8 @@ class Cohort(FrozenModel):
 
 
 EXCLUDE: Final = "exclude"
+ALL: Final = "all"
+"""Names the stratum of all models where a cohort has none."""
 
 
 def _parse_comparison(text: str) -> tuple[Callable[[float, float], bool], float]:
@@ -225,7 +225,7 @@ def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[P
     named: list[tuple[KeyPath, str]] = [(("cohort", key), name) for key, name in keys if name]
     named += [(("cohort", "covariates", place), name) for place, name in enumerate(cohort.covariates)]
     for place, written in named:
-        name = written.removeprefix(LOG)
+        name = written.removeprefix(LOGARITHM)
         if name not in known:
             if member.replicate == 0:
                 yield Problem(place, f"no model has a fact {name!r}; {name_choices(name, known)}")
@@ -327,11 +327,22 @@ def _parse_cell(cell: str) -> Level:
     return cell
 
 
+def name_stratum(cohort: Cohort, model: CohortModel) -> str:
+    """Return a model's stratum; without strata, all models are of one."""
+    return str(model.get_fact(cohort.strata)) if cohort.strata else ALL
+
+
+def read_lineage(cohort: Cohort, model: CohortModel) -> str | None:
+    """Return the training run that a model belongs to, None where the cohort does not say."""
+    found = model.get_fact(cohort.lineage) if cohort.lineage else None
+    return None if found is None else str(found)
+
+
 def list_strata(cohort: Cohort) -> dict[str, list[str]]:
     """Return the names of the models in each stratum, one stratum for all where the cohort names none."""
     found: dict[str, list[str]] = {}
     for member in cohort.members:
-        found.setdefault(str(member.facts.get(cohort.strata, "all")), []).append(member.name)
+        found.setdefault(name_stratum(cohort, member), []).append(member.name)
     return found
 
 
@@ -344,6 +355,7 @@ def describe_cohort(cohort: Cohort) -> Sequence[str]:
         alone = sum(len(names) == 1 for names in strata.values())
         lines[0] += f" in {len(strata)} strata of {cohort.strata} ({sizes})"
         if alone:
-            lines.append(f"{alone} strata have one model, which says nothing about differences within a stratum")
+            have = f"{format_count(alone, 'stratum', 'strata')} {'has' if alone == 1 else 'have'} one model"
+            lines.append(f"{have}, which says nothing about differences within a stratum")
     lines += [f"left out: {name}: {reason}" for name, reason in cohort.excluded]
     return lines

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gapctl.config.arms import RANDOM_DEALS, build_arm_grid
+from gapctl.config.cohort import list_strata
 from gapctl.config.hypotheses import (
     Correlation,
     Equivalence,
@@ -30,6 +31,9 @@ def find_undecidable(spec: SweepFile) -> list[str]:
     """List a sentence for each reason why no result can decide a hypothesis."""
     if not spec.hypotheses:
         return []
+    if spec.cohort is not None:
+        strata = {name: len(models) for name, models in list_strata(spec.cohort).items()}
+        return find_undecidable_over_models(spec.hypotheses, strata, spec.alpha)
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
     over_arms = (item for item in spec.hypotheses if isinstance(item, Correlation) and item.scope is None)
     few = (_check_arms(item, spec) for item in over_arms)
