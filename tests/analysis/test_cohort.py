@@ -11,7 +11,7 @@ from scipy import stats
 
 from gapctl.analysis.cohort import NOT_MEASURED
 from gapctl.analysis.documents import build_sweep_document
-from gapctl.analysis.results import Analysis, CohortSummary
+from gapctl.analysis.results import AnalysisResults, CohortSummary
 from gapctl.errors import InputError
 from gapctl.report.text import describe_effect_with_unit, name_replicates
 
@@ -64,7 +64,7 @@ def test_replicates_are_models_in_every_form() -> None:
         "correlation of object accuracy with relative modality gap (RMG) within strata, Kendall's τ"
     )
     empty = pl.DataFrame()
-    analysis = Analysis("s", "?", None, 0.05, "", "", None, (), (verdict,), empty, empty, empty, 24)
+    analysis = AnalysisResults("s", "?", None, 0.05, "", "", None, (), (verdict,), empty, empty, empty, 24)
     (document,) = json.loads(json.dumps(build_sweep_document(analysis, ()), allow_nan=False))["verdicts"]
     assert document["cohort"]["singletons"] == 1
     assert document["cohort"]["sets"][0]["slopes"]["within"][0] > 0

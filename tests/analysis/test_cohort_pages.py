@@ -11,7 +11,7 @@ from cohorts import declare, make_models
 from rich.console import Console
 
 from gapctl.analysis.analyze import analyze_plan, judge_hypotheses
-from gapctl.analysis.results import Analysis
+from gapctl.analysis.results import AnalysisResults
 from gapctl.analysis.tables import TrialTables
 from gapctl.api.sweeps import Verdicts
 from gapctl.cli.verdict_table import print_verdicts
@@ -21,7 +21,7 @@ from gapctl.report.sweep_page import render_report
 
 
 @pytest.fixture(scope="module")
-def analysis(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> AnalysisResults:
     """A sweep's analysis whose hypotheses and trials are a cohort's."""
     folder = tmp_path_factory.mktemp("ledger")
     plan = plan_of(sweep_file(folder, TREND))
@@ -37,7 +37,7 @@ def analysis(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return replace(analyze_plan(plan, ledger), verdicts=verdicts)
 
 
-def test_the_verdict_is_reached_by_the_calls_of_every_sweep(analysis: Analysis) -> None:
+def test_the_verdict_is_reached_by_the_calls_of_every_sweep(analysis: AnalysisResults) -> None:
     within, weak = analysis.verdicts
 
     assert (within.verdict, weak.verdict) == ("supported", "inconclusive")
@@ -47,7 +47,7 @@ def test_the_verdict_is_reached_by_the_calls_of_every_sweep(analysis: Analysis) 
     assert within.seeds_needed is weak.seeds_needed is None
 
 
-def test_the_terminal_counts_models_and_names_strata(analysis: Analysis) -> None:
+def test_the_terminal_counts_models_and_names_strata(analysis: AnalysisResults) -> None:
     console = Console(file=io.StringIO(), width=160)
     print_verdicts(analysis, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -58,7 +58,7 @@ def test_the_terminal_counts_models_and_names_strata(analysis: Analysis) -> None
     assert "seeds" not in text
 
 
-def test_the_page_has_the_strata_and_no_seeds_of_a_model(analysis: Analysis) -> None:
+def test_the_page_has_the_strata_and_no_seeds_of_a_model(analysis: AnalysisResults) -> None:
     page = render_report(analysis)
 
     assert "models, one a lineage; all models" in page
@@ -66,7 +66,7 @@ def test_the_page_has_the_strata_and_no_seeds_of_a_model(analysis: Analysis) -> 
     assert "paired seeds; trainings" not in page
 
 
-def test_markdown_and_python_head_the_count_with_models(analysis: Analysis, tmp_path: Path) -> None:
+def test_markdown_and_python_head_the_count_with_models(analysis: AnalysisResults, tmp_path: Path) -> None:
     assert "| models |" in render_verdict_markdown(analysis)
     found = Verdicts(analysis.verdicts)
     assert "<th>models</th>" in found._repr_html_()

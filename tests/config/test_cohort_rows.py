@@ -7,7 +7,7 @@ import pytest
 
 from gapctl.config.base import SpecError
 from gapctl.config.cohort import describe_cohort, parse_table
-from gapctl.config.load import Sweep, load_sweep, load_text
+from gapctl.config.load import LoadedSweep, load_sweep, load_text
 from gapctl.plan.plan import Plan, hash_design, make_plan
 
 HEAD = """
@@ -39,11 +39,11 @@ long,2560,others,
 """
 
 
-def read(text: str, folder: Path = Path()) -> Sweep:
+def read(text: str, folder: Path = Path()) -> LoadedSweep:
     return load_text(text, folder / "models.yaml")
 
 
-def plan(sweep: Sweep) -> Plan:
+def plan(sweep: LoadedSweep) -> Plan:
     return make_plan(sweep, lambda data: data.address)
 
 
