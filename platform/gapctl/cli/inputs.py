@@ -214,8 +214,8 @@ def load_inputs(asked: InputOptions) -> Inputs:
 def list_models(asked: InputOptions) -> tuple[ModelChoice, ...]:
     """Return the models of `--model` and `--pretrained`, none where something else is measured.
 
-    The first --pretrained belongs to the first --model that is an architecture, and so on. Raise InputError where one
-    lacks the other, or a model is given twice.
+    The first --pretrained belongs to the first --model that is an architecture, and so on. Raise InputError where
+    options contradict, or a model is given twice.
     """
     from gapctl.models.sources import has_own_weights
 
@@ -241,6 +241,11 @@ def list_models(asked: InputOptions) -> tuple[ModelChoice, ...]:
             f"{len(weights)} times --pretrained for {len(bare)} architectures{besides}; expected one for each of "
             f"{', '.join(bare) or 'none'}, in their order"
         )
+    for option, given in _list_prompt_files(asked).items():
+        if given is not None and asked.label_key is None:
+            raise InputError(
+                f"--{option} without --label-key; expected the key of the samples' json that names the object"
+            )
     given = iter(weights)
     choices = tuple(ModelChoice(name, None if has_own_weights(name) else next(given)) for name in names)
     twice = next((choice for place, choice in enumerate(choices) if choice in choices[:place]), None)
@@ -467,11 +472,6 @@ def _open_pair_data(asked: InputOptions) -> Iterator[SharedPairs]:
     from gapctl.data.shard_jobs import Workers, count_available_cores
     from gapctl.inference.pairs import LabelOptions, check_first_sample
 
-    for option, given in _list_prompt_files(asked).items():
-        if given is not None and asked.label_key is None:
-            raise InputError(
-                f"--{option} without --label-key; expected the key of the samples' json that names the object"
-            )
     labels = LabelOptions(
         asked.label_key,
         read_classes(asked.classes) if asked.classes else None,
