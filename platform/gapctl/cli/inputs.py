@@ -241,8 +241,8 @@ def list_models(asked: InputOptions) -> tuple[ModelChoice, ...]:
             f"{len(weights)} times --pretrained for {len(bare)} architectures{besides}; expected one for each of "
             f"{', '.join(bare) or 'none'}, in their order"
         )
-    for option, given in _list_prompt_files(asked).items():
-        if given is not None and asked.label_key is None:
+    for option, file in _list_prompt_files(asked).items():
+        if file is not None and asked.label_key is None:
             raise InputError(
                 f"--{option} without --label-key; expected the key of the samples' json that names the object"
             )
