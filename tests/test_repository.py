@@ -39,7 +39,7 @@ IMPORTS = {
 
 # Libraries besides the standard one: all that a package may use, where the design says so.
 ONLY = {
-    "config": {"pydantic", "pydantic_core", "yaml"},
+    "config": {"pydantic", "pydantic_core", "yaml", "polars"},
     "plan": set(),
     "metrics": {"numpy", "torch", "polars", "safetensors", "scipy"},
     "interventions": {"numpy", "torch"},
@@ -47,7 +47,7 @@ ONLY = {
 }
 
 # Libraries that a package may import only within a function.
-LATER = {"cluster": {"ray"}}
+LATER = {"cluster": {"ray"}, "config": {"polars"}}
 
 # Libraries that a package must do without.
 NEVER = {

@@ -15,6 +15,7 @@ from gapctl.analysis.results import AnalysisResults
 from gapctl.analysis.tables import TrialTables
 from gapctl.api.sweeps import Verdicts
 from gapctl.cli.verdict_table import print_verdicts
+from gapctl.config.cohort import Cohort
 from gapctl.ledger import Ledger
 from gapctl.report.markdown import render_verdict_markdown
 from gapctl.report.sweep_page import render_report
@@ -31,7 +32,9 @@ def analysis(tmp_path_factory: pytest.TempPathFactory) -> AnalysisResults:
         trial=pl.col("label"), seed=pl.lit(0), samples_seen=pl.lit(0), seconds=pl.lit(1.0)
     )
     asked = [declare(), declare(id="weak", scope="overall", direction="weak", smallest_effect=0.2)]
-    spec = plan.sweep.spec.model_copy(update={"hypotheses": asked})
+    rows = [{"name": name} for name in models["label"]]
+    models = models.rename({"label": "model"})
+    spec = plan.sweep.spec.model_copy(update={"hypotheses": asked, "vary": {}, "cohort": Cohort(models=rows)})
     cohort = replace(plan, sweep=replace(plan.sweep, spec=spec))
     verdicts = judge_hypotheses(cohort, TrialTables(models, models.clear(), ()), exploratory=False)
     return replace(analyze_plan(plan, ledger), verdicts=verdicts)
