@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from gapctl.config.architectures import Architecture, find_architecture
 from gapctl.config.base import (
     FrozenModel,
     KeyPath,
@@ -39,6 +40,12 @@ SHORT_PATHS: Final = {
     "weights": "model.weights",
 }
 """Columns that are named otherwise than the value of a training that they set."""
+DERIVED_FACTS: Final[Mapping[str, Callable[[Architecture], Level | None]]] = {
+    "parameters": lambda found: found.count_parameters(),
+    "embed_dim": lambda found: found.embed_dim,
+    "image_size": lambda found: found.image_size,
+}
+"""Facts that an architecture has, for rows that do not say them."""
 COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<=": lambda found, bound: found <= bound,
     ">=": lambda found, bound: found >= bound,
@@ -68,8 +75,18 @@ class CohortModel(NamedTuple):
     published: Mapping[str, float]
 
     def get_fact(self, name: str) -> Level | None:
-        """Return what is known of the model by this name: a fact, or a value of its training; None for neither."""
-        return self.facts.get(name, self.changes.get(SHORT_PATHS.get(name, name)))
+        """Return what is known of the model by this name; None for nothing.
+
+        That is a fact of its row, a value of its training, or what its architecture has (`DERIVED_FACTS`).
+        """
+        written = self.facts.get(name, self.changes.get(SHORT_PATHS.get(name, name)))
+        architecture = self.changes.get(SHORT_PATHS["architecture"])
+        if written is not None or name not in DERIVED_FACTS or architecture is None:
+            return written
+        try:
+            return DERIVED_FACTS[name](find_architecture(str(architecture)))
+        except ValueError:
+            return None
 
 
 class ExcludedModel(NamedTuple):
@@ -221,6 +238,7 @@ def check_cohort(cohort: Cohort) -> Iterator[Problem]:
 
 def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[Problem]:
     known = {name: "" for row in cohort.models for name in row}
+    known |= dict.fromkeys(DERIVED_FACTS, "") if any("architecture" in row for row in cohort.models) else {}
     keys: list[tuple[Literal["strata", "lineage"], str]] = [("strata", cohort.strata), ("lineage", cohort.lineage)]
     named: list[tuple[KeyPath, str]] = [(("cohort", key), name) for key, name in keys if name]
     named += [(("cohort", "covariates", place), name) for place, name in enumerate(cohort.covariates)]

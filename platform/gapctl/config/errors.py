@@ -187,8 +187,10 @@ def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem])
     wrong = {problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1)}
     base = None if ("base",) in wrong or "base" not in document else TrialConfig.model_validate(document.get("base"))
     treatments, vary, listed = (document.get(name) for name in ("treatments", "vary", "hypotheses"))
+    cohort = None if ("cohort",) in wrong or not document.get("cohort") else Cohort.model_validate(document["cohort"])
     hypotheses: dict[int, Hypothesis] = {}
-    if isinstance(listed, list):
+    # What hypotheses over a wrong cohort may name is not known.
+    if isinstance(listed, list) and (cohort is not None or not document.get("cohort")):
         adapter: TypeAdapter[Hypothesis] = TypeAdapter(Hypothesis)
         valid = [(index, item) for index, item in enumerate(listed) if ("hypotheses", index) not in wrong]
         hypotheses = {index: adapter.validate_python(item) for index, item in valid}
@@ -200,6 +202,7 @@ def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem])
         else None,
         hypotheses,
         _read_set_kinds(document.get("evaluation_sets")),
+        cohort,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
 from gapctl.config.base import KeyPath, Problem, hash_value, select_hashed_fields, set_path, write_canonical_json
-from gapctl.config.cohort import CohortModel
+from gapctl.config.cohort import SHORT_PATHS, Cohort, CohortModel
 from gapctl.config.evaluation_sets import NamedSet, PlannedSet, require_set
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
@@ -303,6 +303,16 @@ def strip_address(config: TrialConfig) -> dict[str, Any]:
     return values
 
 
+def _describe_cohort_for_hash(cohort: Cohort) -> dict[str, object]:
+    """Return a cohort as it is hashed: without the paths of files, for which their models' fingerprints stand."""
+    values = select_hashed_fields(cohort)
+    places = (*SHORT_PATHS, *SHORT_PATHS.values())
+    rows = [
+        {name: row[name] for name in row if name not in places or "/" not in str(row[name])} for row in cohort.models
+    ]
+    return {**values, "models": rows}
+
+
 def hash_design(plan: Plan) -> str:
     """Hash what is trained, on which data, from which seed on: changing any of it after seeing results is a choice.
 
@@ -319,7 +329,7 @@ def hash_design(plan: Plan) -> str:
     sets = {name: each.fingerprint for trial in plan.trials for name, each in trial.evaluation_sets.items()}
     measured = {"sets": sets} if sets else {}
     base = strip_address(spec.base)
-    cohort = {} if spec.cohort is None else {"cohort": select_hashed_fields(spec.cohort)}
+    cohort = {} if spec.cohort is None else {"cohort": _describe_cohort_for_hash(spec.cohort)}
     return hash_value({"base": base, "vary": spec.vary, "data": data, **named, **first, **code, **measured, **cohort})
 
 
