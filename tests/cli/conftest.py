@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import open_clip
@@ -11,7 +10,6 @@ import pytest
 import torch
 from model_measures import MODEL, no_ray
 
-from gapctl.cli.sweep import start_local_ray
 from pair_shards import pair, write_pairs, write_shard
 from sweep_texts import TINY
 
@@ -58,26 +56,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="module")
-def ray_started() -> Iterator[None]:
-    """Ray for all tests of this file: starting it takes seconds."""
-    with start_local_ray(3):
-        yield
-
-
 @pytest.fixture
-def place_without_ray(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own to work in, the file's cache in use; Ray must not be started."""
+def place(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own to work in, the file's cache in use; Ray must not be started for so little."""
     monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", no_ray)
     monkeypatch.setenv("GAPCTL_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     Path("classes.txt").write_text(CLASSES, encoding="utf-8")
     Path("attributes.txt").write_text(ATTRIBUTES, encoding="utf-8")
     return tmp_path
-
-
-@pytest.fixture
-def place(ray_started: None, place_without_ray: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as `place_without_ray` is, and Ray running."""
-    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", lambda workers: nullcontext())
-    return place_without_ray

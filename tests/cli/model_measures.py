@@ -3,6 +3,8 @@
 from contextlib import nullcontext
 from pathlib import Path
 
+import pytest
+
 from command_line import Answer, gapctl
 from gapctl.inference.model import OpenModel, open_model
 from gapctl.models.sources import find_weights
@@ -20,5 +22,17 @@ def no_ray(workers: int) -> nullcontext[None]:
     raise AssertionError("Ray was started")
 
 
+def forbid_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail from here on where a shard is encoded, in this process or another."""
+
+    def refuse(*given: object) -> None:
+        raise AssertionError("a shard was encoded")
+
+    monkeypatch.setattr("gapctl.inference.shards._encode_here", refuse)
+    monkeypatch.setattr("gapctl.inference.shards._encode_on_ray", refuse)
+
+
 def opened(weights: Path) -> OpenModel:
-    return open_model(MODEL, find_weights(MODEL, str(weights)))
+    """The model of a file of weights, or of a folder that `write_model` has written."""
+    name, file = (f"local-dir:{weights}", None) if weights.is_dir() else (MODEL, str(weights))
+    return open_model(name, find_weights(name, file))

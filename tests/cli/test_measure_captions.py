@@ -8,7 +8,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from model_measures import MODEL, measure, no_ray
+from model_measures import MODEL, forbid_encoding, measure
 from PIL import Image
 
 from command_line import gapctl
@@ -75,7 +75,7 @@ def test_embeddings_of_one_rule_are_not_taken_for_those_of_the_other(
     place: Path, weights: Path, captioned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, whole = (json.loads(measure(weights, captioned, *more, "--json").out) for more in ((), WHOLE))
-    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", no_ray)
+    forbid_encoding(monkeypatch)
 
     assert whole["inputs"]["captions"] == {"rule": "whole", "texts": 20, "samples_of_several_lines": 18}
     assert whole["metrics"]["gap/rmg"] != lines["metrics"]["gap/rmg"]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_measures import MODEL, forbid_encoding, no_ray
 
 from command_line import gapctl
-from gapctl.cli.sweep import start_local_ray
 from gapctl.config.trial import PairData
 from gapctl.data.image_text.manifest import read_manifest
 from gapctl.data.image_text.pack import resolve_shards
@@ -27,7 +27,6 @@ from memory_store import MemoryStore
 from pair_shards import pair, write_pairs, write_shard
 from pair_trials import finished, pair_config
 
-MODEL = "ViT-S-32-alt"
 MANY = range(20)
 """Images enough for interventions."""
 
@@ -57,7 +56,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def places(weights: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every layout, its shards encoded: all at once, as each encoding waits for a process that builds the model."""
+    """Every layout, its shards encoded: all at once, as each encoding builds the model."""
     found = {name: write(tmp_path_factory.mktemp("layout")) for name, write in WRITERS.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPCTL_CACHE", str(cache))
@@ -65,7 +64,7 @@ def places(weights: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
     shards = list_shards([shards for each in resolved for shards in each.shards])
     opened = open_model(MODEL, find_weights(MODEL, str(weights)))
     encode_shards(
-        [Path(shard.address) for shard in shards], opened, ShardCache(cache / "embeddings"), start_local_ray, workers=1
+        [Path(shard.address) for shard in shards], opened, ShardCache(cache / "embeddings"), no_ray, workers=1
     )
     return found
 
@@ -73,14 +72,10 @@ def places(weights: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def place(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own to work in, and the file's cache in use."""
-    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", no_ray)
+    forbid_encoding(monkeypatch)
     monkeypatch.setenv("GAPCTL_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def no_ray(workers: int) -> None:
-    raise AssertionError("Ray was started, although what is measured was encoded")
 
 
 def measure(weights: Path, *data: Path, verb: str = "measure") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from model_measures import ASKING, MODEL, measure, no_ray, opened
+from model_measures import ASKING, MODEL, forbid_encoding, measure, no_ray, opened
 from PIL import Image
 
 from command_line import assert_refused, gapctl
+from gapctl.cli.sweep import start_local_ray
+from gapctl.errors import WorkError
 from gapctl.inference.shards import SampleRecord, ShardCache, ShardEmbeddings, encode_shards
-from pair_shards import pair, write_mixed, write_shard
+from pair_shards import pair, write_mixed, write_pairs, write_shard
+from tiny_models import TEXT, TINY_VIT, write_model
 
 
 def test_shards_are_encoded_as_open_clip_encodes_them(place: Path, weights: Path, shards: Path, cache: Path) -> None:
@@ -47,7 +51,7 @@ def test_what_is_in_the_cache_is_not_encoded_again(
     place: Path, weights: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = measure(weights, shards, *ASKING, "--json")
-    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", no_ray)
+    forbid_encoding(monkeypatch)
 
     again = measure(weights, f"{shards}/{{00000..00002}}.tar", *ASKING, "--json")
 
@@ -69,27 +73,95 @@ class StoppedError(Exception):
     """In place of a kill at this moment."""
 
 
-def test_a_stopped_run_goes_on_with_the_same_embeddings_for_any_number_of_workers(
-    place: Path, weights: Path, shards: Path, cache: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def ray_started() -> Iterator[None]:
+    """Ray for all tests of this file that need it: starting it takes seconds."""
+    with start_local_ray(3):
+        yield
+
+
+@pytest.fixture
+def actors(ray_started: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What has workers started from then on, however little there is to encode."""
+    return lambda: monkeypatch.setattr("gapctl.inference.shards.SMALL_WORK", 0)
+
+
+def started_ray(workers: int) -> nullcontext[None]:
+    """Stand in for `start_local_ray` where Ray runs already."""
+    return nullcontext()
+
+
+def test_this_process_writes_what_two_actors_write_to_the_last_bit_and_stopped_goes_on(
+    weights: Path, shards: Path, tmp_path: Path, actors: Callable[[], None]
 ) -> None:
     paths, model = sorted(shards.glob("*.tar")), opened(weights)
-    whole = encode_shards(paths, model, ShardCache(cache / "embeddings"), nullcontext_ray, workers=2)
+    threads_before, threads = torch.get_num_threads(), set()
 
-    def stop(done: int, total: int) -> None:
+    def stop_after_one(done: int, total: int) -> None:
         if done == 1:
+            threads.add(torch.get_num_threads())
             raise StoppedError
 
-    with pytest.raises(StoppedError):
-        encode_shards(paths, model, ShardCache(tmp_path / "cut"), nullcontext_ray, workers=1, on_progress=stop)
-    resumed = encode_shards(paths, model, ShardCache(tmp_path / "cut"), nullcontext_ray, workers=1)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(StoppedError):
+            encode_shards(paths, model, ShardCache(tmp_path / "here"), no_ray, 2, stop_after_one)
+        after_a_stop = torch.get_num_threads()
+        resumed = encode_shards(paths, model, ShardCache(tmp_path / "here"), no_ray, workers=2)
+        after_all = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(threads_before)
+    actors()
+    by_actors = encode_shards(paths, model, ShardCache(tmp_path / "actors"), started_ray, workers=2)
 
-    assert resumed.made == 2
-    for one, other in zip(resumed.shards, whole.shards, strict=True):
+    assert (threads, after_a_stop, after_all) == ({1}, 2, 2)
+    assert (resumed.made, by_actors.made) == (2, 3)
+    here, there = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).glob("*.npz")} for name in ("here", "actors")
+    )
+    assert len(here) == 3
+    assert here == there
+    for one, other in zip(resumed.shards, by_actors.shards, strict=True):
         assert_same(one, other)
 
 
-def nullcontext_ray(workers: int) -> nullcontext[None]:
-    return nullcontext()
+def test_a_failure_reads_the_same_in_this_process_as_in_an_actor_and_loses_no_finished_shard(
+    tmp_path: Path, actors: Callable[[], None]
+) -> None:
+    """The model knows too few words, and the first shard has nothing to encode."""
+    few_words = write_model(tmp_path / "model", {**TINY_VIT, "text_cfg": {**TEXT, "vocab_size": 300}})
+    paths = [write_shard(tmp_path / "0.tar", [("0", {**pair(0), "jpg": b"no picture"})])]
+    paths.append(write_pairs(tmp_path / "1.tar", range(2)))
+    problems = []
+    for place in ("here", "actors"):
+        with pytest.raises(WorkError) as caught:
+            encode_shards(paths, opened(few_words), ShardCache(tmp_path / place), started_ray, workers=2)
+        problems.append(str(caught.value))
+        actors()
+
+    assert problems[0].startswith("a shard could not be encoded (index out of range in self). The finished ones are")
+    assert problems[0] == problems[1]
+    assert [len(list((tmp_path / place).glob("*.npz"))) for place in ("here", "actors")] == [1, 1]
+
+
+def test_workers_start_where_more_is_left_than_starting_them_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = opened(write_model(tmp_path / "model", TINY_VIT))
+    paths = [write_pairs(tmp_path / "0.tar", range(4)), write_pairs(tmp_path / "1.tar", range(4, 7))]
+    unused = {paths[0]: {0: "not a JPEG"}}
+    work = 6 * sum(weight.numel() for weight in model.model.parameters())
+
+    def encode(place: str, small: int, workers: int) -> int:
+        monkeypatch.setattr("gapctl.inference.shards.SMALL_WORK", small)
+        return encode_shards(paths, model, ShardCache(tmp_path / place), no_ray, workers, left_out=unused).made
+
+    with pytest.raises(AssertionError, match="Ray was started"):
+        encode("a", work - 1, 2)
+    assert encode("a", work, 2) == 2
+    assert encode("b", 0, 1) == 2  # one worker is this process
+    next((tmp_path / "b").glob("*.npz")).unlink()
+    assert encode("b", 0, 2) == 1  # and so is any number for one shard
 
 
 def assert_same(one: ShardEmbeddings, other: ShardEmbeddings) -> None:

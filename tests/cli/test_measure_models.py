@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from model_measures import no_ray
 
 from command_line import Answer, gapctl, gapctl_process
-from gapctl.cli.sweep import start_local_ray
 from hub import Hub, make_environment, serve_hub, use_hub
 from pair_shards import write_pairs
 from tiny_models import HALVES, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
@@ -37,12 +36,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="module")
-def ray_started() -> Iterator[None]:
-    with start_local_ray(3):
-        yield
-
-
 @pytest.fixture
 def hub(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serve_hub() as hub:
@@ -53,9 +46,9 @@ def hub(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.fixture
-def place(ray_started: None, hub: Hub, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with Ray running, a hub, and the file's cache of embeddings."""
-    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", lambda workers: nullcontext())
+def place(hub: Hub, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a hub, and the file's cache of embeddings."""
+    monkeypatch.setattr("gapctl.cli.sweep.start_local_ray", no_ray)
     monkeypatch.setenv("GAPCTL_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     return tmp_path

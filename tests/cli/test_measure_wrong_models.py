@@ -27,26 +27,24 @@ def half_a_model(place: Path, weights: Path) -> Path:
     return place / "half.pt"
 
 
-def test_a_checkpoint_of_another_architecture_names_the_parameters(
-    place_without_ray: Path, weights: Path, shards: Path
-) -> None:
-    ran = measure(other_architecture(place_without_ray), shards)
+def test_a_checkpoint_of_another_architecture_names_the_parameters(place: Path, weights: Path, shards: Path) -> None:
+    ran = measure(other_architecture(place), shards)
 
     assert_refused(ran, f"a checkpoint of another architecture than {MODEL}; of another shape: ")
     assert "visual.conv1.weight (384, 3, 16, 16) for (384, 3, 32, 32)" in ran.err
     assert_refused(
-        measure(half_a_model(place_without_ray, weights), shards),
+        measure(half_a_model(place, weights), shards),
         "; missing: visual.class_embedding, visual.positional_embedding, visual.proj, visual.conv1.weight and",
     )
 
 
 def test_a_training_checkpoint_of_several_processes_is_taken_for_its_weights(
-    place_without_ray: Path, weights: Path, shards: Path
+    place: Path, weights: Path, shards: Path
 ) -> None:
     state = {f"module.{key}": value for key, value in torch.load(weights, weights_only=True).items()}
-    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"lr": 1e-3}}, place_without_ray / "epoch_3.pt")
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"lr": 1e-3}}, place / "epoch_3.pt")
 
-    model = opened(place_without_ray / "epoch_3.pt").model
+    model = opened(place / "epoch_3.pt").model
 
     for key, value in torch.load(weights, weights_only=True).items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=0, atol=0)
@@ -61,14 +59,14 @@ class Bomb:
 
 @pytest.mark.parametrize("kind", [torch.float4_e2m1fn_x2, torch.complex64, torch.int8])
 def test_packed_complex_and_quantised_weights_are_refused(
-    place_without_ray: Path, weights: Path, shards: Path, kind: torch.dtype
+    place: Path, weights: Path, shards: Path, kind: torch.dtype
 ) -> None:
     state = torch.load(weights, weights_only=True)
     raw = torch.zeros(*state["text_projection"].shape, kind.itemsize, dtype=torch.uint8)
     state["text_projection"] = raw.view(kind).squeeze(-1)
 
     expected = f"text_projection is of type {str(kind).removeprefix('torch.')}; expected float32, or another float"
-    assert_refused(measure(weights_file(place_without_ray, state), shards), expected)
+    assert_refused(measure(weights_file(place, state), shards), expected)
 
 
 def weights_file(place: Path, content: Any) -> Path:
@@ -99,26 +97,26 @@ WRONG_WEIGHTS: dict[str, tuple[Callable[[Path], Path | str], str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_WEIGHTS)
-def test_wrong_weights_get_one_message(place_without_ray: Path, shards: Path, wrong: str) -> None:
+def test_wrong_weights_get_one_message(place: Path, shards: Path, wrong: str) -> None:
     make, message = WRONG_WEIGHTS[wrong]
 
-    assert_refused(measure(Path(make(place_without_ray)), shards), message)
+    assert_refused(measure(Path(make(place)), shards), message)
     assert not Path("unpickled").exists()
 
 
-def test_an_unknown_tag_is_answered_with_the_nearest(place_without_ray: Path, shards: Path) -> None:
+def test_an_unknown_tag_is_answered_with_the_nearest(place: Path, shards: Path) -> None:
     ran = measure(Path("opennai"), shards, model="ViT-B-32")
 
     assert_refused(ran, "neither a file nor a tag; expected a file, or one of the tags of ViT-B-32: openai, laion400m")
     assert "did you mean openai?" in ran.err
 
 
-def test_without_a_network_the_message_names_the_file_to_bring(place_without_ray: Path, shards: Path) -> None:
+def test_without_a_network_the_message_names_the_file_to_bring(place: Path, shards: Path) -> None:
     ran = gapctl_process(
         *("measure", "--model", "ViT-B-32", "--pretrained", "laion2b_s34b_b79k", "--data", str(shards)),
-        folder=place_without_ray,
+        folder=place,
         HF_HUB_OFFLINE="1",
-        HF_HOME=str(place_without_ray / "empty"),
+        HF_HOME=str(place / "empty"),
     )
 
     assert_refused(ran, "the weights of ViT-B-32 are not on this machine and cannot be downloaded")
@@ -165,15 +163,15 @@ WRONG_DATA: dict[str, tuple[Callable[[Path], str], tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_DATA)
-def test_wrong_data_is_refused_before_the_model_is_built(place_without_ray: Path, weights: Path, wrong: str) -> None:
+def test_wrong_data_is_refused_before_the_model_is_built(place: Path, weights: Path, wrong: str) -> None:
     make, more, message = WRONG_DATA[wrong]
-    data = place_without_ray / "data"
+    data = place / "data"
     data.mkdir()
 
     assert_refused(measure(weights, make(data), *more), message)
 
 
-def test_another_label_key_is_answered_with_the_nearest(place_without_ray: Path, weights: Path, shards: Path) -> None:
+def test_another_label_key_is_answered_with_the_nearest(place: Path, weights: Path, shards: Path) -> None:
     ran = measure(weights, shards, "--label-key", "shap")
 
     assert_refused(
@@ -181,7 +179,7 @@ def test_another_label_key_is_answered_with_the_nearest(place_without_ray: Path,
     )
 
 
-def test_an_unknown_model_is_answered_with_the_nearest(place_without_ray: Path, weights: Path, shards: Path) -> None:
+def test_an_unknown_model_is_answered_with_the_nearest(place: Path, weights: Path, shards: Path) -> None:
     assert_refused(measure(weights, shards, model="ViT-B32"), "did you mean ViT-B-32?")
 
 
@@ -199,9 +197,7 @@ WRONG_FILES: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_FILES)
-def test_wrong_files_of_prompts_get_one_message(
-    place_without_ray: Path, weights: Path, shards: Path, wrong: str
-) -> None:
+def test_wrong_files_of_prompts_get_one_message(place: Path, weights: Path, shards: Path, wrong: str) -> None:
     option, text, message = WRONG_FILES[wrong]
     Path("wrong.txt").write_text(text, encoding="utf-8")
 

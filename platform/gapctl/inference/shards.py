@@ -1,7 +1,8 @@
 """Encode image-text shards with an open_clip model.
 
 1. `encode_shards` looks up each shard in the `ShardCache` by model, weights, preprocessing, device and content.
-2. Missing shards go to Ray Data: `read_batches` decodes images and tokenizes captions, `Embedder` encodes batches.
+2. `read_batches` decodes a missing shard's images and tokenizes its captions, `Embedder` encodes batches: on Ray Data,
+   or in this process where workers cannot pay.
 3. Batches are joined to `ShardEmbeddings`, and each shard is cached as soon as it is complete, so a stopped run
    continues from there.
 """
@@ -11,7 +12,10 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from functools import cache, partial
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, cast
@@ -126,6 +130,7 @@ BATCH_SIZE: Final = 32
 
 RayRow = dict[str, Any]
 """A row of Ray's data set: a shard to read, or a batch of its samples."""
+ReadBatches = Callable[[RayRow], Iterator[RayRow]]
 
 Tokenizer = Callable[[Sequence[str]], torch.Tensor]
 cached_tokenizer = cache(load_tokenizer)
@@ -182,17 +187,16 @@ def _build_row(row: RayRow, tokenize: Tokenizer, pictures: list[torch.Tensor], s
         "samples": json.dumps(samples),
         "skipped": "{}",
         "error": "",
+        "failed": "",
         "last": False,
     }
 
 
 class Embedder:
-    """Encode the rows of `read_batches` in float32, on one thread of a CPU or on a GPU."""
+    """Encode the rows of `read_batches` in float32, on torch's threads or on a GPU, to which it moves the model."""
 
-    def __init__(self, model: str, weights: WeightsFile, device: str) -> None:
-        torch.set_num_threads(1)
+    def __init__(self, opened: OpenModel, device: str) -> None:
         self._device = torch.device(device)
-        opened = open_model(model, weights)
         self._model = opened.model.to(self._device)
         size = opened.preprocess["size"]
         self._image_shape = (3, *((size, size) if isinstance(size, int) else tuple(size)))
@@ -217,12 +221,33 @@ class Embedder:
         return torch.from_numpy(array.copy()).to(self._device)
 
 
+class EmbedderActor(Embedder):
+    """An `Embedder` in a process of its own, where torch has one thread."""
+
+    def __init__(self, model: str, weights: WeightsFile, device: str) -> None:
+        torch.set_num_threads(1)
+        super().__init__(open_model(model, weights), device)
+
+    def __call__(self, row: RayRow) -> RayRow:
+        """Return what an `Embedder` does, or the row with the reason why it `failed`: Ray would add advice to it."""
+        try:
+            return super().__call__(row)
+        except Exception as error:  # whatever it is, `_collect_shards` reports it
+            return {**row, "image": b"", "text": b"", "failed": _describe_failure(error)}
+
+
+def _describe_failure(error: BaseException) -> str:
+    return [type(error).__name__, *str(error).strip().splitlines()][-1]
+
+
 def _convert_to_bytes(embedding_BD: torch.Tensor) -> bytes:
     return embedding_BD.float().cpu().numpy().tobytes()
 
 
 MAX_WORKERS: Final = 8
 """Most workers, as each holds the whole model."""
+SMALL_WORK: Final = 10_000_000_000
+"""Images times parameters up to which encoding in this process costs no more than starting workers."""
 UNENCODABLE_PROBLEMS: Final = frozenset(
     {
         SampleProblem.NO_IMAGE,
@@ -256,7 +281,8 @@ def encode_shards(
     """Return the shards' embeddings, equal for any number of workers and of interruptions.
 
     `left_out` maps each shard to the indices of samples not to encode, and why: a manifest's problems. `open_ray`
-    starts Ray with so many CPUs, and is called only if the cache lacks a shard; a GPU is used if there is one.
+    starts Ray with so many CPUs, and is called only where workers can pay: not for one worker of a CPU, nor up to
+    `SMALL_WORK` that the cache lacks. A GPU is used if there is one.
     `on_progress` is called with the shards done and their total. Raises InputError for a wrong shard, WorkError if
     encoding fails; finished shards are kept.
     """
@@ -279,8 +305,22 @@ def encode_shards(
             {"shard": index, "path": str(paths[index]), "left_out": json.dumps(list(left_out.get(paths[index], {})))}
             for index in left
         ]
-        with open_ray(actors + readers):
-            encoded = _encode_on_ray(rows, opened, actors, readers, device, captions)
+        reading = partial(
+            read_batches,
+            model=opened.name,
+            preprocess=dict(opened.preprocess),
+            captions=captions,
+            folder=opened.weights.folder,
+        )
+        running: AbstractContextManager[None]
+        alone = device == "cpu" and workers == 1
+        if alone or _is_small_work(opened, [(paths[index], left_out.get(paths[index], {})) for index in left]):
+            running = _use_one_thread()
+            encoded = _encode_here(rows, reading, opened, device)
+        else:
+            running = open_ray(actors + readers)
+            encoded = _encode_on_ray(rows, reading, opened, device, actors, readers)
+        with running:
             for done, (index, shard) in enumerate(encoded, 1):
                 cache.keep(keys[index], shard)
                 on_progress(len(paths) - len(left) + done, len(paths))
@@ -295,20 +335,48 @@ def encode_shards(
     return EncodingResult(shards, sha256s, len(left))
 
 
+def _is_small_work(opened: OpenModel, shards: Iterable[tuple[Path, Collection[int]]]) -> bool:
+    """Return whether shards, each with the indices of samples to leave out, hold at most `SMALL_WORK` for a model."""
+    parameters: int = sum(weight.numel() for weight in opened.model.parameters())
+    samples = chain.from_iterable(read_samples(*shard) for shard in shards)
+    try:
+        images = sum(1 for _ in islice(samples, SMALL_WORK // parameters + 1))
+    except InputError:  # of a wrong shard, which its encoding reports after those before it
+        return True
+    return images * parameters <= SMALL_WORK
+
+
+@contextmanager
+def _use_one_thread() -> Iterator[None]:
+    """Give torch one thread, as actors have, and what it had afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _encode_here(
+    rows: Iterable[RayRow], reading: ReadBatches, opened: OpenModel, device: str
+) -> Iterator[tuple[int, ShardEmbeddings]]:
+    try:
+        # What is measured next uses the model on the CPU.
+        own = opened if device == "cpu" else opened._replace(model=deepcopy(opened.model))
+        yield from _collect_shards(map(Embedder(own, device), chain.from_iterable(map(reading, rows))))
+    except InputError:
+        raise
+    except Exception as error:
+        raise _make_encoding_error(_describe_failure(error)) from error
+
+
 def _encode_on_ray(
-    rows: list[RayRow], opened: OpenModel, actors: int, readers: int, device: str, captions: CaptionLineMode
+    rows: list[RayRow], reading: ReadBatches, opened: OpenModel, device: str, actors: int, readers: int
 ) -> Iterator[tuple[int, ShardEmbeddings]]:
     import ray.data
     from ray.exceptions import RayError
 
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    reading = partial(
-        read_batches,
-        model=opened.name,
-        preprocess=dict(opened.preprocess),
-        captions=captions,
-        folder=opened.weights.folder,
-    )
     with warnings.catch_warnings():
         # Ray has no named parameter for whether an actor is restarted, and deprecates the only way to say it.
         warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
@@ -316,7 +384,7 @@ def _encode_on_ray(
             ray.data.from_items(rows, override_num_blocks=len(rows))
             .flat_map(reading, num_cpus=1, compute=ray.data.TaskPoolStrategy(size=readers))
             .map(
-                cast("Callable[[RayRow], RayRow]", Embedder),
+                cast("Callable[[RayRow], RayRow]", EmbedderActor),
                 fn_constructor_args=(opened.name, opened.weights, device),
                 compute=ray.data.ActorPoolStrategy(size=actors),
                 num_cpus=1,
@@ -329,12 +397,13 @@ def _encode_on_ray(
     try:
         yield from _collect_shards(dataset.iter_rows())
     except RayError as error:
-        cause: object = getattr(error, "cause", None) or error
-        reason = [type(cause).__name__, *str(cause).strip().splitlines()][-1]
-        raise WorkError(
-            f"a shard could not be encoded ({reason}). The finished ones are kept: the same command encodes what is "
-            "left"
-        ) from error
+        raise _make_encoding_error(_describe_failure(getattr(error, "cause", None) or error)) from error
+
+
+def _make_encoding_error(reason: str) -> WorkError:
+    return WorkError(
+        f"a shard could not be encoded ({reason}). The finished ones are kept: the same command encodes what is left"
+    )
 
 
 def _collect_shards(rows: Iterable[RayRow]) -> Iterator[tuple[int, ShardEmbeddings]]:
@@ -343,6 +412,8 @@ def _collect_shards(rows: Iterable[RayRow]) -> Iterator[tuple[int, ShardEmbeddin
     for row in rows:
         if row["error"]:
             raise InputError(row["error"])
+        if row["failed"]:
+            raise _make_encoding_error(row["failed"])
         batches.append(row)
         if row["last"]:
             samples = [SampleRecord(*each) for batch in batches for each in json.loads(batch["samples"])]
