@@ -16,6 +16,17 @@ class InputError(GapctlError):
     exit_code = 2
 
 
+class UnknownWeightsError(InputError):
+    """Public weights whose sha256 nothing on this machine tells; a hub that does not answer now may tell it later.
+
+    `source` says what would tell it: a file of a repository, or an address.
+    """
+
+    def __init__(self, message: str, source: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+
+
 class WorkError(GapctlError):
     """Work had begun and a part of it failed; what was computed is kept: exit code 1."""
 
@@ -43,6 +54,15 @@ def is_installed(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module.partition(".")[0]) is not None
+
+
+def require_transformers(reason: str) -> None:
+    """Raise InputError where the transformers library is not installed; `reason` says what needs it."""
+    if not is_installed("transformers"):
+        raise InputError(
+            f"transformers is not installed, and {reason}. Run `pip install transformers sentencepiece` on every "
+            "machine that trains or measures it"
+        )
 
 
 def require_packages(*modules: str) -> None:

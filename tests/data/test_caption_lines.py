@@ -25,9 +25,10 @@ from gapctl.data.image_text.manifest import (
 )
 from gapctl.data.image_text.pack import resolve_shards
 from gapctl.data.image_text.questions import MAX_CAPTIONS, CaptionLineMode
-from gapctl.data.image_text.read import ReadOptions, ReadStatus, get_clip_tokenizer, hash_text
+from gapctl.data.image_text.read import ReadOptions, ReadStatus, hash_text
 from gapctl.data.image_text.source import hash_pair_data
 from gapctl.data.image_text.storage import list_shards
+from gapctl.data.image_text.tokens import get_clip_tokenizer
 from gapctl.data.shard_jobs import Workers
 from gapctl.data.treatments import treat_caption
 from layout_places import write_coco

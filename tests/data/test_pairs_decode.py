@@ -17,7 +17,7 @@ from torchvision.transforms import functional as transforms
 
 from gapctl.data.image_text import image as decode
 from gapctl.data.image_text.image import CropBox, ImageMismatch, crop_and_resize, crop_centre, draw_crop_boxes
-from gapctl.data.image_text.read import ClipTokenizer, get_clip_tokenizer
+from gapctl.data.image_text.tokens import ClipTokenizer, get_clip_tokenizer
 
 SCALE = (0.9, 1.0)
 
@@ -191,7 +191,7 @@ def test_any_caption_does(caption: str) -> None:
 
 
 def test_words_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gapctl.data.image_text import read as module
+    from gapctl.data.image_text import tokens as module
 
     monkeypatch.setattr(module, "MAX_CACHED_WORDS", 3)
     tokens = ClipTokenizer(77)

@@ -9,8 +9,8 @@ import torch
 
 from command_line import gapctl
 from gapctl.config.trial import TrialConfig
-from gapctl.data.image_text.read import get_clip_tokenizer
 from gapctl.data.image_text.source import open_pairs, resolve_pair_paths
+from gapctl.data.image_text.tokens import get_clip_tokenizer
 from gapctl.data.load import load_dataset
 from gapctl.metrics.embedding_set import normalise_rows
 from gapctl.models.build import CLIP_VOCABULARY, build_model

@@ -1,5 +1,6 @@
 """Public architectures are trained and measured: with open_clip's own models, weights and pixels, to the last bit."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,33 @@ import open_clip
 import pytest
 import torch
 
-from gapctl.config.trial import TrialConfig
+from gapctl.config.trial import OpenClipModel, TrialConfig
+from gapctl.data.image_text.read import FeedCounts, PairBatch
 from gapctl.data.load import load_dataset
 from gapctl.errors import InputError
 from gapctl.io.atomic import hash_file
-from gapctl.models.public import load_public_weights
+from gapctl.models.public import fingerprint_model, load_public_weights
 from gapctl.training.pair_evaluation import PairEvaluation
 from gapctl.training.trial_state import TrialState
 from memory_store import MemoryStore
 from pair_trials import BATCH, CPU, begun, finished
-from tiny_models import HALVES, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
+from tiny_models import (
+    HALVES,
+    TINY_COCA,
+    TINY_OWN_WORDS,
+    TINY_RESNET,
+    TINY_SIGLIP,
+    TINY_VIT,
+    WORDS,
+    stand_in_transformers,
+    write_model,
+)
 
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "ViT": (TINY_VIT, "clip"),
     "ResNet": (TINY_RESNET, "clip"),
     "SigLIP": (TINY_SIGLIP, "siglip"),
+    "own tokenizer": (TINY_OWN_WORDS, "siglip"),
 }
 
 
@@ -32,7 +45,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models")
     for name, (configuration, _) in KINDS.items():
         write_model(place / name, configuration, preprocess=HALVES if name == "SigLIP" else {})
+    write_model(place / "CoCa", TINY_COCA)
     return place
+
+
+@pytest.fixture(autouse=True)
+def transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands for the transformers library, by which one kind's captions are cut."""
+    stand_in_transformers(tmp_path / "packages", monkeypatch)
 
 
 def public_config(
@@ -46,7 +66,7 @@ def public_config(
             "architecture": str(folder / "open_clip_config.json"),
             **({"weights": f"local-dir:{folder}"} if weights else {}),
         },
-        "loss": {"kind": KINDS[kind][1]},
+        "loss": {"kind": KINDS[kind][1] if kind in KINDS else "clip"},
         "train": {"samples": samples, "batch_size": BATCH, "precision": "float32", "lr": 1e-3},
         "evaluate": {"every": 2 * BATCH, "gallery": 40},
     }
@@ -77,7 +97,7 @@ def test_a_training_that_is_stopped_goes_on_to_the_same_bits(models: Path, kind:
     public = open_public(models, kind).state_dict()
     moved = {name for name, value in read_state(whole).items() if not torch.equal(value, public[name])}
     assert {"logit_scale"} < moved
-    assert ("logit_bias" in moved) == (kind == "SigLIP")
+    assert ("logit_bias" in moved) == (KINDS[kind][1] == "siglip")
 
 
 def open_public(models: Path, kind: str) -> open_clip.CLIP:
@@ -86,7 +106,7 @@ def open_public(models: Path, kind: str) -> open_clip.CLIP:
     return model.eval()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "CoCa"])
 def test_without_samples_the_public_weights_are_measured_once(models: Path, kind: str) -> None:
     store = MemoryStore()
     member = finished(public_config(models, kind, samples=0), store)
@@ -153,7 +173,8 @@ def as_png(picture: Any) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_gallery_is_encoded_as_measuring_the_model_encodes_it(models: Path) -> None:
+@pytest.mark.parametrize("kind", ["SigLIP", "own tokenizer", "CoCa"])
+def test_the_gallery_is_encoded_as_measuring_the_model_encodes_it(models: Path, kind: str) -> None:
     """The embeddings of `gapctl measure --model` on the same samples, in the same batches of 32."""
     from gapctl.data.image_text.feed import choose_rows
     from gapctl.data.image_text.index import decode_image, read_samples
@@ -162,10 +183,10 @@ def test_the_gallery_is_encoded_as_measuring_the_model_encodes_it(models: Path) 
     from gapctl.models.sources import find_weights
 
     torch.set_num_threads(1)
-    config = public_config(models, "SigLIP", samples=0)
+    config = public_config(models, kind, samples=0)
     data = load_dataset(config.data)
     assert isinstance(data, PairPaths)
-    name = f"local-dir:{models / 'SigLIP'}"
+    name = f"local-dir:{models / kind}"
     opened = open_model(name, find_weights(name, None))
     with torch.no_grad():
         found = PairEvaluation(data, config, CPU).encode(opened.model).embeddings
@@ -203,3 +224,92 @@ def test_a_child_goes_on_from_its_parents_weights_not_from_the_public_ones(model
     child = public_config(models, "ViT", samples=0, init_from={"train.samples": 4 * BATCH})
     member = finished(child, MemoryStore(), initial=parent.weights())
     assert member.weights() == parent.weights()
+
+
+CAPTIONS = ["A red circle, and one blue square!", "", "words nobody knows", " ".join(["red"] * 30)]
+
+
+def test_sets_and_questions_are_cut_by_the_models_own_tokenizer(models: Path) -> None:
+    """Tokens are those that `gapctl measure` shows the model, for any context."""
+    from gapctl.inference.model import build_open_set_model, open_model
+    from gapctl.inference.trial import build_tokenizer
+    from gapctl.models.sources import find_weights
+    from gapctl.training.set_evaluation import build_set_model
+
+    name = f"local-dir:{models / 'own tokenizer'}"
+    opened = open_model(name, find_weights(name, None))
+    config = public_config(models, "own tokenizer", samples=0)
+    theirs, ours = build_open_set_model(opened), build_set_model(opened.model, config)
+    assert ours.context == theirs.context
+    for context in (16, 17):
+        assert torch.equal(ours.tokenize(CAPTIONS, context), theirs.tokenize(CAPTIONS, context))
+    assert torch.equal(build_tokenizer(config)(CAPTIONS), theirs.tokenize(CAPTIONS, 16))
+    assert ours.tokenize(CAPTIONS, 16)[1, 0] == 1  # the end, where open_clip's own tokenizer has a start
+
+
+def test_captions_that_own_tokens_cannot_tell_apart_are_different_captions(models: Path) -> None:
+    from gapctl.data.image_text.feed import decode_rows
+    from gapctl.data.image_text.read import build_training_options, require_pair_data
+    from gapctl.data.image_text.source import PairPaths, open_pairs
+    from gapctl.models.public import read_model_input
+
+    config = public_config(models, "own tokenizer")
+    seen, data = read_model_input(config.model), load_dataset(config.data)
+    assert isinstance(data, PairPaths)
+    pairs = open_pairs(data)
+    ours, clip = (
+        next(iter(decode_rows(pairs.train, pairs.train_rows[:16], rule, seed=0))).pairs
+        for rule in (
+            build_training_options(require_pair_data(config), 32, 16, seen.tokenizer),
+            build_training_options(require_pair_data(config), 32, 16),
+        )
+    )
+    np.testing.assert_array_equal(ours.text_id_B, clip.text_id_B)
+    np.testing.assert_array_equal(ours.image_BHWC, clip.image_BHWC)
+    assert set(ours.tokens_BL[:, -1].tolist()) <= {1, 3}
+    assert not np.array_equal(ours.tokens_BL, clip.tokens_BL)
+
+
+def test_captions_are_counted_as_empty_by_the_models_own_tokens() -> None:
+    tokens_BL = np.array([[5, 1, 3], [1, 3, 3], [6, 7, 1]])
+    read = PairBatch(np.zeros((3, 1, 1, 3), dtype=np.uint8), tokens_BL, *(np.zeros(3, dtype=np.int64),) * 6)
+    counts = FeedCounts()
+    counts.add(read, blank_L=tokens_BL[1])
+    assert counts.empty == 1
+
+
+def test_pictures_have_the_words_of_the_models_own_tokens(models: Path) -> None:
+    config = public_config(models, "own tokenizer", samples=0)
+    data = load_dataset(config.data)
+    model = open_public(models, "own tokenizer")
+    encoding = PairEvaluation(data, config, CPU).encode(model)  # type: ignore[arg-type]
+    shown = encoding.get_pairs(np.arange(3), np.arange(3))
+    assert all(caption and set(caption.split()) <= {*WORDS, "?"} for caption in shown.captions)
+
+
+def test_a_coca_is_measured_and_not_trained(models: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"found 64 with .*also writes captions \(CoCa\).*expected 0, which measures it"
+    ):
+        public_config(models, "CoCa", samples=64)
+
+
+def test_without_the_library_a_trial_says_what_to_install(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InputError, match=r"transformers is not installed, and .*Run `pip install transformers"):
+        begun(public_config(models, "own tokenizer", samples=0), MemoryStore())
+
+
+def test_without_its_files_a_trial_says_what_to_download(models: Path) -> None:
+    config = public_config(models, "own tokenizer", weights=False)
+    with pytest.raises(InputError, match=r"tiny/words, a tokenizer: its files .*`hf download tiny/words"):
+        begun(config, MemoryStore())
+
+
+def test_another_tokenizer_in_the_folder_is_another_model(models: Path, tmp_path: Path) -> None:
+    folders = [write_model(tmp_path / name, TINY_OWN_WORDS) for name in ("one", "same", "other")]
+    (folders[2] / "tokenizer.json").write_text('["another"]', encoding="utf-8")
+    file = str(folders[0] / "open_clip_config.json")
+    named = [OpenClipModel(architecture=file, weights=f"local-dir:{folder}") for folder in folders]
+    one, same, other = map(fingerprint_model, named)
+    assert one == same != other

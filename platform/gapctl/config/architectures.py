@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from gapctl.config.base import hash_value, name_choices
 from gapctl.config.presets import CLIP_CONTEXT, PatchTower, ResNet, Tower
-from gapctl.text import join_or
 
 JSON_SUFFIX: Final = ".json"
 LOCAL_FOLDER: Final = "local-dir:"
@@ -87,6 +86,15 @@ def build_architecture(name: str, document: object) -> "Architecture":
 
 
 @dataclass(frozen=True)
+class HubTokenizer:
+    """A tokenizer of the transformers library: a repository or a folder, open_clip's mode, and its options as JSON."""
+
+    source: str
+    mode: str | None = None
+    options: str = "{}"
+
+
+@dataclass(frozen=True)
 class Architecture:
     """An architecture: its name, open_clip's configuration, and image settings that stand beside it, as JSON."""
 
@@ -136,9 +144,9 @@ class Architecture:
 
     @property
     def image(self) -> PatchTower | ResNet | None:
-        """The image tower; None for one of another library."""
+        """The image tower; None for one of another library, and for one that a decoder of captions reads too."""
         vision = self.described["vision_cfg"]
-        if "timm_model_name" in vision or isinstance(vision.get("image_size"), list):
+        if self.writes_captions or "timm_model_name" in vision or isinstance(vision.get("image_size"), list):
             return None
         width, layers = int(vision.get("width", 768 if not self.is_resnet else 64)), vision.get("layers", 12)
         if self.is_resnet:
@@ -186,31 +194,61 @@ class Architecture:
     def _mlp_ratio(self, part: str) -> float:
         return float(self.described[part].get("mlp_ratio", 4.0))
 
-    def explain_untrainable(self) -> str | None:
+    @property
+    def writes_captions(self) -> bool:
+        """Whether the architecture has, besides two encoders, a decoder that writes captions (CoCa)."""
+        return "multimodal_cfg" in self.described
+
+    @property
+    def tokenizer(self) -> HubTokenizer | None:
+        """The Hugging Face tokenizer that cuts captions; None for open_clip's own."""
+        text = self.described["text_cfg"]
+        if not text.get("hf_tokenizer_name"):
+            return None
+        options = json.dumps(text.get("tokenizer_kwargs") or {}, sort_keys=True)
+        return HubTokenizer(str(text["hf_tokenizer_name"]), text.get("tokenizer_mode"), options)
+
+    def explain_unmeasurable(self) -> str | None:
         """Return why the architecture cannot be a trial here, None where it can."""
         vision, text = self.described["vision_cfg"], self.described["text_cfg"]
-        if "multimodal_cfg" in self.described:
-            return "which also writes captions (CoCa); expected an architecture with two encoders"
         if isinstance(vision.get("image_size"), list) and len(set(vision["image_size"])) > 1:
             return "whose images are no squares; expected an architecture with square images"
-        used = [name for name in ("hf_model_name", "hf_tokenizer_name") if text.get(name)]
-        if used:
-            return (
-                f"whose text_cfg has {join_or(used)}: its captions are cut by a tokenizer of another library; expected "
-                "open_clip's own tokenizer. `gapctl measure --model` takes it"
-            )
-        if "siglip" in self.name.lower() and not is_architecture_file(self.name):
-            return "whose captions are cut by SigLIP's own tokenizer; expected one with open_clip's own tokenizer"
-        if int(text.get("vocab_size", CLIP_TOKENS)) < CLIP_TOKENS:
-            return f"whose vocab_size is below {CLIP_TOKENS:,}, the tokens of open_clip's tokenizer"
         if self.context < 3:
             return f"whose context_length is {self.context}; expected 3 or more"
+        options = text.get("tokenizer_kwargs") or {}
+        if options.get("trust_remote_code"):
+            return "whose tokenizer wants to run code of a repository (trust_remote_code), which is never done"
+        if self.tokenizer is not None:
+            return None
+        if options:
+            return "whose text_cfg has tokenizer_kwargs without hf_tokenizer_name; expected both or neither"
+        if text.get("hf_model_name"):
+            return (
+                "whose text_cfg has hf_model_name without hf_tokenizer_name; expected the tokenizer of its text tower"
+            )
+        if int(text.get("vocab_size", CLIP_TOKENS)) < CLIP_TOKENS:
+            return f"whose vocab_size is below {CLIP_TOKENS:,}, the tokens of open_clip's tokenizer"
+        return None
+
+    def explain_untrainable(self) -> str | None:
+        """Return why the architecture can be measured, and not trained; None where it can be trained."""
+        if self.writes_captions:
+            return "which also writes captions (CoCa), and whose loss is of captions too"
+        if self.described["text_cfg"].get("hf_model_name"):
+            return "whose text tower is of the transformers library, and drops units by random numbers of its own"
         return None
 
 
-def fingerprint_model_parts(configuration: object, images: object, weights_sha256: str) -> str:
-    """Return what stands for a public model in a trial's id: a hash of configuration and images, and its weights."""
-    return f"{hash_value({'model_cfg': configuration, 'images': images})}-{weights_sha256}"
+def fingerprint_model_parts(
+    configuration: object, images: object, weights_sha256: str, tokenizer_files: object = None
+) -> str:
+    """Return what stands for a public model in a trial's id: a hash of configuration and images, and its weights.
+
+    `tokenizer_files` are those of a folder's own tokenizer, by name, with their sha256.
+    """
+    described = {"model_cfg": configuration, "images": images}
+    described |= {"tokenizer": tokenizer_files} if tokenizer_files else {}
+    return f"{hash_value(described)}-{weights_sha256}"
 
 
 def _count_wider(tower: PatchTower | Tower | ResNet, ratio: float) -> int:

@@ -326,7 +326,7 @@ class OpenClipModel(FrozenModel):
     def _check_architecture(cls, architecture: str) -> str:
         # A file may be elsewhere when a trial is read again; it is looked for when a plan is made.
         if not is_architecture_file(architecture):
-            why = find_architecture(architecture).explain_untrainable()
+            why = find_architecture(architecture).explain_unmeasurable()
             if why is not None:
                 raise ValueError(f"found {architecture!r}, {why}")
         return architecture
@@ -569,6 +569,21 @@ class TrialConfig(FrozenModel):
             measured = "the weights of another training" if without == "init_from" else "those weights"
             expected = f"expected at least a batch; with {without}, 0 measures {measured}"
             raise WrongValueError("samples", f"found 0 without {without}; {expected}")
+        return train
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _check_trainable(cls, train: Train, info: ValidationInfo) -> Train:
+        model = info.data.get("model")
+        if train.samples == 0 or not isinstance(model, OpenClipModel):
+            return train
+        try:
+            why = model.towers.explain_untrainable()
+        except ValueError:
+            return train  # a file may be elsewhere when a trial is read again
+        if why is not None:
+            text = f"found {train.samples:,} with {model.architecture}, {why}; expected 0, which measures it"
+            raise WrongValueError("samples", text)
         return train
 
     @field_validator("evaluate", mode="after")

@@ -12,7 +12,7 @@ from open_clip.model import CLIP
 from gapctl.config.evaluation_sets import EvaluationSet
 from gapctl.config.trial import Data, TrialConfig
 from gapctl.data.image_text.evaluation_sets import OpenSet
-from gapctl.data.image_text.read import get_clip_tokenizer
+from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import parse_caption_texts
 from gapctl.data.shard_jobs import OnProgress
@@ -218,13 +218,12 @@ def build_tokenizer(config: TrialConfig) -> "Callable[[str | Sequence[str]], tor
     """Return the function from one or several captions to tokens int64 (B, L).
 
     Captions of MAD are values with hyphens between them, as `gapctl data preview` shows them. It raises InputError for
-    a value that MAD does not have.
+    a value that MAD does not have, and where a public model's tokenizer cannot be had.
     """
-    encode: Callable[[Sequence[str]], NDArray[np.int64]] = (
-        parse_caption_texts
-        if config.data.dataset == "mad"
-        else get_clip_tokenizer(read_model_input(config.model).context)
-    )
+    encode: Callable[[Sequence[str]], NDArray[np.int64]] = parse_caption_texts
+    if config.data.dataset != "mad":
+        seen = read_model_input(config.model)
+        encode = get_tokenizer(seen.tokenizer, seen.context)
 
     def tokenize(captions: str | Sequence[str]) -> torch.Tensor:
         return torch.from_numpy(encode([captions] if isinstance(captions, str) else list(captions)))

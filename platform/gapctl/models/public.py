@@ -10,22 +10,33 @@ import math
 import re
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
-from open_clip.model import CLIP, CustomTextCLIP
+from open_clip import CLIP, CoCa, CustomTextCLIP
 from open_clip.transform import PreprocessCfg
 
-from gapctl.config.architectures import Architecture, fingerprint_model_parts
+from gapctl.config.architectures import Architecture, HubTokenizer, fingerprint_model_parts
 from gapctl.config.base import flatten_document
 from gapctl.config.presets import Colour
 from gapctl.config.trial import Model, OpenClipModel, TrialConfig, has_bias
-from gapctl.errors import InputError, first_line_of_error
+from gapctl.errors import InputError, UnknownWeightsError, first_line_of_error, require_transformers
 from gapctl.extensions import find_extension
 from gapctl.folders import expand_home
 from gapctl.models.build import SIGLIP_INITIAL_BIAS
-from gapctl.models.sources import find_config_folder, find_sha256, find_tag, find_weights, has_own_weights, read_config
+from gapctl.models.sources import (
+    FOLDER,
+    find_config_folder,
+    find_sha256,
+    find_tag,
+    find_weights,
+    has_own_weights,
+    hash_tokenizer_files,
+    read_config,
+)
 from gapctl.models.weights import load_weights
 from gapctl.text import join_or
 
@@ -45,7 +56,8 @@ class ModelInput(NamedTuple):
     """What a model is shown: the side of an image, its colours' mean and deviation, and the tokens of a caption.
 
     `resize` and `interpolation` are how open_clip resizes held-out images for a public model; None for a preset, whose
-    held-out images are resized as its training's are. `betas` and `epsilon` are AdamW's.
+    held-out images are resized as its training's are. `betas` and `epsilon` are AdamW's. `tokenizer` is None for
+    open_clip's own.
     """
 
     image_size: int
@@ -56,17 +68,36 @@ class ModelInput(NamedTuple):
     epsilon: float
     resize: str | None = None
     interpolation: str | None = None
+    tokenizer: HubTokenizer | None = None
 
 
 def fingerprint_model(model: OpenClipModel) -> str:
     """Return what stands in a trial's id for a public model.
 
     Raises InputError, whose `key` says where, for an architecture or weights that nothing has, or that do not belong
-    together, and where a hub fails.
+    together, and UnknownWeightsError where a hub fails.
     """
     described = read_public_model(model)
     sha256 = _name_weights(model, find_sha256) if model.weights else ""
-    return fingerprint_model_parts(described.configuration, described.images, sha256)
+    tokenizer = find_tokenizer(model)
+    files = {} if tokenizer is None or not is_own_folder(model) else hash_tokenizer_files(Path(tokenizer.source))
+    return fingerprint_model_parts(described.configuration, described.images, sha256, files)
+
+
+def find_tokenizer(model: OpenClipModel) -> HubTokenizer | None:
+    """Return the Hugging Face tokenizer of a model, which a folder of weights holds itself; None for open_clip's own.
+
+    Raise InputError where the architecture is gone, or cannot be a trial.
+    """
+    found = find_towers(model).tokenizer
+    if found is None or not is_own_folder(model):
+        return found
+    return replace(found, source=str(expand_home(model.weights.removeprefix(FOLDER)).absolute()))
+
+
+def is_own_folder(model: OpenClipModel) -> bool:
+    """Return whether a model's weights are in a folder with a configuration, whose tokenizer open_clip takes too."""
+    return model.weights.startswith(FOLDER)
 
 
 @cache
@@ -105,7 +136,7 @@ def find_towers(model: OpenClipModel) -> Architecture:
         towers = model.towers
     except ValueError as error:
         raise _build_error("architecture", str(error)) from error
-    if (why := towers.explain_untrainable()) is not None:
+    if (why := towers.explain_unmeasurable()) is not None:
         raise _build_error("architecture", f"found {model.architecture!r}, {why}")
     return towers
 
@@ -124,11 +155,17 @@ def _name_weights(model: OpenClipModel, find: Any) -> Any:
     except InputError as error:
         text = re.sub(r"^--(model|pretrained) \S+: ", "", str(error))
         text = text.replace("--model local-dir:FOLDER", "weights: local-dir:FOLDER").replace("--pretrained", "weights:")
-        raise _build_error("weights", f"found {model.weights!r}: {text}") from error
+        text = f"found {model.weights!r}: {text}"
+        if isinstance(error, UnknownWeightsError):
+            raise UnknownWeightsError(text, error.source) from error
+        raise _build_error("weights", text) from error
 
 
 def _require_same_architecture(model: OpenClipModel, own: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raise InputError where a repository's configuration says otherwise than the architecture, where both say."""
+    """Raise InputError where a repository's configuration says otherwise than the architecture, where both say.
+
+    A tokenizer that it alone names is refused too, as its captions would be cut by another.
+    """
     parts = ("embed_dim", "vision_cfg", "text_cfg")
     one, other = (flatten_document({part: found[part] for part in parts}) for found in (own, theirs))
     for path, value in one.items():
@@ -136,6 +173,10 @@ def _require_same_architecture(model: OpenClipModel, own: Mapping[str, Any], the
             differs = f"{path} is {other[path]!r} there, and {value!r} here"
             text = f"found {model.weights!r}, of another architecture than {model.architecture}: {differs}"
             raise _build_error("weights", text)
+    named = theirs["text_cfg"].get("hf_tokenizer_name")
+    if named and not own["text_cfg"].get("hf_tokenizer_name"):
+        text = f"found {model.weights!r}, whose captions are cut by {named}; expected an architecture that names it too"
+        raise _build_error("weights", text)
 
 
 def build_public_model(config: TrialConfig, seed: int) -> CLIP:
@@ -149,7 +190,11 @@ def build_public_model(config: TrialConfig, seed: int) -> CLIP:
     vision["patch_dropout"] = 0.0
     if "timm_model_name" in vision:
         vision["timm_model_pretrained"] = False
+    if "hf_model_name" in described["text_cfg"]:
+        described["text_cfg"]["hf_model_pretrained"] = False
+        require_transformers(f"the text tower of {config.model.architecture} is of that library")
     custom = described.pop("custom_text", False)
+    kind: Any = CoCa if "multimodal_cfg" in described else CustomTextCLIP if custom else CLIP
     bias = described.pop("init_logit_bias", None)
     if has_bias(config.loss.kind) and bias is None:
         other = find_extension("losses", config.loss.kind)
@@ -158,7 +203,7 @@ def build_public_model(config: TrialConfig, seed: int) -> CLIP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model: CLIP = (CustomTextCLIP if custom else CLIP)(**described, init_logit_bias=bias)
+            model: CLIP = kind(**described, init_logit_bias=bias)
         except Exception as error:
             raise InputError(
                 f"{config.model.architecture}: open_clip cannot build it: {first_line_of_error(error)}"
@@ -190,4 +235,5 @@ def read_model_input(model: Model | OpenClipModel) -> ModelInput:
     towers, images = find_towers(model), read_public_model(model).images
     (betas, epsilon), (mean, std) = towers.adamw, (tuple(images[name]) for name in ("mean", "std"))
     pixels = (images["resize_mode"], images["interpolation"])
-    return ModelInput(towers.image_size, towers.context, mean, std, betas, epsilon, *pixels)
+    tokenizer = find_tokenizer(model)
+    return ModelInput(towers.image_size, towers.context, mean, std, betas, epsilon, *pixels, tokenizer)

@@ -13,13 +13,15 @@ A name is one of three, in open_clip's own spelling:
 """
 
 import json
+import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from gapctl.config.base import did_you_mean, hash_value
-from gapctl.errors import InputError, first_line_of_error, require_packages
+from gapctl.errors import InputError, UnknownWeightsError, first_line_of_error, require_packages
 from gapctl.folders import expand_home
 from gapctl.io.atomic import hash_file
 from gapctl.text import list_first_names
@@ -48,6 +50,8 @@ TOKENIZER_FILES: Final = ("tokenizer*", "vocab*", "merges*", "special_tokens*", 
 SHA256: Final = r"[0-9a-f]{64}"
 MAX_NAMED: Final = 4
 """Most names that a message lists."""
+SILENT_SECONDS: Final = 60.0
+"""For how long a hub that could not be reached is not asked for hashes again: a plan has many models."""
 LOG_IN: Final = "log in with `hf auth login`, or set HF_TOKEN"
 BY_HAND: Final = f"Or copy {CONFIG_NAME} and the weights into a folder, and give --model {FOLDER}FOLDER"
 
@@ -56,7 +60,7 @@ ImageSettings = Mapping[str, Any]
 """open_clip's settings of images, or a tag's whole configuration."""
 
 
-class HubError(InputError):
+class HubError(UnknownWeightsError):
     """A hub that did not answer as hoped: not reached, overloaded, or stopped in the middle. The name may be right."""
 
 
@@ -215,11 +219,14 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
 def hash_config(name: str, folder: Path) -> str:
     """Return the sha256 of what decides, besides weights and image settings, what a folder's model computes."""
     described = read_config(name, folder)["model_cfg"]
-    files: dict[str, str] = {}
-    if described["text_cfg"].get("hf_tokenizer_name"):
-        found = sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()})
-        files = {path.name: hash_file(path) for path in found}
+    files = hash_tokenizer_files(folder) if described["text_cfg"].get("hf_tokenizer_name") else {}
     return hash_value({"model_cfg": described, "tokenizer": files})
+
+
+def hash_tokenizer_files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file of a folder's tokenizer by its name."""
+    found = sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()})
+    return {path.name: hash_file(path) for path in found}
 
 
 def _choose_weights(name: str, folder: Path) -> Path:
@@ -268,7 +275,8 @@ def _explain_missing_tag(name: str, tag: str, settings: ImageSettings, error: Ex
     return HubError(
         f"--pretrained {tag}: the weights of {name} are not on this machine and cannot be downloaded "
         f"({first_line_of_error(error)}). Where there is a network, download {source}; copy the file here and "
-        f"give its path: --pretrained FILE{advice}"
+        f"give its path: --pretrained FILE{advice}",
+        source,
     )
 
 
@@ -290,16 +298,19 @@ def _hash_verified(name: str, path: Path) -> str:
 
 
 class FetchError(Exception):
-    """What a hub answered in place of a file, and what to do; `wrong_name` where no waiting helps."""
+    """What a hub answered in place of a file, and what to do.
 
-    def __init__(self, reason: str, remedy: str, *, wrong_name: bool = False) -> None:
+    `wrong_name` where no waiting helps, and not `answered` where the hub could not be reached at all.
+    """
+
+    def __init__(self, reason: str, remedy: str, *, wrong_name: bool = False, answered: bool = True) -> None:
         super().__init__(reason)
-        self.reason, self.remedy, self.wrong_name = reason, remedy, wrong_name
+        self.reason, self.remedy, self.wrong_name, self.answered = reason, remedy, wrong_name, answered
 
     def build_error(self, name: str) -> InputError:
         """Return the error about the model of that name."""
-        kind = InputError if self.wrong_name else HubError
-        return kind(f"--model {name}: {self.reason}. {self.remedy}")
+        text = f"--model {name}: {self.reason}. {self.remedy}"
+        return InputError(text) if self.wrong_name else HubError(text, name.removeprefix(HUB))
 
 
 def download_from_hub(repository: str, files: Sequence[str], revision: str | None = None) -> Path:
@@ -316,19 +327,29 @@ def download_from_hub(repository: str, files: Sequence[str], revision: str | Non
     """
     from huggingface_hub import hf_hub_download
 
-    return _ask_hub(repository, files, lambda file: Path(hf_hub_download(repository, file, revision=revision)))
+    def download(file: str) -> Path:
+        return Path(hf_hub_download(repository, file, revision=revision))
+
+    return _ask_hub(repository, files, download, revision)
 
 
 def find_hub_sha256(repository: str, files: Sequence[str], revision: str | None = None) -> str:
     """Return the sha256 of the first of `files` that a repository has, without downloading what its hub can name.
 
-    A file in huggingface_hub's cache needs no network. Raises FetchError as `download_from_hub` does.
+    A file in huggingface_hub's cache needs no network. A hub that cannot be reached is not asked again for a minute.
+    Raises FetchError as `download_from_hub` does.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    hub = constants.ENDPOINT
+    silent_since, reason = _silent_hubs.get(hub, (-math.inf, ""))
+    silent = time.monotonic() - silent_since < SILENT_SECONDS
 
     def find(file: str) -> str:
         cached = try_to_load_from_cache(repository, file, revision=revision)
         if not isinstance(cached, str):
+            if silent:
+                raise ConnectionError(reason)
             promised = str(get_hf_file_metadata(hf_hub_url(repository, file, revision=revision)).etag)
             if re.fullmatch(SHA256, promised):
                 return promised
@@ -336,12 +357,24 @@ def find_hub_sha256(repository: str, files: Sequence[str], revision: str | None 
         name = Path(cached).resolve().name
         return name if re.fullmatch(SHA256, name) else hash_file(Path(cached))
 
-    return _ask_hub(repository, files, find)
+    try:
+        return _ask_hub(repository, files, find, revision)
+    except FetchError as problem:
+        if not (problem.answered or silent):
+            _silent_hubs[hub] = time.monotonic(), first_line_of_error(problem.__cause__ or problem)
+        raise
 
 
-def _ask_hub(repository: str, files: Sequence[str], ask: Callable[[str], Answer]) -> Answer:
-    """Return the answer about the first file that a repository has; raise FetchError where it has none."""
-    from huggingface_hub import constants
+_silent_hubs: Final[dict[str, tuple[float, str]]] = {}
+"""The hubs that could not be reached: when, and how that showed."""
+
+
+def _ask_hub(repository: str, files: Sequence[str], ask: Callable[[str], Answer], revision: str | None) -> Answer:
+    """Return the answer about the first file that a repository has; raise FetchError where it has none.
+
+    Where the hub fails, the first file in huggingface_hub's cache serves.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -354,6 +387,14 @@ def _ask_hub(repository: str, files: Sequence[str], ask: Callable[[str], Answer]
     spelling = f"Expected {HUB}ORGANISATION/NAME, as {hub} shows it"
     if repository.count("/") != 1:
         raise FetchError(f"found {repository or 'nothing'} after {HUB}", spelling, wrong_name=True)
+
+    def find_cached(failed: str) -> str | None:
+        others = (each for each in files if each != failed)
+        return next(
+            (each for each in others if isinstance(try_to_load_from_cache(repository, each, revision=revision), str)),
+            None,
+        )
+
     for file in files:
         try:
             return ask(file)
@@ -370,10 +411,14 @@ def _ask_hub(repository: str, files: Sequence[str], ask: Callable[[str], Answer]
                 wrong_name=True,
             ) from error
         except LocalEntryNotFoundError as error:  # wraps what went wrong, offline mode included
+            if (held := find_cached(file)) is not None:
+                return ask(held)
             raise _describe_failure(file, hub, error.__cause__ or error) from error
         except EntryNotFoundError:
             continue
         except Exception as error:  # httpx's of broken connections, huggingface_hub's of sizes, the disk's
+            if (held := find_cached(file)) is not None:
+                return ask(held)
             raise _describe_failure(file, hub, error) from error
     raise FetchError(
         f"no {' or '.join(files)} in this repository of {hub}", "Expected a model of open_clip", wrong_name=True
@@ -398,4 +443,4 @@ def _describe_failure(file: str, hub: str, error: BaseException) -> FetchError:
     if status is not None:
         return FetchError(f"{hub} answered {status} for {file}", f"Run the same command later. {BY_HAND}")
     reason = f"{file} could not be downloaded from {hub} ({first_line_of_error(error)})"
-    return FetchError(reason, f"The same command tries again. {BY_HAND}")
+    return FetchError(reason, f"The same command tries again. {BY_HAND}", answered=False)

@@ -79,7 +79,7 @@ def _read_pair_batches(
     feed = PairFeed(
         pairs.train,
         pairs.train_rows,
-        build_training_options(data, seen.image_size, seen.context),
+        build_training_options(data, seen.image_size, seen.context, seen.tokenizer),
         member.seed,
         config.train.batch_size,
         position=member.samples_seen,

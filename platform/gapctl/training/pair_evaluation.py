@@ -25,10 +25,10 @@ from gapctl.data.image_text.read import (
     ReadStatus,
     build_gallery_options,
     build_training_options,
-    get_clip_tokenizer,
     require_pair_data,
 )
 from gapctl.data.image_text.source import PairPaths, TrialPairs, find_questions, open_pairs
+from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.errors import InputError
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings
@@ -66,15 +66,20 @@ class PairEvaluation:
     """
 
     def __init__(self, places: PairPaths, config: TrialConfig, device: torch.device) -> None:
-        """Choose the gallery. Raise InputError for a file of questions that does not fit the held-out pairs."""
+        """Choose the gallery.
+
+        Raise InputError for a file of questions that does not fit the held-out pairs, and for a model's tokenizer that
+        cannot be had.
+        """
         self._pairs: TrialPairs = open_pairs(places)
         seen = read_model_input(config.model)
         pixels = (
             None if seen.resize is None or seen.interpolation is None else Resizing(seen.resize, seen.interpolation)
         )
-        self._rule = build_gallery_options(require_pair_data(config), seen.image_size, seen.context, pixels)
-        self._training_rule = build_training_options(require_pair_data(config), seen.image_size, seen.context)
-        self._context = seen.context
+        data = require_pair_data(config)
+        self._rule = build_gallery_options(data, seen.image_size, seen.context, pixels, seen.tokenizer)
+        self._training_rule = build_training_options(data, seen.image_size, seen.context, seen.tokenizer)
+        self._tokenizer = get_tokenizer(seen.tokenizer, seen.context)
         self._row_N = choose_rows(self._pairs.held_out_rows, config.evaluate.gallery)
         path = find_questions(places)
         self._questions: Mapping[str, PromptSet] = read_attributes(path, "data.classes") if path else {}
@@ -95,7 +100,7 @@ class PairEvaluation:
             questions = {}
             for key, question in self._questions.items():
                 prompts = list(question.prompts.values())
-                token_PL = get_clip_tokenizer(self._context)([prompt for each in prompts for prompt in each])
+                token_PL = self._tokenizer([prompt for each in prompts for prompt in each])
                 parts = np.split(self._encode_texts(model, token_PL), np.cumsum([len(each) for each in prompts])[:-1])
                 prompt_CD: Floats = np.stack([part_TD.mean(axis=0) for part_TD in parts])
                 questions[key] = ClassPrompts(prompt_CD, self._answers[key][place_N])
@@ -145,9 +150,8 @@ class PairEvaluation:
                     images[row] = pairs.image_BHWC[slot]
                     tokens[row] = captions.tokens_ML[captions.image_M == slot]
         number_B = text_B - np.searchsorted(gallery.image_M, owner_B)  # which of its image's captions each text is
-        tokenizer = get_clip_tokenizer(self._context)
         named = zip(gallery.row_N[owner_B].tolist(), number_B.tolist(), strict=True)
-        words = [tokenizer.decode(tokens[row][number].tolist()) for row, number in named]
+        words = [self._tokenizer.decode(tokens[row][number].tolist()) for row, number in named]
         return GalleryPairs(np.stack([images[row] for row in gallery.row_N[image_B].tolist()]), words)
 
     def _encode_batches(self, model: CLIP, batches: Iterable[tuple[PairBatch, CaptionBatch]]) -> _PairEmbeddings:
@@ -197,14 +201,15 @@ class PairEvaluation:
                 yield part.pairs, part.captions
 
     def _encode_images(self, model: CLIP, image_BCHW: NDArray[np.uint8]) -> Floats:
-        return _normalize_rows(model.encode_image(self._pixels.images(torch.from_numpy(image_BCHW).to(self._device))))
+        pixels_BCHW = self._pixels.images(torch.from_numpy(image_BCHW).to(self._device))
+        return _normalize_rows(model.encode_image(pixels_BCHW, normalize=False))
 
     def _encode_captions(self, model: CLIP, token_ML: NDArray[np.int64]) -> Floats:
         starts = range(0, len(token_ML), PART_SAMPLES)
         return np.concatenate([self._encode_texts(model, token_ML[start : start + PART_SAMPLES]) for start in starts])
 
     def _encode_texts(self, model: CLIP, token_BL: NDArray[np.int64]) -> Floats:
-        return _normalize_rows(model.encode_text(torch.from_numpy(token_BL).to(self._device)))
+        return _normalize_rows(model.encode_text(torch.from_numpy(token_BL).to(self._device), normalize=False))
 
 
 def _take_drawn_captions(pairs: PairBatch) -> CaptionBatch:

@@ -26,7 +26,7 @@ from gapctl.config.evaluation_sets import NamedSet, PlannedSet
 from gapctl.config.trial import TrialConfig
 from gapctl.data.image_text.evaluation_sets import ATTRIBUTE, CLASS, OBJECT, PAIR, OpenSet, open_set, read_images
 from gapctl.data.image_text.questions import PromptSet
-from gapctl.data.image_text.read import get_clip_tokenizer
+from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.shard_jobs import OnProgress, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_class_accuracies
@@ -59,18 +59,21 @@ class SetModel(NamedTuple):
 
 
 def build_set_model(model: Any, config: TrialConfig) -> SetModel:
-    """Return a trial's model with its own way to read: open_clip's transform, and CLIP's tokens."""
+    """Return a trial's model with its own way to read: open_clip's transform, and its tokenizer.
+
+    Raise InputError where the tokenizer cannot be had.
+    """
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     seen = read_model_input(config.model)
     settings = PreprocessCfg(size=seen.image_size, mean=seen.mean, std=seen.std)
     if seen.interpolation is not None and seen.resize is not None:
         settings = replace(settings, interpolation=seen.interpolation, resize_mode=seen.resize)
-    return SetModel(model, image_transform_v2(settings, is_train=False), _tokenize_clip, seen.context)
 
+    def tokenize(texts: Sequence[str], context: int) -> torch.Tensor:
+        return torch.from_numpy(get_tokenizer(seen.tokenizer, context)(texts))
 
-def _tokenize_clip(texts: Sequence[str], context: int) -> torch.Tensor:
-    return torch.from_numpy(get_clip_tokenizer(context)(texts))
+    return SetModel(model, image_transform_v2(settings, is_train=False), tokenize, seen.context)
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,6 +110,7 @@ class PairFeed:
         self.order = PairOrder(split_into_spans(table.shard_N), seed)
         self.counts = counts or FeedCounts()
         self._reading = ReadContext(table, rule, seed)
+        self._blank_L = None if rule.tokenizer is None else rule.get_tokenizer()([""])[0]
         whole = None if stop is None else position + max(0, stop - position) // batch_size * batch_size
         self._share = WorkerShare(position, batch_size, rank, world, whole)
         self._reader = reader or ThreadReader()
@@ -137,7 +138,7 @@ class PairFeed:
             yield read, position
 
     def _count_samples(self, read: PairBatch) -> None:
-        self.counts.add(read)
+        self.counts.add(read, self._blank_L)
         wrong = read.bad_B != ReadStatus.SOUND
         if not wrong.any():
             return

@@ -13,20 +13,17 @@ C colours, L tokens.
 
 import errno
 import hashlib
-import importlib.util
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
-from functools import cache
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gapctl.config.architectures import HubTokenizer
 from gapctl.config.presets import CLIP_CONTEXT
 from gapctl.config.trial import PairCaptions, PairData, PairImages, TrialConfig
 from gapctl.data.image_text.image import (
@@ -43,6 +40,7 @@ from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, 
 from gapctl.data.image_text.order import Chunk
 from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
+from gapctl.data.image_text.tokens import Tokenizer, get_tokenizer
 from gapctl.data.shard_jobs import Workers
 from gapctl.data.treatments import degrade_image, draw_caption, find_treatment, treat_caption
 from gapctl.errors import WorkError
@@ -50,8 +48,6 @@ from gapctl.folders import expand_home
 
 WHOLE_CAPTION: Final = PairCaptions()
 SHARP_IMAGE: Final = PairImages()
-MAX_CACHED_WORDS: Final = 1 << 18
-"""Words in the cache, about 50 MB; a full cache is emptied."""
 MAX_GAP_BYTES: Final = 1 << 16
 """Largest gap between samples that is read along, since another read would take longer."""
 MAX_READ_BYTES: Final = 1 << 24
@@ -66,7 +62,8 @@ class ReadOptions:
 
     `crop_scale` is the range of the share of the picture's area that a training's crop takes; its default is
     open_clip's. `context` is the number of tokens of a caption; longer ones are cut as open_clip cuts them. `resizing`
-    is a public model's way with held-out images. Raise ValueError for values out of range.
+    is a public model's way with held-out images, and `tokenizer` its own, None for open_clip's. Raise ValueError for
+    values out of range.
     """
 
     image_size: int
@@ -75,6 +72,7 @@ class ReadOptions:
     crop_scale: tuple[float, float] = (0.9, 1.0)
     context: int = CLIP_CONTEXT
     resizing: Resizing | None = None
+    tokenizer: HubTokenizer | None = None
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
@@ -82,6 +80,10 @@ class ReadOptions:
             raise ValueError(f"crop_scale is {low} to {high}, expected shares above 0 and up to 1, in their order")
         if self.image_size < 1 or self.context < 3:
             raise ValueError(f"image_size {self.image_size}, context {self.context}; expected 1 and 3 or more")
+
+    def get_tokenizer(self) -> Tokenizer:
+        """Return what cuts captions into tokens. Raise InputError where it cannot be had."""
+        return get_tokenizer(self.tokenizer, self.context)
 
     @property
     def needs_about(self) -> bool:
@@ -95,18 +97,24 @@ def require_pair_data(config: TrialConfig) -> PairData:
     return config.data
 
 
-def build_training_options(data: PairData, image_size: int, context: int = CLIP_CONTEXT) -> ReadOptions:
+def build_training_options(
+    data: PairData, image_size: int, context: int = CLIP_CONTEXT, tokenizer: HubTokenizer | None = None
+) -> ReadOptions:
     """Return options with the configuration's treatments of captions and images."""
-    return ReadOptions(image_size, data.captions, data.images, context=context)
+    return ReadOptions(image_size, data.captions, data.images, context=context, tokenizer=tokenizer)
 
 
 def build_gallery_options(
-    data: PairData, image_size: int, context: int = CLIP_CONTEXT, resizing: Resizing | None = None
+    data: PairData,
+    image_size: int,
+    context: int = CLIP_CONTEXT,
+    resizing: Resizing | None = None,
+    tokenizer: HubTokenizer | None = None,
 ) -> ReadOptions:
     """Return options with the treatments that apply to held-out pairs too."""
     captions = data.captions if data.captions.held_out == "treated" else WHOLE_CAPTION
     images = data.images if data.images.held_out == "degraded" else SHARP_IMAGE
-    return ReadOptions(image_size, captions, images, context=context, resizing=resizing)
+    return ReadOptions(image_size, captions, images, context=context, resizing=resizing, tokenizer=tokenizer)
 
 
 class ReadStatus(IntEnum):
@@ -299,7 +307,7 @@ class ChunkReader:
                 pairs.bad_B[slot] = ReadStatus.LACKING
         captions = [text for texts in treated for text in texts]
         return pairs, CaptionBatch(
-            get_clip_tokenizer(reading.rule.context)(captions),
+            reading.rule.get_tokenizer()(captions),
             np.array([hash_text(text) for text in captions], dtype=np.int64),
             np.repeat(np.arange(len(treated)), [len(texts) for texts in treated]),
         )
@@ -344,7 +352,7 @@ class ChunkReader:
             return ReadStatus.UNREADABLE
         if rule.images.degrade != "none":
             image_HWC = degrade_image(rule.images, image_HWC, reading.seed, epoch, row)
-        ids = get_clip_tokenizer(rule.context).ids(treated.text)
+        ids = rule.get_tokenizer().ids(treated.text)
         out.image_BHWC[slot] = image_HWC
         out.tokens_BL[slot] = 0
         out.tokens_BL[slot, : len(ids)] = ids
@@ -401,77 +409,6 @@ def select_samples(read: PairBatch, which_N: NDArray[np.bool_]) -> PairBatch:
     return read if which_N.all() else PairBatch._make(column[which_N] for column in read)
 
 
-class ClipTokenizer:
-    """Returns open_clip's tokens five to fifty times as fast; captions are cut to `context` tokens in the same way.
-
-    A token never spans a space, so a caption's tokens are those of its words. open_clip's repair of broken encodings
-    and HTML, half of its time, leaves printable ASCII without "&" unchanged.
-    """
-
-    def __init__(self, context: int) -> None:
-        self._open_clip: Any = _load_tokenizer_module().SimpleTokenizer(context_length=context)
-        self._context = context
-        self._ids: dict[str, Sequence[int]] = {}
-
-    def __call__(self, captions: Sequence[str]) -> NDArray[np.int64]:
-        """Return the ids of each caption (N, context), with zeros after the end."""
-        tokens_NL = np.zeros((len(captions), self._context), dtype=np.int64)
-        for place, caption in enumerate(captions):
-            ids = self.ids(caption)
-            tokens_NL[place, : len(ids)] = ids
-        return tokens_NL
-
-    def ids(self, caption: str) -> list[int]:
-        """Return the ids of one caption, start and end included."""
-        ids = [self._open_clip.sot_token_id]
-        if caption.isascii() and caption.isprintable() and "&" not in caption:
-            words = caption.lower().split()
-        else:
-            words = self._open_clip.clean_fn(caption).split(" ")
-        for word in words:
-            ids += self._encode_word(word)
-            if len(ids) >= self._context:
-                break
-        return [*ids[: self._context - 1], self._open_clip.eot_token_id]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return a caption's words from its ids, in lower case; what follows the end is left out."""
-        inner = ids[1 : list(ids).index(self._open_clip.eot_token_id)]
-        return str(self._open_clip.decode(inner)).strip()
-
-    def _encode_word(self, word: str) -> Sequence[int]:
-        known = self._ids.get(word)
-        if known is None:
-            if len(self._ids) >= MAX_CACHED_WORDS:
-                self._ids.clear()
-            whole, byte_of = self._open_clip, self._open_clip.byte_encoder
-            pieces = ("".join(byte_of[byte] for byte in found.encode()) for found in whole.pat.findall(word))
-            known = self._ids[word] = [whole.encoder[part] for piece in pieces for part in whole.bpe(piece).split(" ")]
-        return known
-
-
-def _load_tokenizer_module() -> Any:
-    """Load this file of open_clip alone: the package takes seconds to import, in each process that reads."""
-    if "open_clip" in sys.modules:
-        return importlib.import_module("open_clip.tokenizer")
-    package = importlib.util.find_spec("open_clip")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    file = Path(package.submodule_search_locations[0]) / "tokenizer.py"
-    spec = importlib.util.spec_from_file_location("gapctl_open_clip_tokenizer", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@cache
-def get_clip_tokenizer(context: int) -> ClipTokenizer:
-    """Return the process's tokenizer for this context."""
-    return ClipTokenizer(context)
-
-
 @dataclass
 class FeedCounts:
     """Counts of one worker since the training began, as plain numbers for a checkpoint.
@@ -488,12 +425,13 @@ class FeedCounts:
     waited_s: float = 0.0
     total_s: float = 0.0
 
-    def add(self, read: PairBatch) -> None:
-        """Count the samples of a batch."""
+    def add(self, read: PairBatch, blank_L: NDArray[np.int64] | None = None) -> None:
+        """Count the samples of a batch; `blank_L` are the tokens of an empty caption, None for open_clip's own."""
         self.samples += len(read.sample_B)
         self.words += int(read.words_B.sum())
         self.kept += int(read.kept_B.sum())
-        self.empty += int((read.tokens_BL[:, 2] == 0).sum())
+        empty_B = read.tokens_BL[:, 2] == 0 if blank_L is None else (read.tokens_BL == blank_L).all(axis=1)
+        self.empty += int(empty_B.sum())
         for bad in read.bad_B[read.bad_B != ReadStatus.SOUND].tolist():
             words = ReadStatus(bad).words
             self.substituted[words] = self.substituted.get(words, 0) + 1
