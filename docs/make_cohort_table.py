@@ -102,6 +102,7 @@ COLUMNS: Final = (
     "pool",
     "samples_seen",
     "parameters",
+    "gflops",
     "embed_dim",
     "image_size",
     "patch_size",
@@ -114,6 +115,8 @@ COLUMNS: Final = (
     *RESULTS,
 )
 PARAMETERS: Final = "params (M)"
+FLOPS: Final = "FLOPs (B)"
+"""Of a forward pass on a pair, a decoder of captions included."""
 
 
 def main() -> None:
@@ -155,7 +158,8 @@ def describe_model(
         "pretraining_filter": trained.filter,
         "pool": pool[1] if (pool := POOL.match(tag)) else None,
         "samples_seen": int(int(seen[1]) * COUNTS[seen[2]]) if seen else None,
-        "parameters": count_parameters(architecture) or published_parameters(plain, tag, published),
+        "parameters": count_parameters(architecture) or find_published(PARAMETERS, 1e6, plain, tag, published),
+        "gflops": find_published(FLOPS, 1, plain, tag, published),
         "embed_dim": config["embed_dim"],
         "image_size": vision.get("image_size"),
         "patch_size": vision.get("patch_size") or find_patch_size(str(vision.get("timm_model_name", ""))),
@@ -185,13 +189,17 @@ def count_parameters(architecture: str) -> int | None:
     return sum(value.numel() for value in model.parameters())
 
 
-def published_parameters(
-    architecture: str, tag: str, published: Mapping[str, Mapping[tuple[str, str], Mapping[str, str]]]
-) -> int | None:
-    """Return the published number of weights, in millions there."""
+def find_published(
+    column: str,
+    unit: float,
+    architecture: str,
+    tag: str,
+    published: Mapping[str, Mapping[tuple[str, str], Mapping[str, str]]],
+) -> int | float | None:
+    """Return a published size of a model in this unit, whole for one above 1; None where there is none."""
     for rows in published.values():
         if row := rows.get((architecture, tag)) or rows.get((f"{architecture}-quickgelu", tag)):
-            return round(float(row[PARAMETERS]) * 1e6)
+            return round(float(row[column]) * unit) if unit > 1 else float(row[column])
     return None
 
 
