@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gapctl.ledger.preregistration import rebuild_plan, record_sweep_file
 from gapctl.models.public import read_public_model
 from gapctl.plan.plan import Plan, make_plan
 from hub import Hub, serve_hub, use_hub
-from tiny_models import HALVES, TINY_RESNET, TINY_VIT, write_model
+from tiny_models import HALVES, TINY_OWN_WORDS, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
 
 WEIGHTS = "open_clip_model.safetensors"
 SWEEP = """\
@@ -168,9 +169,15 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "no configuration": ("{architecture: list.json}", "which lacks some of embed_dim, vision_cfg, text_cfg"),
     "no JSON": ("{architecture: text.json}", "which cannot be read"),
-    "a tokenizer of another library": ("{architecture: hf.json}", "text_cfg has hf_tokenizer_name"),
-    "SigLIP's tokenizer": ("{architecture: ViT-B-16-SigLIP}", "`gapctl measure --model` takes it"),
-    "an architecture that writes": ("{architecture: coca_ViT-B-32}", "which also writes captions (CoCa)"),
+    "a tokenizer that runs code": ("{architecture: hf.json}", "wants to run code of a repository (trust_remote_code)"),
+    "a text tower of another library": (
+        "{architecture: roberta-ViT-B-32}",
+        "base.train.samples: found 32 with roberta-ViT-B-32, whose text tower is of the transformers library",
+    ),
+    "an architecture that writes": (
+        "{architecture: coca_ViT-B-32}",
+        "which also writes captions (CoCa), and whose loss is of captions too; expected 0, which measures it",
+    ),
     "an unknown tag": (
         "{architecture: ViT-B-32, weights: openay}",
         "base.model.weights: found 'openay': neither a file nor a tag; expected a file, or one of the tags of ViT-B-32",
@@ -198,10 +205,11 @@ def test_wrong_models_are_answered_with_the_place(place: Path, wrong: str) -> No
     write_model(place / "resnet", TINY_RESNET)
     (place / "list.json").write_text("[1]", encoding="utf-8")
     (place / "text.json").write_text("tiny", encoding="utf-8")
-    named = {**TINY_VIT, "text_cfg": {**TINY_VIT["text_cfg"], "hf_tokenizer_name": "a/b"}}
+    own = {"hf_tokenizer_name": "a/b", "tokenizer_kwargs": {"trust_remote_code": True}}
+    named = {**TINY_VIT, "text_cfg": {**TINY_VIT["text_cfg"], **own}}
     (place / "hf.json").write_text(json.dumps(named), encoding="utf-8")
     sweep = write_sweep(place, model)
-    assert_refused(gapctl("plan", str(sweep)), f"{sweep}:5:", message)
+    assert_refused(gapctl("plan", str(sweep)), f"{sweep}:", message)
 
 
 def test_mad_has_presets_only(place: Path) -> None:
@@ -234,7 +242,11 @@ def test_what_needs_weights_is_refused_without(place: Path) -> None:
 def test_a_hub_that_fails_is_answered_with_the_place(place: Path, hub: Hub, status: int, message: str) -> None:
     hub.statuses["tiny/vit"] = status
     sweep = write_sweep(place, "{architecture: tiny.json, weights: 'hf-hub:tiny/vit'}")
-    assert_refused(gapctl("plan", str(sweep)), f"{sweep}:5:", "base.model.weights: found 'hf-hub:tiny/vit': ", message)
+    ran = gapctl("train", str(sweep), "--trial", "0")
+    assert_refused(ran, f"{sweep}:5:", "base.model.weights: found 'hf-hub:tiny/vit': ", message)
+    planned = gapctl("plan", str(sweep))
+    assert planned.exit_code == 0
+    assert message in flatten(planned.out)
 
 
 def test_a_hub_without_the_repository_is_answered_with_the_place(place: Path, hub: Hub) -> None:
@@ -247,9 +259,88 @@ def test_without_a_network_the_plan_says_what_to_place_where(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     sweep = write_sweep(place, "{architecture: tiny.json, weights: 'hf-hub:tiny/vit'}")
-    assert_refused(
-        gapctl("plan", str(sweep)), "HF_HUB_OFFLINE forbids to download it", "give weights: local-dir:FOLDER"
-    )
+    parts = ("HF_HUB_OFFLINE forbids to download it", "give weights: local-dir:FOLDER")
+    assert_refused(gapctl("train", str(sweep), "--trial", "0"), *parts)
+    printed = flatten(gapctl("plan", str(sweep)).out)
+    assert "of 1 of 1 model the sha256 of the weights is not known yet" in printed
+    assert all(part in printed for part in parts)
+
+
+COHORT = """\
+name: cohort
+question: Do public models differ?
+base:
+  data: {dataset: image_text}
+  model: {architecture: ViT-B-32, weights: openai}
+  train: {samples: 0}
+  evaluate: {every: 32, gallery: 20}
+cohort: {models: open_clip, source: the table of open_clip}
+vary: {data.captions.keep: [words]}
+"""
+
+
+def test_every_model_of_the_shipped_table_is_planned_without_a_network_and_without_transformers(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    (place / "cohort.yaml").write_text(COHORT, encoding="utf-8")
+    document = json.loads(gapctl("plan", str(place / "cohort.yaml"), "--json").out)
+    trials = document["trials"]
+    assert len(trials) == len({trial["id"] for trial in trials}) == 196
+    assert all(trial["provisional"] and re.fullmatch(r"[0-9a-f]{12}\?", trial["id"]) for trial in trials)
+    assert {trial["model"]["weights_sha256"] for trial in trials} == {""}
+    unknown = {trial["model"]["name"].split()[0] for trial in trials if trial["model"]["parameters"] is None}
+    assert unknown == {"nllb-clip-base-siglip", "nllb-clip-large-siglip"}  # the table has no number either
+    assert len(document["totals"]["unknown_weights"]) == 196
+    siglip = next(trial["model"] for trial in trials if trial["model"]["name"] == "ViT-B-16-SigLIP webli")
+    assert siglip["parameters"] == 203_155_970  # the cohort's facts, as timm's tower cannot be counted
+    assert siglip["flops"] == 20 * 46_440_000_000
+    counted = next(trial["model"]["flops"] for trial in trials if trial["model"]["name"] == "ViT-B-32 openai")
+    assert counted == pytest.approx(20 * 14.78e9, rel=1e-3)  # a pass over the gallery, as open_clip publishes it
+    assert sum(trial["model"]["flops"] is None for trial in trials) == document["totals"]["unknown"] > 0
+
+
+def test_a_sweep_lists_all_weights_that_it_lacks_before_it_begins(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (place / "cohort.yaml").write_text(COHORT, encoding="utf-8")
+    ran = gapctl("sweep", str(place / "cohort.yaml"), "--runs", str(place / "runs"))
+    assert_refused(ran, "of 196 models, this one among them", "`hf download REPOSITORY FILE` brings each")
+    assert "ViT-B-32 laion2b_s34b_b79k: open_clip_model.safetensors of huggingface.co/laion/" in ran.err
+    assert ran.err.count(" of huggingface.co/") >= 196
+    assert not (place / "runs").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_not_asked_for_every_model(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse(url: str) -> None:
+        asked.append(url)
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", refuse)
+    (place / "cohort.yaml").write_text(COHORT, encoding="utf-8")
+    assert "no route to host" in flatten(gapctl("plan", str(place / "cohort.yaml")).out)
+    assert len(asked) == 1
+
+
+def test_an_id_is_known_again_once_the_hub_answers(place: Path, hub: Hub) -> None:
+    model = "{architecture: tiny.json, weights: 'hf-hub:tiny/vit'}"
+    known = ids(plan(place, model))
+    read_public_model.cache_clear()
+    hub.statuses["tiny/vit"] = 503
+    provisional = make_plan(load_sweep(place / "public.yaml"), compute_fingerprint, provisional=True)
+    assert all(trial.is_provisional and not trial.weights_sha256 for trial in provisional.trials)
+    hub.statuses.clear()
+    assert ids(plan(place, model)) == known
+
+
+def flatten(printed: str) -> str:
+    return " ".join(printed.split())
 
 
 def test_a_downloaded_model_is_planned_without_a_network(
@@ -277,3 +368,21 @@ def test_a_level_that_is_wrong_is_named_by_its_line(place: Path) -> None:
 
 def plan_file(sweep: Path) -> Plan:
     return make_plan(load_sweep(sweep), compute_fingerprint)
+
+
+def test_weights_with_a_tokenizer_that_the_architecture_does_not_name_are_refused(place: Path) -> None:
+    write_model(place / "words", TINY_OWN_WORDS)
+    (place / "siglip.json").write_text(json.dumps(TINY_SIGLIP), encoding="utf-8")
+    sweep = write_sweep(place, "{architecture: siglip.json, weights: 'local-dir:words'}")
+    assert_refused(gapctl("plan", str(sweep)), "whose captions are cut by tiny/words; expected an architecture that")
+
+
+def test_the_plan_says_where_the_library_of_a_tokenizer_is_missing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    write_model(place / "words", TINY_OWN_WORDS)
+    sweep = write_sweep(place, "{architecture: words/open_clip_config.json, weights: 'local-dir:words'}")
+    printed = flatten(gapctl("plan", str(sweep)).out)
+    assert "1 model cannot be trained or measured here without the transformers library" in printed
+    assert "run `pip install transformers sentencepiece`" in printed

@@ -51,8 +51,11 @@ class Sweep:
         return self._sweep.scale
 
     def plan(self) -> "SweepPlan":
-        """List the sweep's trials; nothing is trained. Raise InputError for data that are missing or damaged."""
-        return SweepPlan(self._make_plan())
+        """List the sweep's trials; nothing is trained. Raise InputError for data that are missing or damaged.
+
+        The id of a trial ends in `?` where the sha256 of its public weights is not known.
+        """
+        return SweepPlan(self._make_plan(provisional=True))
 
     def run(self, runs: str = DEFAULT_RUNS, address: str | None = None) -> "Analysis":
         """Train what the ledger `runs` lacks of the sweep, on Ray, and return its analysis.
@@ -77,10 +80,10 @@ class Sweep:
                 ) from None
         return analyze(self, runs)
 
-    def _make_plan(self) -> "Plan":
+    def _make_plan(self, *, provisional: bool = False) -> "Plan":
         from gapctl.cli.options import load_plan
 
-        return load_plan(self._file, self.scale, self._overrides)
+        return load_plan(self._file, self.scale, self._overrides, provisional=provisional)
 
     def __repr__(self) -> str:
         scale = f", scale {self.scale}" if self.scale else ""

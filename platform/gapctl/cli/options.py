@@ -58,9 +58,12 @@ AddressOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
 
-def load_plan(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Plan:
-    """Load a sweep file and list its trials; raise InputError on wrong input, damaged data files included."""
-    plan = make_plan(open_sweep(file, scale, overrides), compute_fingerprint)
+def load_plan(file: Path, scale: str | None, overrides: Sequence[str] | None, *, provisional: bool = False) -> Plan:
+    """Load a sweep file and list its trials; raise InputError on wrong input, damaged data files included.
+
+    With `provisional`, models whose weights are not known are listed too (`make_plan`).
+    """
+    plan = make_plan(open_sweep(file, scale, overrides), compute_fingerprint, provisional=provisional)
     _check_held_out_data(plan)
     return plan
 

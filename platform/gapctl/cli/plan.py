@@ -19,10 +19,26 @@ from gapctl.cli.search import count_ended
 from gapctl.cli.sweep import list_exceeded_limits
 from gapctl.config.cohort import describe_cohort
 from gapctl.config.trial import OpenClipModel
+from gapctl.errors import is_installed
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
-from gapctl.plan.estimate import Cost, count_model_parameters, count_slots, count_trial_flops, estimate_cost
-from gapctl.plan.plan import Plan, Trial, get_search, list_planned_trainings, list_remaining_trials, pack_trials
+from gapctl.plan.estimate import (
+    Cost,
+    count_pair_flops,
+    count_slots,
+    count_trial_flops,
+    count_trial_parameters,
+    estimate_cost,
+)
+from gapctl.plan.plan import (
+    PROVISIONAL,
+    Plan,
+    Trial,
+    get_search,
+    list_planned_trainings,
+    list_remaining_trials,
+    pack_trials,
+)
 from gapctl.plan.power import (
     describe_smallest_effects,
     find_undecidable,
@@ -42,7 +58,7 @@ def plan_command(
     as_json: JsonOption = False,
 ) -> None:
     """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
-    plan, ledger = load_plan(file, scale, overrides), Ledger(runs)
+    plan, ledger = load_plan(file, scale, overrides, provisional=True), Ledger(runs)
     slots = count_slots(plan, os.cpu_count() or 1)
     if plan.sweep.spec.search is not None:
         record = read_search_record(plan, ledger)
@@ -57,6 +73,7 @@ def plan_command(
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), warn_few_steps(plan)
     notes, unreachable = note_measurement(plan), find_unreachable(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
+    unknown = {address: each.message for address, each in plan.unknown_weights.items()}
 
     def build_document() -> dict[str, object]:
         totals: dict[str, object] = {**cost.list_fields(), "finished": len(finished)}
@@ -66,6 +83,7 @@ def plan_command(
         totals |= {"few_steps": few_steps} if few_steps else {}
         totals |= {"notes": notes} if notes else {}
         totals |= {"unreachable": unreachable} if unreachable else {}
+        totals |= {"unknown_weights": unknown} if unknown else {}
         trials, preparations = (
             [_describe_trial(trial, finished=trial.id in finished) for trial in trials]
             for trials in (plan.trials, plan.preparations)
@@ -82,7 +100,8 @@ def plan_command(
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
         for line in describe_cohort(spec.cohort) if spec.cohort else ():
             console.print(line)
-        for line in (*_list_models(plan), *few_steps, *notes, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
+        said = (*_list_models(plan), *_note_unknown_weights(plan), *_note_tokenizers(plan), *few_steps, *notes)
+        for line in (*said, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
             console.print(line)
         if (most := spec.resources.pack) > 1:
             packs = f"{len(pack_trials(plan.trials, most))} packs of at most {most} trials"
@@ -101,6 +120,7 @@ def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
         "id": trial.id,
         "label": trial.label,
         "seed": trial.seed,
+        **({"provisional": True} if trial.is_provisional else {}),
         **({} if trial.model is None else {"model": trial.model.name, "facts": dict(trial.model.facts)}),
         "factors": dict(trial.factors),
         "config": trial.config.model_dump(mode="json"),
@@ -111,9 +131,10 @@ def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
 
 
 def _describe_model(trial: Trial) -> dict[str, object]:
-    """Describe a public model: its parameters and operations, null where not known, and its weights' sha256."""
+    """Describe a public model: its parameters and operations, null where not known, and its weights' sha256, or ""."""
     return {
-        "parameters": count_model_parameters(trial.config.model),
+        **({} if trial.model is None else {"name": trial.model.name}),
+        "parameters": count_trial_parameters(trial),
         "flops": count_trial_flops(trial),
         "weights_sha256": trial.weights_sha256,
     }
@@ -125,13 +146,34 @@ def _list_models(plan: Plan) -> list[str]:
     for trial in plan.trainings:
         model = trial.config.model
         if isinstance(model, OpenClipModel) and model.address not in lines:
-            parameters, each = model.towers.count_parameters(), model.towers.count_training_flops()
+            parameters, each = count_trial_parameters(trial), count_pair_flops(trial)
             size = "an unknown number of parameters" if parameters is None else f"{parameters / 1e6:,.1f} M parameters"
             work = "unknown FLOPs" if each is None else f"{each:.2e} FLOPs"
             sha256 = trial.weights_sha256
-            start = f"weights {model.weights}, sha256 {sha256[:12]}" if sha256 else "random weights of each seed"
+            start = f"weights {model.weights}, sha256 {sha256[:12] or 'not known yet'}"
+            start = start if model.weights else "random weights of each seed"
             lines[model.address] = f"{model.architecture}: {size}, {work} for training on a pair; {start}"
     return list(lines.values())
+
+
+def _note_unknown_weights(plan: Plan) -> list[str]:
+    """Say which ids are provisional, and what makes them known; nothing where all are known."""
+    models = {trial.config.model for trial in plan.trainings}
+    for first in list(plan.unknown_weights.values())[:1]:
+        some = f"of {len(plan.unknown_weights)} of {format_count(len(models), 'model')} the sha256 of the weights"
+        note = f"{some} is not known yet, which ids hold: ids that end in {PROVISIONAL} change once it is"
+        return [f"{note}, and until then `gapctl sweep` lists what it lacks. The first:", first.message]
+    return []
+
+
+def _note_tokenizers(plan: Plan) -> list[str]:
+    """Say how many models need the transformers library where it is not installed."""
+    models = {trial.config.model for trial in plan.trainings if isinstance(trial.config.model, OpenClipModel)}
+    needed = sum(isinstance(model, OpenClipModel) and model.towers.tokenizer is not None for model in models)
+    if not needed or is_installed("transformers"):
+        return []
+    named = f"{format_count(needed, 'model')} cannot be trained or measured here without the transformers library"
+    return [f"{named}, of which the tokenizer is: run `pip install transformers sentencepiece`"]
 
 
 def _print_trials(plan: Plan, finished: Collection[str]) -> None:

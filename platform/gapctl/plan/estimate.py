@@ -52,13 +52,28 @@ def estimate_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
 
 
 def count_trial_flops(trial: Trial) -> int | None:
-    """Return the floating-point operations of one training, without its evaluations; None where not known."""
+    """Return the floating-point operations of one training, without its evaluations; None where not known.
+
+    Those of a public model that is only measured are those of one forward pass over the gallery; the images of
+    evaluation sets are not counted.
+    """
     model, data, samples = trial.config.model, trial.config.data, trial.config.train.samples
     if isinstance(model, OpenClipModel):
-        each = model.towers.count_training_flops() if samples else 0
-        return None if each is None else samples * each
+        each = count_pair_flops(trial)
+        return None if each is None else samples * each or trial.config.evaluate.gallery * each // 3
     images_twice = isinstance(data, MadData) and data.sides == "image_image"
     return samples * model.towers.count_training_flops(model.embed_dim, images_twice=images_twice)
+
+
+def count_pair_flops(trial: Trial) -> int | None:
+    """Return the operations of a public model's training on a pair: forward once, backward twice that.
+
+    They follow from the cohort's fact `gflops`, of a forward pass, where they cannot be counted; None for neither.
+    """
+    assert isinstance(trial.config.model, OpenClipModel)
+    counted = trial.config.model.towers.count_training_flops()
+    known = None if counted is not None or trial.model is None else trial.model.facts.get("gflops")
+    return round(3e9 * known) if isinstance(known, int | float) else counted
 
 
 def count_slots(plan: Plan, cpus: int) -> int:
@@ -77,6 +92,13 @@ def count_model_parameters(model: Model | OpenClipModel) -> int | None:
     if isinstance(model, OpenClipModel):
         return model.towers.count_parameters()
     return count_parameters(model.towers, model.embed_dim)
+
+
+def count_trial_parameters(trial: Trial) -> int | None:
+    """Return the number of a trial's weights, by the cohort's fact `parameters` where they cannot be counted."""
+    counted = count_model_parameters(trial.config.model)
+    known = None if counted is not None or trial.model is None else trial.model.facts.get("parameters")
+    return int(known) if isinstance(known, int | float) else counted
 
 
 def count_parameters(preset: Preset, embed_dim: int) -> int:
@@ -115,7 +137,7 @@ RAY_BYTES: Final = 500_000_000
 
 def count_logged_bytes(trial: Trial) -> int:
     """Return the bytes of a trial's weights that MLflow gets a copy of: all, or 0 of more than 32 MB."""
-    size = WEIGHT_BYTES * (count_model_parameters(trial.config.model) or USUAL_PARAMETERS)
+    size = WEIGHT_BYTES * (count_trial_parameters(trial) or USUAL_PARAMETERS)
     return size if size <= LOGGED_WEIGHTS_BYTES else 0
 
 
@@ -129,7 +151,7 @@ class DiskEstimate(NamedTuple):
 
 def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
     """Estimate, rather too high, the disk space that training `trials` needs, `at_once` at a time."""
-    sizes = [count_model_parameters(trial.config.model) or USUAL_PARAMETERS for trial in trials]
+    sizes = [count_trial_parameters(trial) or USUAL_PARAMETERS for trial in trials]
     kept = sum(WEIGHT_BYTES * size + RECORD_BYTES for size in sizes) + REPORT_BYTES
     meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, sizes))
     mlflow = sum(MLFLOW_BYTES + count_logged_bytes(trial) for trial in trials) + 2 * REPORT_BYTES

@@ -21,7 +21,7 @@ from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
 from gapctl.config.sweep import Domain, Search, SweepFile
 from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, TrialConfig
-from gapctl.errors import InputError
+from gapctl.errors import InputError, UnknownWeightsError
 from gapctl.extensions import ExtensionCode, Kind, describe_extensions
 
 
@@ -32,7 +32,8 @@ class Trial:
     `parent` is the id of the training whose last weights it starts from. `extensions` is the code of the metrics,
     treatment and loss of other packages that the configuration names, `evaluation_sets` are the sets that it names.
     `model` is the one of a cohort's. `model_fingerprint` stands for a public model's architecture, image settings and
-    weights (`fingerprint_model_parts`); "" for a preset.
+    weights (`fingerprint_model_parts`); "" for a preset. Where the weights' sha256 is not known, both it and the id
+    end in `PROVISIONAL`.
     """
 
     id: str
@@ -64,8 +65,20 @@ class Trial:
 
     @property
     def weights_sha256(self) -> str:
-        """The sha256 of the public weights that the training begins with; "" for random ones."""
-        return self.model_fingerprint.partition("-")[2]
+        """The sha256 of the public weights that the training begins with; "" for random ones, and where not known."""
+        return "" if self.is_provisional else self.model_fingerprint.partition("-")[2]
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether the weights' sha256 is not known, so that the id is not that of the trial."""
+        return self.model_fingerprint.endswith(PROVISIONAL)
+
+
+class UnknownWeights(NamedTuple):
+    """What went wrong about a model's weights, with its place in the sweep file, and the file that would help."""
+
+    message: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -74,12 +87,14 @@ class Plan:
 
     `recipe_version` is the version of the training code that gives the trials their numbers. `preparations` are
     trainings that others start from (`init_from`) and that are not arms themselves: no hypothesis looks at them.
+    `unknown_weights` are the models, by their address, of which the sha256 of the weights is not known.
     """
 
     sweep: LoadedSweep
     trials: tuple[Trial, ...]
     recipe_version: int
     preparations: tuple[Trial, ...] = ()
+    unknown_weights: Mapping[str, UnknownWeights] = field(default_factory=dict)
 
     @property
     def trainings(self) -> tuple[Trial, ...]:
@@ -89,6 +104,8 @@ class Plan:
 
 DataSource = Data | NamedSet | OpenClipModel
 """What has a fingerprint: a trial's data, its public model, or an evaluation set by its name."""
+PROVISIONAL: Final = "?"
+"""The end of an id that holds no sha256 of weights, and of such a model's fingerprint: no trial has this id."""
 RECIPE_VERSION = 3
 """Raise this whenever the same configuration would give other numbers than before."""
 
@@ -108,7 +125,11 @@ class _Arm(NamedTuple):
 
 
 def make_plan(
-    sweep: LoadedSweep, fingerprint_of: Callable[[DataSource], str], recipe_version: int = RECIPE_VERSION
+    sweep: LoadedSweep,
+    fingerprint_of: Callable[[DataSource], str],
+    recipe_version: int = RECIPE_VERSION,
+    *,
+    provisional: bool = False,
 ) -> Plan:
     """List every trial of the sweep; call `fingerprint_of` once for each data source, public model and evaluation set.
 
@@ -118,12 +139,17 @@ def make_plan(
     Trainings that others start from are listed once, as preparations. Seeds are the outer loop, so that a whole
     dose-response curve is complete after the first seed. An older recipe version gives the ids of trials that older
     code trained.
+
+    Models whose weights' sha256 is not known are an error that lists them all; with `provisional`, their trials are
+    listed under ids that end in `PROVISIONAL`.
     """
     spec = sweep.spec
     names = shorten_paths(list(spec.vary))
     models = [None] if spec.cohort is None else spec.cohort.members
     grid = [_build_arm(spec, factors, names, model) for model in models for factors in list_arms(spec)]
-    fingerprints = _collect_fingerprints(sweep, grid, fingerprint_of)
+    fingerprints, unknown = _collect_fingerprints(sweep, grid, fingerprint_of)
+    if unknown and not provisional:
+        raise _build_unknown_weights_error(sweep, unknown)
     sets = _plan_sets(sweep, grid, fingerprint_of)
     seeds = spec.replicates if spec.cohort is None else [spec.first_seed]
     made = [_build_trial(arm, seed, fingerprints, sets, recipe_version) for seed in seeds for arm in grid]
@@ -131,7 +157,7 @@ def make_plan(
     _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
     parents = {parent.id: parent for _, parent in made if parent and parent.id not in arms_too}
-    return Plan(sweep, trials, recipe_version, tuple(parents.values()))
+    return Plan(sweep, trials, recipe_version, tuple(parents.values()), unknown)
 
 
 def _build_arm(
@@ -176,8 +202,10 @@ def _plan_sets(
 
 def _collect_fingerprints(
     sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[DataSource], str]
-) -> dict[str, str]:
+) -> tuple[dict[str, str], dict[str, UnknownWeights]]:
+    """Return the fingerprints by address, and the models whose weights are not known."""
     found: dict[str, str] = {}
+    unknown: dict[str, UnknownWeights] = {}
     for arm in grid:
         sources: list[DataSource] = [arm.config.data, *([arm.config.parent.data] if arm.config.parent else [])]
         sources += [arm.config.model] if isinstance(arm.config.model, OpenClipModel) else []
@@ -187,10 +215,26 @@ def _collect_fingerprints(
                 try:
                     found[source.address] = fingerprint_of(source)
                 except InputError as error:
-                    raise locate_error(
-                        sweep, arm.factors, getattr(error, "key", usual), str(error), arm.model
-                    ) from error
-    return found
+                    located = locate_error(sweep, arm.factors, getattr(error, "key", usual), str(error), arm.model)
+                    if not isinstance(error, UnknownWeightsError):
+                        raise located from error
+                    unknown[source.address] = UnknownWeights(str(located), error.source)
+                    found[source.address] = f"{source.address} {PROVISIONAL}"
+    return found, unknown
+
+
+def _build_unknown_weights_error(sweep: LoadedSweep, unknown: Mapping[str, UnknownWeights]) -> InputError:
+    """Return one model's error, or one that lists what to download for all of several models."""
+    first = next(iter(unknown.values()))
+    if len(unknown) == 1:
+        return InputError(first.message)
+    lines = "".join(f"\n  {address.removeprefix('model ')}: {each.source}" for address, each in unknown.items())
+    return InputError(
+        f"{first.message}\n{sweep.path}: of {len(unknown)} models, this one among them, neither this machine nor a hub "
+        "tells the sha256 of the weights, which trial ids hold. Where there is a network, `hf download REPOSITORY "
+        "FILE` brings each; the folder that it fills (HF_HOME, or ~/.cache/huggingface) is copied here. `gapctl plan` "
+        f"lists the trials until then:{lines}"
+    )
 
 
 def _build_trial(
@@ -259,6 +303,8 @@ def compute_trial_id(
     The sha256 of the code of other packages' metrics, treatment and loss is hashed too, where the configuration names
     any, and so are the fingerprints of its evaluation sets, in whatever order it names them.
 
+    The id of weights that are not known ends in `PROVISIONAL`.
+
     Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; a
     public model's name and place, for which `model_fingerprint` stands, so that a tag and a file of the same weights
     are one model; the changes that describe a parent, as its id stands for them; and the learning rate of a temperature
@@ -279,7 +325,8 @@ def compute_trial_id(
         **({"model": model_fingerprint} if model_fingerprint else {}),
         **_hash_extensions(describe_extensions(config.extensions)),
     }
-    return hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
+    found = hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
+    return found + PROVISIONAL if model_fingerprint.endswith(PROVISIONAL) else found
 
 
 def _hash_extensions(code: Mapping[str, ExtensionCode]) -> dict[str, dict[str, str]]:
