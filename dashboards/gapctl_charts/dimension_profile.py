@@ -20,7 +20,7 @@ Shown = Literal["squared", "carried"]
 def profile_chart(profiles: pl.DataFrame, shown: Shown, axis: str, factor: Factor, look: Look) -> Drawing:
     """Lines of `squared` or `carried` over `rank`, coloured by `series` (the factor's level).
 
-    A row is a dimension of a training (`trial`, `label`, `seed`, `dimension`).
+    A row is a dimension of a training (`trial`, `label`, `seed` or `model`, `dimension`).
     """
     import altair as alt
 
@@ -35,6 +35,7 @@ def profile_chart(profiles: pl.DataFrame, shown: Shown, axis: str, factor: Facto
     )
     lines = base.mark_line(strokeWidth=1.4, strokeOpacity=0.8)
     tooltip = training_tooltip(
+        profiles,
         alt.Tooltip("dimension:Q"),
         alt.Tooltip("rank:Q"),
         value_tooltip("squared difference", "squared"),

@@ -10,7 +10,7 @@ from gapctl_charts.axes import level_colours, series_colours, series_shapes, tre
 from gapctl_charts.data import Datasets, Drawing, values_chart
 from gapctl_charts.factor import Factor
 from gapctl_charts.look import Look
-from gapctl_charts.tooltips import training_tooltip, value_tooltip
+from gapctl_charts.tooltips import replicate_column, training_tooltip, value_tooltip
 
 if TYPE_CHECKING:
     import altair as alt
@@ -28,9 +28,10 @@ class Response:
     """One chart's frames and what they are called; `has_zero` where 0 says that there is no effect.
 
     Each frame has `place` and `level` (the treatment) and `series` (a metric's name, or the other factor's level).
-    `seeds`: `value`, `trial`, `label`, `seed`. `means`: `value`, `low`, `high`, `seeds`. `arms`: `value`, `trainings`.
-    `claims`: `low` and `high`, between which a change from the first level is too small to count, and `hypothesis`.
-    `claimed`: `value`, where the claimed effect begins, and `edge`, one for each such line. `chance`: `value`.
+    `seeds`: `value`, `trial`, `label`, `seed` or `model`. `means`: `value`, `low`, `high`, `seeds`. `arms`: `value`,
+    `trainings`. `claims`: `low` and `high`, between which a change from the first level is too small to count, and
+    `hypothesis`. `claimed`: `value`, where the claimed effect begins, and `edge`, one for each such line. `chance`:
+    `value`.
     """
 
     axis: str
@@ -47,8 +48,8 @@ class Response:
 
     @property
     def lonely(self) -> bool:
-        """Whether one seed is all there is, so that a mean is that seed."""
-        return self.seeds["seed"].n_unique() == 1
+        """Whether one seed or model is all there is, so that a mean is that one."""
+        return self.seeds[replicate_column(self.seeds)].n_unique() == 1
 
 
 def response_chart(response: Response, look: Look) -> Drawing:
@@ -171,13 +172,14 @@ def _lines(response: Response, base: "alt.Chart", width: float, told: Sequence[s
     lines = [placed.mark_line(strokeWidth=width)] if response.factor.ordered else []
     if not told:
         return lines
-    more = [value_tooltip(name, name) for name in told]
+    counted = f"{replicate_column(response.seeds)}s"
+    more = [value_tooltip(counted if name == "seeds" else name, name) for name in told]
     ticks = placed.mark_tick(thickness=width, size=16, orient="horizontal", opacity=1)
     return [*lines, ticks.encode(tooltip=[*_value_tooltip(response, "mean"), *more])]
 
 
 def _seeds(response: Response, data: Datasets, colour: "alt.Color", shape: "alt.Shape") -> "alt.Chart":
-    tooltip = training_tooltip(*_value_tooltip(response, response.axis))
+    tooltip = training_tooltip(response.seeds, *_value_tooltip(response, response.axis))
     aside = 0 if response.lonely else SEEDS_ASIDE
     base = data.chart(response.seeds, "training")
     points: alt.Chart = base.mark_point(size=44, filled=False, strokeWidth=1.6, opacity=0.85, xOffset=aside)

@@ -2,15 +2,22 @@
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 if TYPE_CHECKING:
     import altair as alt
 
 
-def training_tooltip(*measured: "alt.Tooltip") -> list["alt.Tooltip"]:
-    """Treatment, seed and id of a row's training (`label`, `seed`, `trial`), and between them what was measured."""
+def replicate_column(trainings: pl.DataFrame) -> str:
+    """The column that tells trainings of an arm apart: `model`, or `seed` where there is none."""
+    return "model" if "model" in trainings.columns else "seed"
+
+
+def training_tooltip(trainings: pl.DataFrame, *measured: "alt.Tooltip") -> list["alt.Tooltip"]:
+    """Treatment, seed or model, and id of a row's training (`label`, `trial`), and between them what was measured."""
     import altair as alt
 
-    first = [alt.Tooltip("label:N", title="training"), alt.Tooltip("seed:O")]
+    first = [alt.Tooltip("label:N", title="training"), alt.Tooltip(f"{replicate_column(trainings)}:O")]
     return [*first, *measured, alt.Tooltip("trial:N", title="trial id")]
 
 

@@ -16,7 +16,7 @@ EDGE = 10
 def tradeoff_chart(trainings: pl.DataFrame, gap: str, quality: str, factor: Factor, look: Look) -> Drawing:
     """Points at `gap` and `quality`, coloured and shaped by `series` (the factor's level); the words are the axes'.
 
-    `trial`, `label` and `seed` say which training a point is.
+    `trial`, `label` and `seed` (or `model`) say which training a point is.
     """
     import altair as alt
 
@@ -27,6 +27,6 @@ def tradeoff_chart(trainings: pl.DataFrame, gap: str, quality: str, factor: Fact
         y=alt.Y("quality:Q", title=quality, scale=alt.Scale(zero=False, padding=EDGE)),
         color=level_colours(factor, look),
         shape=series_shapes(factor.levels, factor.words),
-        tooltip=training_tooltip(value_tooltip(gap, "gap"), value_tooltip(quality, "quality")),
+        tooltip=training_tooltip(trainings, value_tooltip(gap, "gap"), value_tooltip(quality, "quality")),
     )
     return data.drawing(alt.LayerChart(layer=[chart], width=look.width, height=HEIGHT), "x", "y")

@@ -29,7 +29,7 @@ def path_chart(
 ) -> Drawing:
     """Lines of `value` over `samples`, coloured by `series` (the factor's level), dashed by `dashes` (the other's).
 
-    `trial`, `label` and `seed` say which training a line is of.
+    `trial`, `label` and `seed` (or `model`) say which training a line is of.
     """
     import altair as alt
 
@@ -43,7 +43,7 @@ def path_chart(
     lines = base.mark_line(strokeWidth=1.6, strokeOpacity=0.85)
     if other is not None and is_dashed(other):
         lines = lines.encode(strokeDash=_dashes(other))
-    tooltip = training_tooltip(alt.Tooltip("samples:Q", title="samples seen", format=","), value_tooltip(axis))
+    tooltip = training_tooltip(paths, alt.Tooltip("samples:Q", title="samples seen", format=","), value_tooltip(axis))
     points = base.mark_point(size=22, filled=True, opacity=0.9).encode(tooltip=tooltip)
     return data.drawing(alt.LayerChart(layer=[lines, points], width=look.width, height=HEIGHT), "x", "y")
 

@@ -15,6 +15,7 @@ from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
 from gapctl.config.trial import FACTOR_VALUES, LOSSES, Loss, MadData, TrialConfig
 from gapctl.plan.plan import Plan, Trial
+from gapctl.text import list_first_names
 
 LOSS_METRIC: Final = "train/loss"
 OBJECT_METRIC: Final = "quality/object_accuracy"
@@ -52,6 +53,7 @@ class _SeedCheck(NamedTuple):
     passed: bool | None
     value: float
     bar: str
+    model: str = ""
 
 
 def check_learning(plan: Plan, metrics: Mapping[str, TrainingMetrics]) -> tuple[ArmCheck, ...]:
@@ -111,7 +113,10 @@ def _check_arm(
     config = looked[0][2].config
     for name in (LOSS_METRIC, OBJECT_METRIC, *_list_caption_accuracies(config)):
         looks = [
-            _check_seed(name, trial.replicate, of.config, metrics.get(of.id), after) for trial, after, of in looked
+            _check_seed(name, trial.replicate, of.config, metrics.get(of.id), after)._replace(
+                model=trial.model.name if trial.model else ""
+            )
+            for trial, after, of in looked
         ]
         seeds = tuple(look.seed for look in looks if look.passed is not None)
         failed = [look for look in looks if look.passed is False]
@@ -186,8 +191,9 @@ def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> s
     digits, unit = (3, "") if name == LOSS_METRIC else (1, " %")
     low, high = (f"{value:.{digits}f}" for value in (values[0], values[-1]))
     ran = low if low == high else f"{low} to {high}"
-    some = f"{len(failed)} of {seeds} seeds ({', '.join(str(look.seed) for look in failed)})"
-    where = some if len(failed) < seeds else f"all {seeds} seeds" if seeds > 1 else "its only seed"
+    noun = "model" if failed[0].model else "seed"
+    some = f"{len(failed)} of {seeds} {noun}s ({list_first_names([look.model or str(look.seed) for look in failed])})"
+    where = some if len(failed) < seeds else f"all {seeds} {noun}s" if seeds > 1 else f"its only {noun}"
     what = "loss" if name == LOSS_METRIC else name.removeprefix("quality/").replace("_", " ")
     return f"{what} {ran}{unit} in {where}, {failed[0].bar}"
 

@@ -100,7 +100,7 @@ class PairedResponses:
     Each value is averaged over `arms` trainings. `missing` are planned seeds with trainings still to do, `not_finite`
     those with an unusable response; `odd` are these responses, `absent` the metrics that no training recorded. `found`
     of `planned` trainings are done. Where a replicate is a pair of seeds, `each` is 2, and `seeds`, `missing` and
-    `not_finite` name the first of a pair.
+    `not_finite` name the first of a pair. In a cohort, `of_models`, models stand for seeds, by their numbers.
     """
 
     seeds: tuple[int, ...]
@@ -113,6 +113,7 @@ class PairedResponses:
     odd: tuple[UnusableResponse, ...] = ()
     absent: tuple[str, ...] = ()
     each: int = 1
+    of_models: bool = False
 
     @property
     def values_SC(self) -> FloatArray:
@@ -159,6 +160,7 @@ def collect_paired_responses(
         odd=_list_unusable_responses(_place_in_cells(trials, vary, cells), not_finite, responses) if not_finite else (),
         absent=tuple(name for name in responses if name not in trials.columns),
         each=replicates.each,
+        of_models="model" in trials.columns,
     )
 
 

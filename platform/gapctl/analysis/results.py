@@ -165,7 +165,8 @@ class Verdict:
     again, and `first_answer` is that answer. `not_learned` are the checks of learning that compared arms failed
     (`learning.py`). `reason` is one sentence. A mediation also has the treatment's effect with the mediator free and
     fixed, and the mediated share. `cohort` is set where models are the replicates: `seeds` and `replicates` then count
-    models, those of one lineage in one stratum once, and `trials` counts all of them.
+    models, those of one lineage in one stratum once, and `trials` counts all of them. `replicate_noun` is what a
+    replicate is: a seed, or a model of a cohort.
     """
 
     id: str
@@ -212,6 +213,7 @@ class Verdict:
     first_answer: FirstAnswer | None = None
     seeds_out_of_order: int = 0
     cohort: CohortSummary | None = None
+    replicate_noun: str = "seed"
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -226,7 +228,7 @@ class Verdict:
     @property
     def replicate_name(self) -> str:
         """What `seeds` counts, in the plural: seeds, or models of a cohort."""
-        return "seeds" if self.cohort is None else "models"
+        return f"{self.replicate_noun}s"
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ class AnalysisResults:
     """Everything that a report shows.
 
     * `trials`: a row for each finished trial: `trial`, `label`, `seed`, a column for each factor (its dotted path), a
-      column for each metric, `samples_seen`, `seconds`.
+      column for each metric, `samples_seen`, `seconds`; of a cohort also `model`, its facts and published numbers.
     * `curves`: a row for each (factor, level, metric): `factor`, `level` (as text), `position` (0-based order of the
       level in the file), `metric`, `mean`, `low`, `high`, `seeds`, averaged over the other factors; `low` and `high`
       are null with one seed.
@@ -267,6 +269,11 @@ class AnalysisResults:
     learning: tuple[ArmCheck, ...] = ()
     first_question: FirstQuestion | None = None
 
+    @property
+    def replicate_noun(self) -> str:
+        """What a replicate is: a seed, or a model of a cohort, whose name each trial then has."""
+        return "model" if "model" in self.trials.columns else "seed"
+
 
 class MissingTrials(NamedTuple):
     """Trainings that a comparison lacks: those to train, and those whose folders must be repaired first."""
@@ -277,11 +284,15 @@ class MissingTrials(NamedTuple):
 
 @dataclass(frozen=True)
 class RemainingTrials:
-    """The plan's trials without a usable result, and the command that trains those that are not damaged."""
+    """The plan's trials without a usable result, and the command that trains those that are not damaged.
+
+    `models` names all models of the plan's cohort by their replicate.
+    """
 
     command: str = ""
     trials: Sequence[Trial] = ()
     damaged: frozenset[str] = field(default_factory=frozenset)
+    models: Mapping[int, str] = field(default_factory=dict)
 
     def of(self, cells: Sequence[Arm], where: Arm) -> MissingTrials:
         """Return the remaining trials that a comparison of these cells needs."""
@@ -299,7 +310,8 @@ def find_remaining_trials(plan: Plan, done: Iterable[str], damaged: Sequence[str
     judged = set(done)
     left = [trial for trial in plan.trials if trial.id not in judged]
     unreadable = frozenset(trial.id for trial in left if any(trial.id in text for text in damaged))
-    return RemainingTrials(build_finishing_command(plan, runs), left, unreadable)
+    models = {trial.replicate: trial.model.name for trial in plan.trials if trial.model is not None}
+    return RemainingTrials(build_finishing_command(plan, runs), left, unreadable, models)
 
 
 def build_finishing_command(plan: Plan, runs: str) -> str:

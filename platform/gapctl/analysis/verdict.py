@@ -33,7 +33,7 @@ from gapctl.analysis.measured import (
     locate_refuted_interval,
     orient_interval,
 )
-from gapctl.analysis.paired import LARGEST_RESPONSE, UnusableResponse
+from gapctl.analysis.paired import LARGEST_RESPONSE, PairedResponses, UnusableResponse
 from gapctl.analysis.results import EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend
 from gapctl.plan.plan import Trial
@@ -65,8 +65,9 @@ def build_verdict(
     hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
     smallest = hypothesis.smallest_effect
     outcome = judge_interval(found.ci, smallest, direction, claim.p, alpha, found.rounding)
+    noun = "model" if measured.cohort or measured.responses.of_models else "seed"
     # Nobody can train more public models, so that no number of them is asked for.
-    extrapolates = outcome == "inconclusive" and measured.cohort is None
+    extrapolates = outcome == "inconclusive" and noun == "seed"
     needed = estimate_seeds_needed(found, smallest, direction, alpha, claim.level) if extrapolates else None
     each = measured.responses.each
     refuted_as = (
@@ -119,6 +120,7 @@ def build_verdict(
         share_mediated=mediated.share,
         share_mediated_ci=mediated.share_ci,
         cohort=None if measured.cohort is None else measured.cohort.summary,
+        replicate_noun=noun,
     )
 
 
@@ -356,14 +358,11 @@ def _format_interval(found: EstimateWithInterval) -> str:
 
 
 def name_replicate(measured: HypothesisResult) -> ReplicateName:
-    """Return the name of a seed, of a pair of seeds where two are compared, or of a model of a cohort."""
-    if measured.cohort:
-        return ReplicateName("model", "models")
-    return (
-        ReplicateName("seed", "seeds")
-        if measured.responses.each == 1
-        else ReplicateName("pair of seeds", "pairs of seeds")
-    )
+    """Return the name of a seed or of a model of a cohort, or of a pair of them where two are compared."""
+    noun = "model" if measured.cohort or measured.responses.of_models else "seed"
+    if measured.responses.each == 1:
+        return ReplicateName(noun, f"{noun}s")
+    return ReplicateName(f"pair of {noun}s", f"pairs of {noun}s")
 
 
 def format_subject(count: int, name: ReplicateName) -> str:
@@ -446,12 +445,12 @@ def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrial
             if responses.absent
             else _describe_unusable_responses(responses.odd)
         )
-        clauses.append(f"{_format_seeds(responses.not_finite, responses.each)} left out as {' and '.join(why)}")
+        clauses.append(f"{_name_seeds(responses.not_finite, responses, remaining)} left out as {' and '.join(why)}")
     hypothesis, correlated = measured.hypothesis, measured.correlated
     if isinstance(hypothesis, Correlation) and correlated and correlated.constant:
         same = f"{join_or([hypothesis.response, hypothesis.against])} is the same in all arms compared"
         nothing = ", or nothing of it is left beside the given metrics" if hypothesis.given else ""
-        clauses.append(f"{_format_seeds(correlated.constant, responses.each)} left out as {same}{nothing}")
+        clauses.append(f"{_name_seeds(correlated.constant, responses, remaining)} left out as {same}{nothing}")
     return clauses
 
 
@@ -463,7 +462,7 @@ def _name_models(labels: Sequence[str]) -> str:
 def _explain_missing_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:
     responses = measured.responses
     done = f"{responses.found} of {responses.planned} trainings are done"
-    clauses = [f"{_format_seeds(responses.missing, responses.each)} left out as {done}"]
+    clauses = [f"{_name_seeds(responses.missing, responses, remaining)} left out as {done}"]
     untrained, damaged = remaining.of(measured.cells, measured.hypothesis.where)
     if untrained:
         clauses.append(f"`{remaining.command}` trains the other {len(untrained)} ({_join_labels(untrained)})")
@@ -499,9 +498,12 @@ def _locate_responses(odd: Sequence[UnusableResponse]) -> str:
     return f"in {listed}" if odd[0].value is None else f"({listed})"
 
 
-def _format_seeds(first: Sequence[int], each: int) -> str:
-    """Name the seeds of replicates that have `each` seeds."""
-    names = [str(seed + more) for seed in first for more in range(each)]
+def _name_seeds(first: Sequence[int], responses: PairedResponses, remaining: RemainingTrials) -> str:
+    """Name the seeds, or the models of a cohort, of these replicates."""
+    seeds = [seed + more for seed in first for more in range(responses.each)]
+    if responses.of_models:
+        return _name_models([remaining.models.get(seed, str(seed)) for seed in seeds])
+    names = [str(seed) for seed in seeds]
     if len(names) == 1:
         return f"seed {names[0]} is"
     return f"seeds {join_and(names)} are"

@@ -210,6 +210,9 @@ def _build_arm_rows(analysis: AnalysisResults, metric: str, factor: Factor, othe
 
 def _build_path_rows(analysis: AnalysisResults, metric: str, factor: Factor, other: Factor | None) -> pl.DataFrame:
     """Return a row for each evaluation; `dashes` is the other factor's level."""
+    history = analysis.history
+    if analysis.replicate_noun == "model":
+        history = history.join(analysis.trials.select("trial", "model"), on="trial", how="left")
     return _build_frame(
         {
             "samples": row["samples_seen"],
@@ -218,7 +221,7 @@ def _build_path_rows(analysis: AnalysisResults, metric: str, factor: Factor, oth
             "dashes": "" if other is None else other.text(row[other.path]),
             **_extract_identity(row),
         }
-        for row in _select_finite_rows(analysis.history, metric)
+        for row in _select_finite_rows(history, metric)
     )
 
 
@@ -241,8 +244,9 @@ def _select_finite_rows(table: pl.DataFrame, *metrics: str) -> list[ChartRow]:
 
 
 def _extract_identity(row: ChartRow) -> ChartRow:
-    """Return the columns that identify a row's training."""
-    return {"trial": row["trial"], "label": row["label"], "seed": row["seed"]}
+    """Return the columns that identify a row's training: one of a cohort by its model, another by its seed."""
+    replicate = "model" if "model" in row else "seed"
+    return {"trial": row["trial"], "label": row["label"], replicate: row[replicate]}
 
 
 def _build_frame(rows: Iterable[ChartRow]) -> pl.DataFrame:
@@ -443,11 +447,7 @@ def _write_caption(analysis: AnalysisResults, panel: Panel, response: Response, 
         if alone or not panel.said
         else panel.said
     )
-    return "\n".join(
-        line.strip()
-        for line in (what, claimed, _explain_chart_marks(response, format_confidence_level(analysis.alpha)))
-        if line
-    )
+    return "\n".join(line.strip() for line in (what, claimed, _explain_chart_marks(response, analysis)) if line)
 
 
 def _explain_metric_and_unit(metric: str) -> str:
@@ -463,10 +463,10 @@ def _explain_entropy_ceiling(analysis: AnalysisResults, metric: str) -> str:
     return f"Equal shares for all {sizes[0]:,.0f} texts would give {math.log(sizes[0]):.2f}." if len(sizes) == 1 else ""
 
 
-def _explain_chart_marks(response: Response, level: str) -> str:
-    other = response.other
+def _explain_chart_marks(response: Response, analysis: AnalysisResults) -> str:
+    other, noun, level = response.other, analysis.replicate_noun, format_confidence_level(analysis.alpha)
     if response.lonely and other is None:
-        return "One seed, so no interval."
+        return f"One {noun}, so no interval."
     means = response.means
     known = not means.is_empty() and means["low"].is_not_null().any()
     line = "Heavy line" if response.factor.ordered else "Heavy tick"
@@ -474,7 +474,7 @@ def _explain_chart_marks(response: Response, level: str) -> str:
     return (
         f"{mean}open marks: single trainings, coloured by {other.words}."
         if other
-        else f"{mean}open marks: single seeds."
+        else f"{mean}open marks: single {noun}s."
     )
 
 
@@ -578,7 +578,10 @@ _PATH_METRICS: Final = (
 
 
 def plot_training(analysis: AnalysisResults, look: Look) -> list[Figure]:
-    """Plot the training paths of gap, temperature, entropy and loss, coloured and dashed by the first two factors."""
+    """Plot the training paths of gap, temperature, entropy and loss, coloured and dashed by the first two factors.
+
+    Models that are only measured have none.
+    """
     factors = list_factors(analysis)
     if not factors:
         return []
@@ -587,7 +590,7 @@ def plot_training(analysis: AnalysisResults, look: Look) -> list[Figure]:
     found = []
     for name, metric in _PATH_METRICS:
         paths = _build_path_rows(analysis, metric, factor, other)
-        if not paths.is_empty():
+        if not paths.is_empty() and (paths["samples"] > 0).any():
             axis, from_zero = capitalise_first(label_metric_axis(metric)), metric.startswith("gap/")
             chart = path_chart(paths, axis, factor, other, look, from_zero=from_zero)
             title = f"{capitalise_first(name_metric(metric))} over training"
@@ -634,12 +637,14 @@ def _plot_profile(
 
 
 def _build_profiles(analysis: AnalysisResults, factor: Factor, dimensions: pl.DataFrame) -> Profiles:
-    trials = analysis.trials.select("trial", "label", "seed", factor.path)
+    replicate = analysis.replicate_noun
+    trials = analysis.trials.select("trial", "label", replicate, factor.path)
     ranked = _rank_dimensions(dimensions).join(trials, on="trial", maintain_order="right")
     lacking = analysis.trials.filter(~pl.col("trial").is_in(ranked["trial"].unique()))
     missing = f"Not kept by {list_first_names(list(lacking['label']))}." if len(lacking) else ""
     levels = pl.Series("series", [factor.text(level) for level in ranked[factor.path]], pl.String)
-    known = ranked.with_columns(levels).select("rank", "dimension", *PROFILE_VALUES, "trial", "label", "seed", "series")
+    identity = ("trial", "label", replicate)
+    known = ranked.with_columns(levels).select("rank", "dimension", *PROFILE_VALUES, *identity, "series")
     if len(known) <= MOST_ROWS:
         return Profiles(known, f"One line per training. {missing}".strip())
     return Profiles(_average_by_level(known), f"One line per level, the mean of its trainings. {missing}".strip())
@@ -662,8 +667,8 @@ def _average_by_level(known: pl.DataFrame) -> pl.DataFrame:
     means = needed.group_by("series", "rank", maintain_order=True).agg(
         *(pl.col(name).mean() for name in PROFILE_VALUES)
     )
-    unknown = {"dimension": pl.Int64, "trial": pl.String, "seed": pl.Int64}
-    nothing = [pl.lit(None, dtype).alias(name) for name, dtype in unknown.items()]
+    unknown = [name for name in ("dimension", "trial", "seed", "model") if name in known.columns]
+    nothing = [pl.lit(None, known.schema[name]).alias(name) for name in unknown]
     return means.with_columns(*nothing, label=pl.col("series")).select(known.columns)
 
 

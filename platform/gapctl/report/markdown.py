@@ -147,13 +147,13 @@ def _describe_sweep(
     judged: SweepAnalysis, ledger: Ledger, folder: str, declared: str, shown: Sequence[PngFigure]
 ) -> dict[str, object]:
     """Collect what `sweep.md` shows."""
-    analysis = judged.analysis
+    analysis, noun = judged.analysis, judged.analysis.replicate_noun
     metrics, rows = list_main_metrics(analysis), analysis.trials.head(MOST_ROWS).iter_rows(named=True)
     trainings = [
         [
             escape_markdown(row["label"]),
             format_code(row["trial"]),
-            str(row["seed"]),
+            escape_markdown(str(row[noun])),
             *(format_number(row[name]) for name in (*metrics, "seconds")),
         ]
         for row in rows
@@ -169,7 +169,7 @@ def _describe_sweep(
         "family": format_count(len(analysis.verdicts), "hypothesis", "hypotheses"),
         "figures": [(picture.title, Markup(quote(f"{folder}/{picture.name}")), picture.caption) for picture in shown],
         "trainings": format_table(
-            ["training", "id", "seed", *map(format_code, metrics), "seconds"], trainings, numbers_from=2
+            ["training", "id", noun, *map(format_code, metrics), "seconds"], trainings, numbers_from=2
         ),
         "not_listed": len(analysis.trials) - len(trainings),
         "facts": collect_run_facts(judged, ledger),

@@ -232,11 +232,11 @@ def _describe_training(analysis: AnalysisResults, record: RunRecord) -> dict[str
 def _summarise_counts(analysis: AnalysisResults) -> dict[str, str]:
     trials = analysis.trials
     seconds = float(trials.get_column("seconds").sum()) if "seconds" in trials.columns else 0.0
-    seeds = trials.get_column("seed").n_unique() if "seed" in trials.columns else 0
+    replicates = trials.get_column("seed").n_unique() if "seed" in trials.columns else 0
     return {
         "trainings": f"{len(trials)} done of {analysis.planned} planned",
         "scale": analysis.scale or "none",
-        "seeds": str(seeds),
+        f"{analysis.replicate_noun}s": str(replicates),
         "varied": ", ".join(f"{name_factor(path)} ({path})" for path in analysis.factors),
         "samples seen by each": _format_samples_seen(analysis),
         "time in training": f"{format_duration(seconds)} in all",

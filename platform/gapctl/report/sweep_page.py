@@ -64,6 +64,9 @@ DESCRIPTIVE: Final = (
     "Descriptive: the treatment moves both, so that what goes together here need not cause one another. "
     "Trainings of equal treatment differ by their seed alone."
 )
+DESCRIPTIVE_OF_MODELS: Final = (
+    "Descriptive: models differ in much beside the gap, so that what goes together here need not cause one another."
+)
 NO_MEAN_EMBEDDINGS: Final = "None of these trainings kept its mean embeddings, so there is nothing to show here."
 
 
@@ -96,6 +99,7 @@ def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
     together = plot_gap_and_qualities(analysis, PAGE_LOOK, record)
     listed = "; ".join(f"{dose.factor.words}: {', '.join(dose.factor.levels)}" for dose in doses)
     no_means = not dimensions and record.recipe is not None
+    describing = DESCRIPTIVE if analysis.replicate_noun == "seed" else DESCRIPTIVE_OF_MODELS
     sections = [
         PageSection("responses", "What the treatment did", f"Treatment: {listed}.", _group_by_factor(doses)),
         PageSection("paths", "While training", "What each training measured on its way.", _group(paths)),
@@ -108,7 +112,7 @@ def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
             NO_MEAN_EMBEDDINGS if no_means else "At the end of training.",
             _group(dimensions),
         ),
-        PageSection("together", "Gap and quality", DESCRIPTIVE, _group(together)),
+        PageSection("together", "Gap and quality", describing, _group(together)),
     ]
     shown = [part for part in sections if part.groups or (part.id == "dimensions" and no_means)]
     by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
@@ -122,6 +126,7 @@ def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
         kicker=f"gapctl · sweep {analysis.sweep}" + (f" · scale {analysis.scale}" if analysis.scale else ""),
         contents={name: words for name, words in SECTION_NAMES.items() if name not in left_out},
         alpha=f"{analysis.alpha:g}",
+        noun=analysis.replicate_noun,
         with_hint=bool(by_factor),
         sections=shown,
         trials=rows,
@@ -235,8 +240,9 @@ def _warn_incomplete(analysis: AnalysisResults, record: RunRecord) -> list[Notic
 def _warn_one_seed(analysis: AnalysisResults) -> list[Notice]:
     if not analysis.verdicts or "seed" not in analysis.trials.columns or analysis.trials["seed"].n_unique() != 1:
         return []
-    said = "Seeds are the replicates, and one gives neither an interval nor a verdict: what follows is estimates alone."
-    return [Notice("ONE SEED", said)]
+    noun = analysis.replicate_noun
+    said = "are the replicates, and one gives neither an interval nor a verdict: what follows is estimates alone."
+    return [Notice(f"ONE {noun.upper()}", f"{noun.capitalize()}s {said}")]
 
 
 def _warn_not_a_number(analysis: AnalysisResults) -> list[Notice]:
@@ -253,7 +259,7 @@ def _warn_not_a_number(analysis: AnalysisResults) -> list[Notice]:
 
 
 _TEST_NAMES: Final = {
-    "trend": "trend: Page's test, slope over paired seeds",
+    "trend": "trend: Page's test, slope over paired {replicates}",
     "contrast": "contrast: paired difference of two levels",
     "equivalence": "equivalence: two one-sided tests",
     "correlation": "correlation: Kendall's τ, permutation test",
@@ -293,7 +299,7 @@ def _list_details(verdict: Verdict, alpha: float) -> dict[str, str]:
     where = Markup(", ").join(CODE.format(f"{path}: {plain(level)}") for path, level in verdict.where.items())
     return {
         **({"source of the claim": verdict.source} if verdict.source is not None else {}),
-        "test": _TEST_NAMES.get(verdict.test, verdict.test),
+        "test": _TEST_NAMES.get(verdict.test, verdict.test).format(replicates=verdict.replicate_name),
         "declared direction": _DIRECTION_NAMES.get(verdict.direction, verdict.direction),
         "response": CODE.format(verdict.response),
         **_describe_comparator(verdict),
@@ -311,7 +317,7 @@ def _list_details(verdict: Verdict, alpha: float) -> dict[str, str]:
 def _describe_replicates(verdict: Verdict) -> dict[str, str]:
     """Describe how many replicates were compared; of a cohort also its strata."""
     if verdict.cohort is None:
-        return {"paired seeds; trainings": f"{verdict.seeds}; {verdict.trials}"}
+        return {f"paired {verdict.replicate_name}; trainings": f"{verdict.seeds}; {verdict.trials}"}
     strata = f"{verdict.cohort.strata} ({verdict.cohort.singletons} of one model)"
     return {"models, one a lineage; all models": f"{verdict.seeds}; {verdict.trials}", "strata": strata}
 

@@ -284,7 +284,7 @@ def _describe_first_answer(verdict: Verdict) -> list[str]:
     if first is None:
         return []
     estimate, low, high = align_numbers([first.estimate, *first.ci])
-    interval = f"{low} to {high}" if math.isfinite(first.ci.low) else "too few seeds"
+    interval = f"{low} to {high}" if math.isfinite(first.ci.low) else f"too few {verdict.replicate_name}"
     word = f"{first.verdict}{format_marks(first.marks)}"
     return [f"First answer, {first.sweep}, {first.id}: {word}, {estimate} ({interval}), p {format_p_value(first.p)}."]
 

@@ -90,9 +90,9 @@ def build_views(plan: Plan) -> dict[str, str]:
     spec = plan.sweep.spec
     always = [key for key in (GAP, BIAS) if not explain_unlogged(key, spec.base, spec.vary)]
     metrics = list(dict.fromkeys([*always, *responses, *ALSO_SHOWN]))
-    # Metrics come before treatments and seed, which the runs' names say: so the first two are on a laptop's screen.
+    # Metrics come before treatments and replicates, which the runs' names say: the first two are on a laptop's screen.
     columns = [f"tags.`{VERDICTS}`", *(f"metrics.`{name}`" for name in metrics)]
-    columns += [f"params.`{name}`" for name in (*treatments.names, "seed")]
+    columns += [f"params.`{name}`" for name in (*treatments.names, spec.replicate_noun)]
     longest = max(len(treatments.run_name(trial)) for trial in plan.trials)
     table: JsonObject = {
         "orderByKey": "tags.`mlflow.runName`",
@@ -106,8 +106,8 @@ def build_views(plan: Plan) -> dict[str, str]:
     }
     curves: JsonObject = {
         **table,
-        # The pages first load a hundred runs: sorted by seed, these cover all treatments.
-        "orderByKey": "params.`seed`",
+        # The pages first load a hundred runs: sorted by seed or model, these cover all treatments.
+        "orderByKey": f"params.`{spec.replicate_noun}`",
         "searchFilter": IS_TRIAL,
         "groupBy": {
             "aggregateFunction": "average",
