@@ -22,6 +22,7 @@ from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.config.trial import FACTOR_VALUES
 from gapctl.plan.plan import shorten_paths
 from gapctl.report.html import make_file_name, render_files, render_png, render_svg
+from gapctl.report.models import plot_models
 from gapctl.report.page_parts import RunRecord
 from gapctl.report.text import (
     NOT_KNOWN,
@@ -93,6 +94,7 @@ def plot_all_figures(analysis: AnalysisResults, look: Look, record: RunRecord = 
     by_factor = [*plot_responses_by_factor(analysis, look), *plot_image_factors(analysis, look)]
     return [
         *([forest] if forest else []),
+        *plot_models(analysis, look, record.model_pages),
         *(figure for group in by_factor for figure in group.figures),
         *plot_training(analysis, look),
         *plot_gap_by_dimension(analysis, look, record),

@@ -23,6 +23,7 @@ from gapctl.ledger.trial import CONFIGURATION, DIMENSIONS, FAILURE
 from gapctl.plan.command_line import build_plan_arguments, build_ui_arguments
 from gapctl.plan.plan import Plan, Trial
 from gapctl.report.html import HASH, RunPages
+from gapctl.report.models import list_model_pages
 from gapctl.report.text import format_duration, format_number, name_factor
 from gapctl.text import format_count
 
@@ -61,7 +62,8 @@ class RunRecord:
 
     `machines` and `versions` count trainings by the hardware and software that ran them. `dimensions` has a row for
     each trial and dimension (`trial`, `dimension`, `image_mean`, `text_mean`). `settings` is one trial before
-    treatments, by dotted path; `treatments` describe what the levels of each named one change in it.
+    treatments, by dotted path; `treatments` describe what the levels of each named one change in it. Of a cohort,
+    `model_pages` are the addresses of its models' weights, and `published_source` is where published numbers are from.
     """
 
     waiting: tuple[UnfinishedTrial, ...] = ()
@@ -74,6 +76,8 @@ class RunRecord:
     dimensions: pl.DataFrame = field(default_factory=pl.DataFrame)
     commands: Commands | None = None
     run_pages: RunPages | None = None
+    model_pages: Mapping[str, str] = field(default_factory=dict)
+    published_source: str = ""
 
 
 def read_record(
@@ -101,6 +105,8 @@ def read_record(
         dimensions=_read_mean_embeddings(ledger, results) if with_dimensions else pl.DataFrame(),
         commands=build_commands(plan, ledger),
         run_pages=run_pages,
+        model_pages=list_model_pages(plan),
+        published_source=plan.sweep.spec.cohort.source if plan.sweep.spec.cohort else "",
     )
 
 

@@ -27,6 +27,7 @@ from gapctl.report.figures import (
     plot_training,
 )
 from gapctl.report.html import CODE, render_page
+from gapctl.report.models import build_leaderboard, has_models, plot_models
 from gapctl.report.page_parts import RunRecord, list_commands, list_run_facts
 from gapctl.report.text import (
     NOT_KNOWN,
@@ -67,10 +68,13 @@ DESCRIPTIVE: Final = (
 DESCRIPTIVE_OF_MODELS: Final = (
     "Descriptive: models differ in much beside the gap, so that what goes together here need not cause one another."
 )
+MODELS_LEAD: Final = "What goes together over models, and what is left of each without its largest dimensions."
 NO_MEAN_EMBEDDINGS: Final = "None of these trainings kept its mean embeddings, so there is nothing to show here."
 
 
 SECTION_NAMES: Final = {
+    "leaderboard": "Table of models",
+    "models": "Models",
     "responses": "Treatment",
     "paths": "Training",
     "kept": "Factors",
@@ -97,10 +101,14 @@ def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
     doses, kept = plot_responses_by_factor(analysis, PAGE_LOOK), plot_image_factors(analysis, PAGE_LOOK)
     paths, dimensions = plot_training(analysis, PAGE_LOOK), plot_gap_by_dimension(analysis, PAGE_LOOK, record)
     together = plot_gap_and_qualities(analysis, PAGE_LOOK, record)
+    models = plot_models(analysis, PAGE_LOOK, record.model_pages)
+    main_metrics = list_main_metrics(analysis)
+    leaderboard = build_leaderboard(analysis, main_metrics, record.published_source) if has_models(analysis) else None
     listed = "; ".join(f"{dose.factor.words}: {', '.join(dose.factor.levels)}" for dose in doses)
     no_means = not dimensions and record.recipe is not None
     describing = DESCRIPTIVE if analysis.replicate_noun == "seed" else DESCRIPTIVE_OF_MODELS
     sections = [
+        PageSection("models", "Model by model", MODELS_LEAD, _group(models)),
         PageSection("responses", "What the treatment did", f"Treatment: {listed}.", _group_by_factor(doses)),
         PageSection("paths", "While training", "What each training measured on its way.", _group(paths)),
         PageSection(
@@ -116,21 +124,24 @@ def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
     ]
     shown = [part for part in sections if part.groups or (part.id == "dimensions" and no_means)]
     by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
-    left_out = {part.id for part in sections if part not in shown}
+    left_out = {part.id for part in sections if part not in shown} | ({"leaderboard"} if leaderboard is None else set())
     rows = analysis.trials.to_dicts()
     return render_page(
         "sweep",
         f"{analysis.sweep}: {analysis.question}",
-        [*strips.values(), *by_factor, *paths, *dimensions, *together],
+        [*strips.values(), *models, *by_factor, *paths, *dimensions, *together],
         record.run_pages,
         kicker=f"gapctl · sweep {analysis.sweep}" + (f" · scale {analysis.scale}" if analysis.scale else ""),
         contents={name: words for name, words in SECTION_NAMES.items() if name not in left_out},
         alpha=f"{analysis.alpha:g}",
         noun=analysis.replicate_noun,
-        with_hint=bool(by_factor),
+        with_hint=bool(by_factor or models),
+        leaderboard=leaderboard,
+        model_pages=record.model_pages,
         sections=shown,
         trials=rows,
-        glossary={key: _define_metric(key) for key in list_main_metrics(analysis)} if rows else {},
+        glossary={key: _define_metric(key) for key in main_metrics} if rows else {},
+        model_glossary={key: _define_metric(key) for key in leaderboard.metrics} if leaderboard else {},
         run_facts=list_run_facts(analysis, record),
         commands=list_commands(analysis, record),
         **describe_verdicts(analysis, record, strips),

@@ -26,15 +26,16 @@ const Runs = (() => {
   const open = (event, link) => {
     if (!confined) return;
     event.preventDefault();
-    offer("The run in MLflow", "This frame may not open pages. Copy the address, or open the link from its context menu.", written(link.href, 2));
+    offer("Another page", "This frame may not open pages. Copy the address, or open the link from its context menu.", written(link.href, 2));
   };
 
-  const link = (trial, words) => {
+  const outside = (href, words) => {
     const made = document.createElement("a");
-    Object.assign(made, { href: pageOf(trial), target: "_blank", rel: "noopener", textContent: words });
+    Object.assign(made, { href, target: "_blank", rel: "noopener", textContent: words });
     made.addEventListener("click", (event) => open(event, made));
     return made;
   };
+  const link = (trial, words) => outside(pageOf(trial), words);
 
   const picture = (blob) => {
     const image = document.createElement("img");
@@ -73,5 +74,5 @@ const Runs = (() => {
   for (const place of document.querySelectorAll("[data-mlflow]")) askFor(place);
   relink();
 
-  return { pageOf, link, save };
+  return { pageOf, link, outside, save };
 })();
