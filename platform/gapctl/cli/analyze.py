@@ -83,12 +83,16 @@ def analyze_command(
         Path | None,
         typer.Option("--export-history", help="Write a row per evaluation.", metavar="FILE.parquet|FILE.csv"),
     ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option("--models", help="Write a row per model of a cohort.", metavar="FILE.parquet|FILE.csv"),
+    ] = None,
 ) -> None:
     """Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts."""
     _check_arguments(files, scale, overrides, every=every, declared=declared)
     form = choose_report_format(form, out)
     tables = {"--export": export, "--export-history": export_history}
-    for option, path in tables.items():
+    for option, path in [*tables.items(), ("--models", models)]:
         if path is not None:
             check_table_file(option, path)
     ledger = LedgerSnapshot(runs)
@@ -118,6 +122,8 @@ def analyze_command(
             table = build_table(found.sweeps)
             write_table(option, path, table)
             written.append(f"{len(table):,} rows: {path}")
+    if models is not None:
+        written.append(_write_models(models, found))
     several = every or len(files or ()) > 1
     emit(
         build_combined_document(found) if several else _build_document(found.sweeps[0], ledger),
@@ -127,6 +133,29 @@ def analyze_command(
     )
     damaged = (line for judged in found.sweeps for line in judged.damaged)
     exit_on_problems(dict.fromkeys([*damaged, *found.not_judged]))
+
+
+def _write_models(path: Path, found: "SweepComparison") -> str:
+    """Write the models of every cohort, each with its sweep; raise InputError where no model is measured."""
+    import polars as pl
+
+    from gapctl.report.models import build_models_table, has_models, list_model_pages
+
+    parts = [
+        build_models_table(judged.analysis, list_model_pages(judged.plan)).select(
+            pl.lit(judged.name).alias("sweep"), pl.all()
+        )
+        for judged in found.sweeps
+        if has_models(judged.analysis)
+    ]
+    if not parts:
+        names = ", ".join(judged.name for judged in found.sweeps)
+        raise InputError(
+            f"--models {path}: found no measured model in {names}; expected a sweep with cohort and finished trials"
+        )
+    table = pl.concat(parts, how="diagonal_relaxed")
+    write_table("--models", path, table)
+    return f"{len(table):,} models: {path}"
 
 
 def _check_arguments(
