@@ -27,6 +27,18 @@ class UnknownWeightsError(InputError):
         self.source = source
 
 
+class MissingDataError(InputError):
+    """Data that a configuration's `key` names and that are missing or of another kind.
+
+    Where nothing is there at all (`absent`), a plan can list what would be measured on them all the same.
+    """
+
+    def __init__(self, text: str, key: str = "data.source", *, absent: bool = False) -> None:
+        super().__init__(text)
+        self.key = key
+        self.absent = absent
+
+
 class WorkError(GapctlError):
     """Work had begun and a part of it failed; what was computed is kept: exit code 1."""
 

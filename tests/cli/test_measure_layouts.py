@@ -12,13 +12,13 @@ from gapctl.config.trial import PairData
 from gapctl.data.image_text.manifest import read_manifest
 from gapctl.data.image_text.pack import resolve_shards
 from gapctl.data.image_text.source import (
-    MissingDataError,
     find_manifest,
     hash_pair_data,
     open_pairs,
     resolve_pair_paths,
 )
 from gapctl.data.image_text.storage import list_shards
+from gapctl.errors import MissingDataError
 from gapctl.inference.model import open_model
 from gapctl.inference.shards import ShardCache, encode_shards
 from gapctl.models.sources import find_weights

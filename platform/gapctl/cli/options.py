@@ -18,7 +18,7 @@ from gapctl.data.mad.source import BUNDLED, compute_dataset_fingerprint
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
-from gapctl.plan.plan import DataSource, Plan, locate_error, make_plan, make_search_plan, name_study
+from gapctl.plan.plan import PROVISIONAL, DataSource, Plan, locate_error, make_plan, make_search_plan, name_study
 
 DEFAULT_RUNS = "runs"
 
@@ -110,7 +110,7 @@ def _check_held_out_data(plan: Plan) -> None:
     checked: set[tuple[str, int]] = set()
     for trial in plan.trials:
         data, gallery = trial.config.data, trial.config.evaluate.gallery
-        if (data.address, gallery) in checked:
+        if (data.address, gallery) in checked or trial.data_fingerprint.endswith(PROVISIONAL):
             continue
         checked.add((data.address, gallery))
         if isinstance(data, PairData):

@@ -74,6 +74,7 @@ def plan_command(
     notes, unreachable = note_measurement(plan), find_unreachable(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
     unknown = {address: each.message for address, each in plan.unknown_weights.items()}
+    missing = [f"{message}. Ids that end in {PROVISIONAL} change once it is there" for message in plan.missing_data]
 
     def build_document() -> dict[str, object]:
         totals: dict[str, object] = {**cost.list_fields(), "finished": len(finished)}
@@ -84,6 +85,7 @@ def plan_command(
         totals |= {"notes": notes} if notes else {}
         totals |= {"unreachable": unreachable} if unreachable else {}
         totals |= {"unknown_weights": unknown} if unknown else {}
+        totals |= {"missing_data": missing} if missing else {}
         trials, preparations = (
             [_describe_trial(trial, finished=trial.id in finished) for trial in trials]
             for trials in (plan.trials, plan.preparations)
@@ -100,7 +102,14 @@ def plan_command(
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
         for line in describe_cohort(spec.cohort) if spec.cohort else ():
             console.print(line)
-        said = (*_list_models(plan), *_note_unknown_weights(plan), *_note_tokenizers(plan), *few_steps, *notes)
+        said = (
+            *_list_models(plan),
+            *missing,
+            *_note_unknown_weights(plan),
+            *_note_tokenizers(plan),
+            *few_steps,
+            *notes,
+        )
         for line in (*said, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
             console.print(line)
         if (most := spec.resources.pack) > 1:

@@ -21,7 +21,7 @@ from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
 from gapctl.config.sweep import Domain, Search, SweepFile
 from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, TrialConfig
-from gapctl.errors import InputError, UnknownWeightsError
+from gapctl.errors import InputError, MissingDataError, UnknownWeightsError
 from gapctl.extensions import ExtensionCode, Kind, describe_extensions
 
 
@@ -66,12 +66,13 @@ class Trial:
     @property
     def weights_sha256(self) -> str:
         """The sha256 of the public weights that the training begins with; "" for random ones, and where not known."""
-        return "" if self.is_provisional else self.model_fingerprint.partition("-")[2]
+        known = not self.model_fingerprint.endswith(PROVISIONAL)
+        return self.model_fingerprint.partition("-")[2] if known else ""
 
     @property
     def is_provisional(self) -> bool:
-        """Whether the weights' sha256 is not known, so that the id is not that of the trial."""
-        return self.model_fingerprint.endswith(PROVISIONAL)
+        """Whether the weights' sha256 is not known, or data are not here, so that the id is not that of the trial."""
+        return self.id.endswith(PROVISIONAL)
 
 
 class UnknownWeights(NamedTuple):
@@ -87,7 +88,8 @@ class Plan:
 
     `recipe_version` is the version of the training code that gives the trials their numbers. `preparations` are
     trainings that others start from (`init_from`) and that are not arms themselves: no hypothesis looks at them.
-    `unknown_weights` are the models, by their address, of which the sha256 of the weights is not known.
+    `unknown_weights` are the models, by their address, of which the sha256 of the weights is not known, `missing_data`
+    messages about data that are not where the file says.
     """
 
     sweep: LoadedSweep
@@ -95,6 +97,7 @@ class Plan:
     recipe_version: int
     preparations: tuple[Trial, ...] = ()
     unknown_weights: Mapping[str, UnknownWeights] = field(default_factory=dict)
+    missing_data: tuple[str, ...] = ()
 
     @property
     def trainings(self) -> tuple[Trial, ...]:
@@ -105,7 +108,7 @@ class Plan:
 DataSource = Data | NamedSet | OpenClipModel
 """What has a fingerprint: a trial's data, its public model, or an evaluation set by its name."""
 PROVISIONAL: Final = "?"
-"""The end of an id that holds no sha256 of weights, and of such a model's fingerprint: no trial has this id."""
+"""The end of an id that holds no sha256 of weights or data, and of such a fingerprint: no trial has this id."""
 RECIPE_VERSION = 3
 """Raise this whenever the same configuration would give other numbers than before."""
 
@@ -140,14 +143,16 @@ def make_plan(
     dose-response curve is complete after the first seed. An older recipe version gives the ids of trials that older
     code trained.
 
-    Models whose weights' sha256 is not known are an error that lists them all; with `provisional`, their trials are
-    listed under ids that end in `PROVISIONAL`.
+    Models whose weights' sha256 is not known are an error that lists them all. With `provisional`, their trials are
+    listed under ids that end in `PROVISIONAL`, and so are those of a cohort whose data are still to be fetched.
     """
     spec = sweep.spec
     names = shorten_paths(list(spec.vary))
     models = [None] if spec.cohort is None else spec.cohort.members
     grid = [_build_arm(spec, factors, names, model) for model in models for factors in list_arms(spec)]
-    fingerprints, unknown = _collect_fingerprints(sweep, grid, fingerprint_of)
+    fingerprints, unknown, missing = _collect_fingerprints(sweep, grid, fingerprint_of)
+    if missing and not provisional:
+        raise InputError(missing[0])
     if unknown and not provisional:
         raise _build_unknown_weights_error(sweep, unknown)
     sets = _plan_sets(sweep, grid, fingerprint_of)
@@ -157,7 +162,7 @@ def make_plan(
     _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
     parents = {parent.id: parent for _, parent in made if parent and parent.id not in arms_too}
-    return Plan(sweep, trials, recipe_version, tuple(parents.values()), unknown)
+    return Plan(sweep, trials, recipe_version, tuple(parents.values()), unknown, missing)
 
 
 def _build_arm(
@@ -202,9 +207,10 @@ def _plan_sets(
 
 def _collect_fingerprints(
     sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[DataSource], str]
-) -> tuple[dict[str, str], dict[str, UnknownWeights]]:
-    """Return the fingerprints by address, and the models whose weights are not known."""
+) -> tuple[dict[str, str], dict[str, UnknownWeights], tuple[str, ...]]:
+    """Return the fingerprints by address, the models whose weights are not known, and messages about missing data."""
     found: dict[str, str] = {}
+    missing: list[str] = []
     unknown: dict[str, UnknownWeights] = {}
     for arm in grid:
         sources: list[DataSource] = [arm.config.data, *([arm.config.parent.data] if arm.config.parent else [])]
@@ -216,11 +222,14 @@ def _collect_fingerprints(
                     found[source.address] = fingerprint_of(source)
                 except InputError as error:
                     located = locate_error(sweep, arm.factors, getattr(error, "key", usual), str(error), arm.model)
-                    if not isinstance(error, UnknownWeightsError):
+                    if isinstance(error, UnknownWeightsError):
+                        unknown[source.address] = UnknownWeights(str(located), error.source)
+                    elif isinstance(error, MissingDataError) and error.absent and sweep.spec.cohort:
+                        missing.append(str(located))
+                    else:
                         raise located from error
-                    unknown[source.address] = UnknownWeights(str(located), error.source)
                     found[source.address] = f"{source.address} {PROVISIONAL}"
-    return found, unknown
+    return found, unknown, tuple(missing)
 
 
 def _build_unknown_weights_error(sweep: LoadedSweep, unknown: Mapping[str, UnknownWeights]) -> InputError:
@@ -303,7 +312,7 @@ def compute_trial_id(
     The sha256 of the code of other packages' metrics, treatment and loss is hashed too, where the configuration names
     any, and so are the fingerprints of its evaluation sets, in whatever order it names them.
 
-    The id of weights that are not known ends in `PROVISIONAL`.
+    The id of weights or data that are not known ends in `PROVISIONAL`.
 
     Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; a
     public model's name and place, for which `model_fingerprint` stands, so that a tag and a file of the same weights
@@ -326,7 +335,8 @@ def compute_trial_id(
         **_hash_extensions(describe_extensions(config.extensions)),
     }
     found = hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
-    return found + PROVISIONAL if model_fingerprint.endswith(PROVISIONAL) else found
+    known = not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint))
+    return found if known else found + PROVISIONAL
 
 
 def _hash_extensions(code: Mapping[str, ExtensionCode]) -> dict[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gapctl.config.trial import PairData
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def find_manifest(source: str) -> Path:
     Raise InputError if it is missing, or the place is of no known layout.
     """
     from gapctl.data.image_text.pack import resolve_shards
+    from gapctl.data.image_text.records import EXPECTED as EXPECTED_LAYOUTS
     from gapctl.data.image_text.tables import is_table
 
     if source == BUNDLED:
@@ -136,11 +137,11 @@ def find_manifest(source: str) -> Path:
     manifest = path / MANIFEST_NAME if path.is_dir() else path
     if manifest.is_file() and manifest.suffix == ".parquet" and not is_table(str(manifest)):
         return manifest
+    if "://" not in source and not path.exists():
+        raise MissingDataError(f"{source}: no such file or folder; {EXPECTED_LAYOUTS}", absent=True)
     resolved = resolve_shards([source], local=False)[0]
     if resolved.packed is None:
-        known = path.exists() or "://" in source
-        problem = "no manifest.parquet beside these shards" if known else "no such file or folder"
-        raise InputError(f"{source}: {problem}; {EXPECTED}")
+        raise InputError(f"{source}: no manifest.parquet beside these shards; {EXPECTED}")
     return Path(resolved.shards[0]) / MANIFEST_NAME
 
 
@@ -166,18 +167,11 @@ def hash_pair_data(data: PairData) -> str:
             try:
                 parts.append(compute_hash(place))
             except InputError as error:
-                raise MissingDataError(key, str(error)) from error
+                absent = isinstance(error, MissingDataError) and error.absent
+                raise MissingDataError(str(error), key, absent=absent) from error
     if len(parts) == 1:
         return parts[0]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-class MissingDataError(InputError):
-    """Raised for data that a configuration's key names and that is missing or of another kind."""
-
-    def __init__(self, key: str, text: str) -> None:
-        super().__init__(text)
-        self.key = key
 
 
 def _hash_manifest(source: str) -> str:
