@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from gapctl.data.image_text.index import read_samples
-from gapctl.data.image_text.pack import resolve_shards
+from gapctl.data.image_text.pack import find_or_pack_shards
 from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import list_shards
 from pair_shards import pair, write_shard
@@ -156,6 +156,6 @@ def write_classification(place: Path) -> Path:
 
 def contents(place: Path | str) -> list[tuple[bytes | None, list[str]]]:
     """Image and captions of every sample, in order, as other verbs would read them."""
-    shards = [each for place in resolve_shards([str(place)], local=True) for each in place.shards]
+    shards = [each for place in find_or_pack_shards([str(place)], local=True) for each in place.shards]
     samples = [sample for shard in list_shards(shards) for sample in read_samples(Path(shard.address))]
     return [(sample.image, split_caption_lines(sample.caption or "")) for sample in samples]

@@ -41,7 +41,7 @@ class MemoryStore:
     def save_steps(self, rows: Sequence[Mapping[str, float]]) -> None:
         self.steps = [dict(row) for row in rows]
 
-    def read_steps(self) -> list[dict[str, float]]:
+    def read_steps_or_empty(self) -> list[dict[str, float]]:
         return [dict(row) for row in self.steps]
 
     def heartbeat(self, samples_seen: int) -> None:

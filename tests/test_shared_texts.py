@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.errors import first_line_of_error
-from gapctl.io.atomic import TEMPORARY, write_atomically, write_whole
+from gapctl.io.atomic import TEMPORARY, write_atomically, write_file_atomically
 from gapctl.text import join_and, join_or, list_first_names
 
 
@@ -47,7 +47,7 @@ def write_half(file: Path) -> None:
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    write_whole(file, b"before")
+    write_file_atomically(file, b"before")
 
     with pytest.raises(ZeroDivisionError):
         write_half(file)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import altair as alt
 
 HEIGHT = 240
-Shown = Literal["squared", "carried"]
+ProfileQuantity = Literal["squared", "carried"]
 
 
-def profile_chart(profiles: pl.DataFrame, shown: Shown, axis: str, factor: Factor, look: Look) -> Drawing:
+def profile_chart(profiles: pl.DataFrame, quantity: ProfileQuantity, axis: str, factor: Factor, look: Look) -> Drawing:
     """Lines of `squared` or `carried` over `rank`, coloured by `series` (the factor's level).
 
     A row is a dimension of a training (`trial`, `label`, `seed` or `model`, `dimension`).
@@ -25,8 +25,8 @@ def profile_chart(profiles: pl.DataFrame, shown: Shown, axis: str, factor: Facto
     import altair as alt
 
     data = Datasets()
-    share = shown == "carried"
-    y = alt.Y(f"{shown}:Q", title=axis, axis=alt.Axis(format="%") if share else alt.Axis(format="~g"))
+    share = quantity == "carried"
+    y = alt.Y(f"{quantity}:Q", title=axis, axis=alt.Axis(format="%") if share else alt.Axis(format="~g"))
     base = data.chart(profiles, "dimension").encode(
         x=alt.X("rank:Q", title="dimensions, largest first", axis=_whole(), scale=alt.Scale(nice=False)),
         y=y.scale(domain=[0, 1]) if share else y,

@@ -295,9 +295,9 @@ def _list_own_names(kind: Kind) -> Iterable[str]:
     # Imported late: these modules look names up here.
     from gapctl.config.evaluation_sets import load_shipped_sets
     from gapctl.config.metrics import METRICS
-    from gapctl.config.trial import LOSSES, TREATMENTS
+    from gapctl.config.trial import LOSSES, TREATMENT_NAMES
 
-    own: dict[Kind, Iterable[str]] = {"metrics": METRICS, "treatments": TREATMENTS, "losses": LOSSES}
+    own: dict[Kind, Iterable[str]] = {"metrics": METRICS, "treatments": TREATMENT_NAMES, "losses": LOSSES}
     return own[kind] if kind in own else load_shipped_sets()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from command_line import Answer, gapctl
 from gapctl.inference.model import OpenModel, open_model
-from gapctl.models.sources import find_weights
+from gapctl.models.sources import find_or_download_weights
 
 MODEL = "ViT-S-32-alt"
 ASKING = ("--label-key", "shape", "--classes", "classes.txt", "--attributes", "attributes.txt")
@@ -35,4 +35,4 @@ def forbid_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
 def opened(weights: Path) -> OpenModel:
     """The model of a file of weights, or of a folder that `write_model` has written."""
     name, file = (f"local-dir:{weights}", None) if weights.is_dir() else (MODEL, str(weights))
-    return open_model(name, find_weights(name, file))
+    return open_model(name, find_or_download_weights(name, file))

@@ -10,7 +10,7 @@ from model_measures import MODEL, forbid_encoding, no_ray
 from command_line import gapctl
 from gapctl.config.trial import PairData
 from gapctl.data.image_text.manifest import read_manifest
-from gapctl.data.image_text.pack import resolve_shards
+from gapctl.data.image_text.pack import find_or_pack_shards
 from gapctl.data.image_text.source import (
     find_manifest,
     hash_pair_data,
@@ -21,7 +21,7 @@ from gapctl.data.image_text.storage import list_shards
 from gapctl.errors import MissingDataError
 from gapctl.inference.model import open_model
 from gapctl.inference.shards import ShardCache, encode_shards
-from gapctl.models.sources import find_weights
+from gapctl.models.sources import find_or_download_weights
 from layout_places import LAYOUTS, write_classification, write_folder
 from memory_store import MemoryStore
 from pair_shards import pair, write_pairs, write_shard
@@ -60,9 +60,9 @@ def places(weights: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
     found = {name: write(tmp_path_factory.mktemp("layout")) for name, write in WRITERS.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPCTL_CACHE", str(cache))
-        resolved = resolve_shards([str(each) for each in found.values()], local=True)
+        resolved = find_or_pack_shards([str(each) for each in found.values()], local=True)
     shards = list_shards([shards for each in resolved for shards in each.shards])
-    opened = open_model(MODEL, find_weights(MODEL, str(weights)))
+    opened = open_model(MODEL, find_or_download_weights(MODEL, str(weights)))
     encode_shards(
         [Path(shard.address) for shard in shards], opened, ShardCache(cache / "embeddings"), no_ray, workers=1
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gapctl.config.base import list_leaf_paths, set_path
+from gapctl.config.base import list_leaf_paths, replace_at_path
 from gapctl.config.trial import TrialConfig
 from sweep_texts import complaints, document, edited, loaded
 
@@ -135,7 +135,7 @@ REFUSES: list[tuple[str, Any, str]] = [
 
 
 def with_value(path: str, value: Any) -> dict[str, Any]:
-    return set_path(document(), path.split("."), value)
+    return replace_at_path(document(), path.split("."), value)
 
 
 @pytest.mark.parametrize(("path", "value"), TAKES)

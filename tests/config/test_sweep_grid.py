@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gapctl.config.arms import find_origin, list_arms, resolve_config
-from gapctl.config.base import list_leaf_paths, set_path
+from gapctl.config.base import list_leaf_paths, replace_at_path
 from gapctl.config.trial import TrialConfig
 from sweep_texts import edited, loaded
 
@@ -70,8 +70,8 @@ def test_a_level_or_path_that_does_not_fit_is_refused(factors: dict[str, float |
 def test_placing_a_value_leaves_the_original_alone() -> None:
     original = {"a": {"b": 1}, "c": 2}
 
-    assert set_path(original, ["a", "d"], 3) == {"a": {"b": 1, "d": 3}, "c": 2}
-    assert set_path(original, ["c", "d"], 3) == {"a": {"b": 1}, "c": {"d": 3}}
+    assert replace_at_path(original, ["a", "d"], 3) == {"a": {"b": 1, "d": 3}, "c": 2}
+    assert replace_at_path(original, ["c", "d"], 3) == {"a": {"b": 1}, "c": {"d": 3}}
     assert original == {"a": {"b": 1}, "c": 2}
 
 

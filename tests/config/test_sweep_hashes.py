@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.config.base import hash_value, select_hashed_fields, set_path, write_canonical_json
+from gapctl.config.base import format_canonical_json, hash_value, replace_at_path, select_hashed_fields
 from gapctl.config.trial import Temperature, Train, TrialConfig
 from sweep_texts import SHIPPED, TINY, document, edited, loaded
 
@@ -49,26 +49,26 @@ def retyped(value: Any) -> Any:
 
 @given(value=MAPPINGS, random=st.randoms(use_true_random=False))
 def test_the_order_of_keys_is_not_part_of_a_hash(value: dict[str, Any], random: Random) -> None:
-    assert write_canonical_json(shuffled(value, random)) == write_canonical_json(value)
+    assert format_canonical_json(shuffled(value, random)) == format_canonical_json(value)
 
 
 @given(value=MAPPINGS)
 def test_a_whole_number_has_one_text_whether_it_was_written_with_a_point_or_not(value: dict[str, Any]) -> None:
-    assert write_canonical_json(retyped(value)) == write_canonical_json(value)
+    assert format_canonical_json(retyped(value)) == format_canonical_json(value)
 
 
 @given(value=MAPPINGS)
 def test_a_canonical_text_says_all_of_its_value_and_is_its_own_canonical_text(value: dict[str, Any]) -> None:
-    text = write_canonical_json(value)
+    text = format_canonical_json(value)
 
     assert json.loads(text) == value
-    assert write_canonical_json(json.loads(text)) == text
+    assert format_canonical_json(json.loads(text)) == text
     assert text.isascii()
 
 
 @given(one=MAPPINGS, other=MAPPINGS)
 def test_only_equal_values_share_a_text(one: dict[str, Any], other: dict[str, Any]) -> None:
-    if write_canonical_json(one) == write_canonical_json(other):
+    if format_canonical_json(one) == format_canonical_json(other):
         assert one == other
 
 
@@ -85,11 +85,11 @@ def test_equal_numbers_share_a_hash(one: float, other: float) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_json_lacks_has_no_hash(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_canonical_json({"value": value})
+        format_canonical_json({"value": value})
 
 
 def test_a_text_is_the_same_on_every_machine_and_in_every_version() -> None:
-    text = write_canonical_json({"b": [1.0, -0.0, 0.1, 1e-07, True, None], "a": "é"})
+    text = format_canonical_json({"b": [1.0, -0.0, 0.1, 1e-07, True, None], "a": "é"})
 
     assert text == r'{"a":"\u00e9","b":[1,0,0.1,1e-07,true,null]}'
     assert hash_value({"b": 1, "a": 2}) == "d3626ac30a87e6f7a6428233b3c68299976865fa5508e4267c5415c76af7a772"
@@ -137,7 +137,7 @@ def test_a_sweep_has_the_same_hashes_whatever_the_order_of_its_keys(
 def test_what_a_sweep_asks_is_in_its_hash_but_not_in_that_of_its_hypotheses(tmp_path: Path, path: str) -> None:
     value: Any = {"name": "other", "question": "Why?"}.get(path, 2)
     before = loaded(tmp_path, document())
-    after = loaded(tmp_path, set_path(document(), path.split("."), value))
+    after = loaded(tmp_path, replace_at_path(document(), path.split("."), value))
 
     assert after.spec_sha256 != before.spec_sha256
     assert after.hypotheses_sha256 == before.hypotheses_sha256

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from gapctl.config.base import set_path
+from gapctl.config.base import replace_at_path
 from gapctl.config.json_schema import build_schema, format_schema
 from gapctl.config.metrics import METRICS
 from sweep_texts import REPOSITORY, SHIPPED, document
@@ -56,7 +56,7 @@ MISTAKES: list[tuple[str, Any]] = [
 def test_it_finds_a_mistake_while_one_types(path: str, value: Any) -> None:
     jsonschema.validate(document(), SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(set_path(document(), path.split("."), value), SCHEMA)
+        jsonschema.validate(replace_at_path(document(), path.split("."), value), SCHEMA)
 
 
 def test_it_knows_every_metric_and_that_packages_have_others() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from command_line import gapctl
 from gapctl.data.image_text.index import index_shard, read_samples
-from gapctl.data.image_text.questions import read_attributes, read_classes
+from gapctl.data.image_text.questions import read_attribute_prompts, read_class_prompts
 from gapctl.errors import InputError
 from pair_shards import pair, write_shard
 
@@ -30,27 +30,30 @@ EDITORS: dict[str, Callable[[str], str]] = {
 def test_prompts_are_the_same_from_every_editor(editor: str, tmp_path: Path) -> None:
     path = tmp_path / "questions.txt"
     path.write_bytes(EDITORS[editor](CLASSES).encode())
-    assert read_classes(path).prompts == {"square": ("a photo of a square",), "bar": ("a photo of a bar or stripe",)}
+    assert read_class_prompts(path).prompts == {
+        "square": ("a photo of a square",),
+        "bar": ("a photo of a bar or stripe",),
+    }
 
     path.write_bytes(EDITORS[editor](ATTRIBUTES).encode())
-    assert list(read_attributes(path)["colour"].prompts) == ["red", "green"]
+    assert list(read_attribute_prompts(path)["colour"].prompts) == ["red", "green"]
 
 
 def test_a_mark_that_comes_first_does_not_hide_a_comment_or_a_class_given_twice(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_bytes(f"{MARK}# cat\ncat\ndog\n".encode())
-    assert list(read_classes(path).prompts) == ["cat", "dog"]
+    assert list(read_class_prompts(path).prompts) == ["cat", "dog"]
 
     path.write_bytes(f"cat\ndog\n{MARK}cat\n".encode())
     with pytest.raises(InputError, match="cat given twice"):
-        read_classes(path)
+        read_class_prompts(path)
 
 
 def test_only_line_ends_end_a_line(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_bytes("cat\u2028or kitten\ndog\x0band puppy\n".encode())
 
-    assert list(read_classes(path).prompts) == ["cat\u2028or kitten", "dog\x0band puppy"]
+    assert list(read_class_prompts(path).prompts) == ["cat\u2028or kitten", "dog\x0band puppy"]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_another_encoding_is_named_with_its_place(content: bytes, message: str, 
     path.write_bytes(content)
 
     with pytest.raises(InputError) as refused:
-        read_classes(path)
+        read_class_prompts(path)
     assert str(refused.value).startswith(message.format(f"--classes {path}"))
 
 

@@ -23,7 +23,7 @@ from gapctl.data.image_text.manifest import (
     serialise_manifest,
     write_manifest,
 )
-from gapctl.data.image_text.pack import resolve_shards
+from gapctl.data.image_text.pack import find_or_pack_shards
 from gapctl.data.image_text.questions import MAX_CAPTIONS, CaptionLineMode
 from gapctl.data.image_text.read import ReadOptions, ReadStatus, hash_text
 from gapctl.data.image_text.source import hash_pair_data
@@ -312,7 +312,7 @@ def test_treatments_are_shown_on_the_caption_that_is_drawn(tmp_path: Path) -> No
 def test_what_an_earlier_version_packed_is_indexed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
     place = write_coco(tmp_path)
-    folder = Path(resolve_shards([str(place)], local=True)[0].shards[0])
+    folder = Path(find_or_pack_shards([str(place)], local=True)[0].shards[0])
     path = folder / "manifest.parquet"
     write_earlier_manifest(path, indexed(folder, captions=CaptionLineMode.WHOLE))
     shard = next(folder.glob("*.tar")).stat()
@@ -320,6 +320,6 @@ def test_what_an_earlier_version_packed_is_indexed_again(tmp_path: Path, monkeyp
     for remove in (False, True):
         if remove:
             path.unlink()
-        resolve_shards([str(place)], local=True)
+        find_or_pack_shards([str(place)], local=True)
         assert read_manifest(path).samples["captions"].to_list() == [5] * 6
     assert next(folder.glob("*.tar")).stat() == shard

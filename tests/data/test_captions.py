@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapctl.config.trial import PairCaptions
-from gapctl.data.treatments import TREATMENTS, treat_caption
+from gapctl.data.treatments import TREATMENT_TABLE, treat_caption
 
 WORDS = st.lists(st.text("abcdefg.,!-é", min_size=1, max_size=6), min_size=1, max_size=40)
 PLACES = st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 50), st.integers(0, 2**40))
-FREE = [name for name, treatment in TREATMENTS.items() if not treatment.needs]
+FREE = [name for name, treatment in TREATMENT_TABLE.items() if not treatment.needs]
 SUBSETS = [name for name in FREE if name != "sentences"]
 
 
@@ -149,7 +149,7 @@ def test_what_is_read_from_the_json_is_kept_or_said_to_lack(
 
 def test_bits_of_chance_are_those_of_the_choices() -> None:
     def bits(name: str, words: int, rate: float = 0.25) -> float:
-        found = TREATMENTS[name].private_bits
+        found = TREATMENT_TABLE[name].private_bits
         assert found is not None
         return found(words, PairCaptions.model_validate({"keep": name, "rate": rate}))
 

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapctl.config.trial import AMOUNTS as RANGES
-from gapctl.config.trial import TREATMENTS as NAMED
-from gapctl.config.trial import Degrade, PairImages
-from gapctl.data.treatments import DEGRADATIONS, GREY_LEVEL, TREATMENTS, PixelArray, degrade_image
+from gapctl.config.trial import TREATMENT_NAMES, Degrade, PairImages
+from gapctl.data.treatments import DEGRADATIONS, GREY_LEVEL, TREATMENT_TABLE, PixelArray, degrade_image
 
 AMOUNTS = {"none": 0.0, "blur": 2.0, "downscale": 4.0, "grey": 0.0, "patches": 0.5}
 
@@ -54,5 +53,5 @@ def test_a_wrong_rule_is_refused(name: str, amount: float) -> None:
 
 
 def test_a_sweep_file_takes_what_can_be_done_to_captions_and_images() -> None:
-    assert set(NAMED) == set(TREATMENTS)
+    assert set(TREATMENT_NAMES) == set(TREATMENT_TABLE)
     assert set(get_args(Degrade)) == set(DEGRADATIONS) == set(RANGES)

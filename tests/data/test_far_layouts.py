@@ -15,7 +15,7 @@ from command_line import gapctl
 from gapctl.data.image_text.index import read_samples
 from gapctl.data.image_text.locations import translate_hub_page
 from gapctl.data.image_text.manifest import read_manifest
-from gapctl.data.image_text.pack import find_packed_classes, pack_place, resolve_shards
+from gapctl.data.image_text.pack import find_or_pack_shards, find_packed_classes, pack_place
 from layout_places import (
     LAYOUTS,
     SAME,
@@ -81,20 +81,20 @@ def test_what_was_fetched_is_not_fetched_again(tmp_path: Path, cache: Path) -> N
     write_img2dataset(tmp_path)
     with serving(tmp_path) as address:
         place = f"{address}/shards/{{00000..00000}}.tar"
-        first = resolve_shards([place], local=True)
+        first = find_or_pack_shards([place], local=True)
         copy = Path(first[0].shards[0]) / "00000.tar"
         written = copy.stat().st_mtime_ns
 
-        assert resolve_shards([place], local=True) == first
+        assert find_or_pack_shards([place], local=True) == first
         assert copy.stat().st_mtime_ns == written
-        assert resolve_shards([place], local=False)[0].shards == (place,)
+        assert find_or_pack_shards([place], local=False)[0].shards == (place,)
 
 
 def test_class_labels_and_unsorted_tars_are_read_from_an_address(tmp_path: Path) -> None:
     write_classification(tmp_path)
     write_unsorted(tmp_path)
     with in_memory(tmp_path) as address:
-        packed = resolve_shards([f"{address}/classes"], local=True)
+        packed = find_or_pack_shards([f"{address}/classes"], local=True)
         assert contents(f"{address}/unsorted.tar") == SAME
 
     classes = find_packed_classes(packed[0].shards)
@@ -134,7 +134,7 @@ def test_an_address_that_is_none_is_an_image_that_cannot_be_fetched(link: str, t
     write_images(tmp_path / "images")
     with serving(tmp_path / "images") as named:
         (tmp_path / "links.csv").write_text(f"url,caption\n{link},words\n{named}/000001.jpg,words\n")
-        packed = resolve_shards([str(tmp_path / "links.csv")], local=True)[0].packed
+        packed = find_or_pack_shards([str(tmp_path / "links.csv")], local=True)[0].packed
 
     assert packed is not None
     assert (packed.samples, packed.unreachable, packed.usable) == (2, 1, 1)

@@ -9,7 +9,7 @@ from command_line import gapctl
 from gapctl.data.image_text import pack
 from gapctl.data.image_text.index import read_samples
 from gapctl.data.image_text.manifest import read_manifest
-from gapctl.data.image_text.pack import KeyNamer, pack_place, resolve_shards
+from gapctl.data.image_text.pack import KeyNamer, find_or_pack_shards, pack_place
 from layout_places import (
     LAYOUTS,
     SAME,
@@ -33,7 +33,7 @@ def test_every_layout_has_the_same_images_and_captions_in_the_same_order(layout:
 def test_well_formed_shards_are_read_where_they_are(tmp_path: Path, cache: Path) -> None:
     place = str(write_img2dataset(tmp_path))
 
-    assert [tuple(each) for each in resolve_shards([place], local=True)] == [(place, (place,), None)]
+    assert [tuple(each) for each in find_or_pack_shards([place], local=True)] == [(place, (place,), None)]
     assert not (cache / "packed").exists()
 
 

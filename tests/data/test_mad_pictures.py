@@ -23,7 +23,7 @@ MANY = np.arange(4_000)
 def drawn(attributes: int, main: str = "digit", seed: int = 0) -> tuple[MadSamples, ImageIndices]:
     about = MadData.model_validate({"main_factor": main, "captions": {"attributes": attributes}})
     samples = MadSampler(seed, DIGITS, about).samples(MANY)
-    return samples, CaptionImageSampler(DIGITS).training_pictures(seed, MANY, samples.tokens_BL)
+    return samples, CaptionImageSampler(DIGITS).sample_training_images(seed, MANY, samples.tokens_BL)
 
 
 def labels(pictures: ImageIndices) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_the_digit_is_another_hands_and_anyones_where_it_is_not_said() -> None:
 def test_pictures_are_functions_of_seed_and_position() -> None:
     samples, pictures = drawn(2)
     some = np.array([3_999, 7, 501])
-    again = CaptionImageSampler(DIGITS).training_pictures(0, some, samples.tokens_BL[some])
+    again = CaptionImageSampler(DIGITS).sample_training_images(0, some, samples.tokens_BL[some])
 
     assert all(np.array_equal(column[some], other) for column, other in zip(pictures, again, strict=True))
     assert not np.array_equal(drawn(2, seed=1)[1].digit_B, pictures.digit_B)

@@ -14,8 +14,8 @@ from gapctl.data.mad.captions import (
     PAD_TOKEN,
     START_TOKEN,
     VOCAB_SIZE,
+    build_prompt_tokens,
     format_captions,
-    write_prompt_tokens,
 )
 from gapctl.data.mad.factors import (
     COLOURS,
@@ -236,7 +236,7 @@ def test_a_gallery_larger_than_the_test_split_is_refused(size: int) -> None:
 def test_prompts_are_captions_that_name_the_value(
     factor: str, main: str, attributes: int, order: str, seed: int
 ) -> None:
-    tokens = write_prompt_tokens(factor, naming(main, attributes, order), 6, seed)
+    tokens = build_prompt_tokens(factor, naming(main, attributes, order), 6, seed)
     size, start = len(FACTORS[FACTOR_NAMES.index(factor)].values), find_first_value(factor)
     length = 1 + (attributes if factor == main else max(attributes, 1))
     assert tokens.shape == (size, 6, CONTEXT_LENGTH)

@@ -14,7 +14,7 @@ from PIL import Image
 from command_line import gapctl
 from gapctl.data.image_text import pack
 from gapctl.data.image_text.layouts import recognise_layout
-from gapctl.data.image_text.pack import pack_place, pack_shards, resolve_shards
+from gapctl.data.image_text.pack import find_or_pack_shards, pack_place, pack_shards
 from gapctl.errors import InputError
 from layout_places import (
     SAME,
@@ -30,19 +30,19 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 def test_what_is_packed_is_packed_once_and_again_when_a_file_changes(tmp_path: Path, cache: Path) -> None:
     place = write_folder(tmp_path)
-    first = resolve_shards([str(place)], local=True)
+    first = find_or_pack_shards([str(place)], local=True)
 
-    assert resolve_shards([str(place)], local=True) == first
+    assert find_or_pack_shards([str(place)], local=True) == first
     assert [path.name for path in (cache / "packed").iterdir()] == [Path(first[0].shards[0]).name]
     (place / "000000.txt").write_text("other words", encoding="utf-8")
-    again = resolve_shards([str(place)], local=True)
+    again = find_or_pack_shards([str(place)], local=True)
     assert again[0].shards != first[0].shards
     assert contents(place)[0][1] == ["other words"]
 
 
 def test_a_folder_of_the_cache_that_lost_a_shard_is_made_again(tmp_path: Path) -> None:
     place = write_folder(tmp_path)
-    packed = Path(resolve_shards([str(place)], local=True)[0].shards[0])
+    packed = Path(find_or_pack_shards([str(place)], local=True)[0].shards[0])
     (packed / "00000.tar").unlink()
 
     assert contents(place) == SAME
@@ -101,7 +101,7 @@ def test_several_at_once_pack_a_place_once(tmp_path: Path, cache: Path, monkeypa
 
     monkeypatch.setattr(pack, "_write_shard", count)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: resolve_shards([place], local=True), range(4)))
+        found = list(pool.map(lambda _: find_or_pack_shards([place], local=True), range(4)))
 
     assert found == [found[0]] * 4
     assert len(made) == 1

@@ -8,11 +8,11 @@ import pytest
 from gapctl.config.trial import PairCaptions
 from gapctl.data.image_text.index import make_manifest_part, read_samples
 from gapctl.data.image_text.manifest import Manifest, parse_manifest
-from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tools import verify_shards
 from gapctl.data.shard_jobs import Workers
-from gapctl.data.treatments import TREATMENTS, treat_caption
+from gapctl.data.treatments import TREATMENT_TABLE, treat_caption
 from gapctl.errors import InputError
 from shard_mutations import mutated_shard
 
@@ -39,10 +39,10 @@ def read_in_every_way(path: Path) -> None:
     assert indexed.shards[0].fingerprint
     assert len(indexed.samples) == len(checked.samples)
     require_within(indexed, path.stat().st_size)
-    for row, sample in read_rows(checked.usable):
+    for row, sample in read_rows_with_samples(checked.usable):
         assert sample.image
         assert sample.caption
-        for keep in TREATMENTS:
+        for keep in TREATMENT_TABLE:
             rule = PairCaptions.model_validate({"keep": keep, "field": "name"})
             treat_caption(rule, sample.caption, sample.about, 0, 0, row["offset"])
     with suppress(InputError):

@@ -12,8 +12,8 @@ import pytest
 
 from command_line import gapctl
 from gapctl.data.image_text.index import build_manifest, index_shard, index_shards, make_manifest_part
-from gapctl.data.image_text.manifest import read_manifest, require_current
-from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.manifest import read_manifest, require_unchanged_shards
+from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tar import SampleProblem, scan_tar
 from gapctl.data.shard_jobs import Workers
@@ -38,8 +38,8 @@ def test_every_part_of_a_sample_lies_where_the_manifest_says(shards: Path) -> No
     assert (ran.exit_code, ran.err) == (0, "")
     assert "12 usable of 12 samples in 3 shards" in ran.out
     manifest = read_manifest(shards / "manifest.parquet")
-    require_current(shards / "manifest.parquet", manifest)
-    found = list(read_rows(manifest.samples))
+    require_unchanged_shards(shards / "manifest.parquet", manifest)
+    found = list(read_rows_with_samples(manifest.samples))
     assert len(found) == 12
     for number, (row, sample) in enumerate(found):
         expected = pair(number)
@@ -102,7 +102,7 @@ def test_a_manifest_moves_with_its_shards_and_has_the_same_fingerprint(shards: P
     before = read_manifest(shards / "manifest.parquet")
     moved = shards.rename(tmp_path / "moved")
     after = read_manifest(moved / "manifest.parquet")
-    require_current(moved / "manifest.parquet", after)
+    require_unchanged_shards(moved / "manifest.parquet", after)
     assert after.fingerprint == before.fingerprint
     assert after.shards[0].address == str(moved / "00000.tar")
 

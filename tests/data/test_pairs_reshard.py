@@ -9,7 +9,7 @@ import pytest
 from command_line import gapctl
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
-from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
 from gapctl.data.shard_jobs import Workers
@@ -40,7 +40,7 @@ def test_new_shards_have_every_usable_sample_in_its_order(manifest: Manifest, tm
     rows = described(tmp_path / "out")
     assert rows["image_mark"].to_list() == manifest.usable["image_mark"].to_list()
     assert rows["key"].to_list()[7:9] == ["000000007", "000010000"]
-    _, sample = next(read_rows(rows))
+    _, sample = next(read_rows_with_samples(rows))
     assert sample.caption == "a red square"
     assert sample.about["source_key"] == "000000"
     assert sample.about["shape"] == "square"

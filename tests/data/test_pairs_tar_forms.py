@@ -10,11 +10,11 @@ import pytest
 from command_line import gapctl
 from gapctl.data.image_text.index import ShardIndex, build_manifest, index_shard
 from gapctl.data.image_text.manifest import read_manifest, tally_manifest
-from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.data.shard_jobs import Workers
-from gapctl.io.retry import is_foreign
+from gapctl.io.retry import is_hidden_or_system_file
 from pair_shards import pair
 from tar_blocks import BLOCK, END, header, member, pax_record, sample, samples, tar_of
 
@@ -107,7 +107,7 @@ def test_a_tar_whose_members_stand_apart_is_read_by_an_index(
 
     assert (ran.exit_code, ran.err) == (0, "")
     assert "4 usable of 4 samples" in ran.out
-    found = [sample for _, sample in read_rows(read_manifest(tmp_path / "m.parquet").samples)]
+    found = [sample for _, sample in read_rows_with_samples(read_manifest(tmp_path / "m.parquet").samples)]
     assert [(each.key, each.image, each.caption) for each in found] == [
         (f"{n:06d}", pair(n)["jpg"], pair(n)["txt"].decode()) for n in range(4)
     ]
@@ -236,7 +236,7 @@ def test_what_other_systems_leave_in_a_tar_is_counted_and_parts_no_sample(name: 
 
 @pytest.mark.parametrize("name", ["a.tar", "image.npy", "_a.tar", "thumbs.tar", "a/.b/c.tar", "./a.tar"])
 def test_other_names_are_no_leftovers(name: str) -> None:
-    assert not is_foreign(name)
+    assert not is_hidden_or_system_file(name)
 
 
 def test_what_other_systems_leave_beside_shards_is_passed_over(tmp_path: Path) -> None:

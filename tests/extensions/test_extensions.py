@@ -15,14 +15,14 @@ from command_line import gapctl as run_gapctl
 from extension_packages import SWEEP, plan_of
 from gapctl import extensions
 from gapctl.analysis.learning import check_learning
-from gapctl.config.metrics import MetricName, find_metric, list_metrics
+from gapctl.config.metrics import MetricName, find_metric, load_metrics_by_name
 from gapctl.config.trial import PairCaptions
 from gapctl.data.treatments import treat_caption
 from gapctl.errors import InputError
 from gapctl.extensions import ExtensionError, list_extensions, require_same_code
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import hash_design, pack_trials
-from gapctl.report.text import explain_metric, get_metric_unit
+from gapctl.report.text import explain_catalog_metric, get_metric_unit
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.trainer import build_single_step
 from open_models import CPU, TINY, tiny_model, tiny_rule
@@ -183,8 +183,8 @@ def test_a_metric_of_a_package_has_a_meaning_and_a_unit_wherever_metrics_are_nam
     meaning = "Length of the mean image embedding: 1 where all images are alike, near 0 where they fill the sphere"
 
     assert find_metric("spread/mean_norm") == MetricName("spread/mean_norm", meaning, "length")
-    assert list(list_metrics())[-1] == "spread/mean_norm"
-    assert (explain_metric("spread/mean_norm"), get_metric_unit("spread/mean_norm")) == (meaning, "length")
+    assert list(load_metrics_by_name())[-1] == "spread/mean_norm"
+    assert (explain_catalog_metric("spread/mean_norm"), get_metric_unit("spread/mean_norm")) == (meaning, "length")
 
 
 def test_measures_include_the_metrics_of_packages_and_leave_them_out_on_request(installed: Path) -> None:

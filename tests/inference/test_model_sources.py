@@ -10,7 +10,7 @@ import torch
 
 from gapctl.errors import InputError
 from gapctl.inference.model import load_tokenizer, open_model
-from gapctl.models.sources import HubError, check_model, find_weights
+from gapctl.models.sources import HubError, check_model, find_or_download_weights
 from hub import COMMIT, Hub, serve_hub, use_hub
 from tiny_models import HALVES, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
 
@@ -36,7 +36,7 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 @pytest.mark.parametrize("config", [TINY_VIT, TINY_RESNET, TINY_SIGLIP], ids=["ViT", "ResNet", "SigLIP"])
 def test_a_folders_model_is_the_one_that_open_clip_builds(config: dict[str, object], tmp_path: Path) -> None:
     name = f"local-dir:{write_model(tmp_path / 'model', config, preprocess=HALVES)}"
-    opened = open_model(name, find_weights(name, None))
+    opened = open_model(name, find_or_download_weights(name, None))
     expected, _, preprocess = open_clip.create_model_and_transforms(name)
     for key, value in expected.state_dict().items():
         torch.testing.assert_close(opened.model.state_dict()[key], value, rtol=0, atol=0)
@@ -47,25 +47,25 @@ def test_a_folders_model_is_the_one_that_open_clip_builds(config: dict[str, obje
 
 
 def test_a_hubs_model_is_downloaded_once_and_is_that_of_the_folder(hub: Hub, folder: Path) -> None:
-    one, other = (find_weights(name, None) for name in (NAME, f"local-dir:{folder}"))
+    one, other = (find_or_download_weights(name, None) for name in (NAME, f"local-dir:{folder}"))
     assert one.sha256 == other.sha256
     assert one.path.parent == one.folder
     assert str(one.folder).endswith(f"snapshots/{COMMIT}")
     assert open_model(NAME, one).architecture == open_model(f"local-dir:{folder}", other).architecture
-    find_weights(NAME, None)
+    find_or_download_weights(NAME, None)
     assert hub.downloads() == [f"/storage/{REPOSITORY}/{WEIGHTS}"]
 
 
 def test_what_is_in_the_cache_needs_no_hub(hub: Hub) -> None:
-    first = find_weights(NAME, None)
+    first = find_or_download_weights(NAME, None)
     hub.statuses[REPOSITORY] = 500
-    assert find_weights(NAME, None) == first
+    assert find_or_download_weights(NAME, None) == first
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)  # of 10 MiB, more than the file has
     hub.breaks[f"{REPOSITORY}/{WEIGHTS}"] = 1_000_000
-    assert find_weights(NAME, None).path.read_bytes() == hub.repositories[REPOSITORY][WEIGHTS]
+    assert find_or_download_weights(NAME, None).path.read_bytes() == hub.repositories[REPOSITORY][WEIGHTS]
     first, second = [where for method, path, where in hub.asked if "/storage/" in path and method == "GET"]
     assert first == ""
     assert second.startswith("bytes=9")
@@ -74,16 +74,16 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: Hub, monkeypat
 def test_a_download_that_stops_for_good_leaves_nothing_that_is_taken_for_weights(hub: Hub) -> None:
     hub.stops[f"{REPOSITORY}/{WEIGHTS}"] = 1_000_000
     with pytest.raises(HubError, match=r"could not be downloaded from http.*\. The same command tries again"):
-        find_weights(NAME, None)
+        find_or_download_weights(NAME, None)
     hub.stops.clear()
-    assert find_weights(NAME, None).path.read_bytes() == hub.repositories[REPOSITORY][WEIGHTS]
+    assert find_or_download_weights(NAME, None).path.read_bytes() == hub.repositories[REPOSITORY][WEIGHTS]
 
 
 def test_a_damaged_file_of_the_cache_is_named(hub: Hub) -> None:
-    path = find_weights(NAME, None).path.resolve()
+    path = find_or_download_weights(NAME, None).path.resolve()
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(InputError, match=rf"damaged: its sha256 is .*Delete {path}; the same command downloads it"):
-        find_weights(NAME, None)
+        find_or_download_weights(NAME, None)
 
 
 FAULTS: dict[str, tuple[Callable[[Hub], object], str, type[InputError], str]] = {
@@ -162,7 +162,7 @@ def test_what_a_hub_does_wrong_gets_one_message(hub: Hub, fault: str) -> None:
     break_hub, name, kind, message = FAULTS[fault]
     break_hub(hub)
     with pytest.raises(InputError, match=message) as raised:
-        find_weights(name, None)
+        find_or_download_weights(name, None)
     assert type(raised.value) is kind
     assert str(raised.value).startswith(f"--model {name}: ")
     assert "\n" not in str(raised.value)
@@ -220,7 +220,7 @@ def test_a_wrong_folder_gets_one_message(wrong: str, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", TINY_VIT)
     change(folder)
     with pytest.raises(InputError, match=message):
-        open_model(f"local-dir:{folder}", find_weights(f"local-dir:{folder}", None))
+        open_model(f"local-dir:{folder}", find_or_download_weights(f"local-dir:{folder}", None))
 
 
 def test_a_name_without_a_folder_is_refused(tmp_path: Path) -> None:
@@ -237,10 +237,10 @@ def test_weights_beside_a_model_that_has_its_own_are_refused(folder: Path) -> No
 def test_a_tag_on_a_hub_is_downloaded_in_its_own_place(hub: Hub, tmp_path: Path) -> None:
     # As in the real registry: the tag's record names a repository, and the usual file in it.
     hub.repositories["laion/CLIP-ViT-B-32-laion2B-s34B-b79K"] = {WEIGHTS: b"not the real one"}
-    found = find_weights("ViT-B-32", "laion2b_s34b_b79k")
+    found = find_or_download_weights("ViT-B-32", "laion2b_s34b_b79k")
     assert found.path.read_bytes() == b"not the real one"
     hub.repositories.clear()
     empty_cache = tmp_path / "cache" / "hub"
     empty_cache.rename(tmp_path / "elsewhere")
     with pytest.raises(HubError, match=r"cannot be downloaded \(no such repository at http.*download open_clip_model"):
-        find_weights("ViT-B-32", "laion2b_s34b_b79k")
+        find_or_download_weights("ViT-B-32", "laion2b_s34b_b79k")

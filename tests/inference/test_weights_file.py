@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from gapctl.errors import InputError
 from gapctl.inference.model import load_weights
-from gapctl.models.sources import find_weights
+from gapctl.models.sources import find_or_download_weights
 
 MODEL = "ViT-S-32-alt"
 
@@ -223,10 +223,10 @@ def test_another_file_is_named_for_what_it_is(kind: str) -> None:
 def test_a_folder_is_answered_with_the_files_in_it() -> None:
     Path("snapshot").mkdir()
     with pytest.raises(InputError, match="a folder; expected a file of weights, and it holds none"):
-        find_weights(MODEL, "snapshot")
+        find_or_download_weights(MODEL, "snapshot")
     Path("snapshot/open_clip_model.safetensors").touch()
     with pytest.raises(InputError, match=r"expected one of the files in it \(open_clip_model\.safetensors\)"):
-        find_weights(MODEL, "snapshot")
+        find_or_download_weights(MODEL, "snapshot")
 
 
 def test_what_is_missing_is_told_of_the_part_that_was_read() -> None:

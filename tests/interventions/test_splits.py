@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gap_galleries import gallery, rng
 from gapctl.errors import InputError
-from gapctl.interventions.judge import label_caption_units, split_images, take_images, take_questions
+from gapctl.interventions.judge import label_caption_units, select_images, select_questions, split_images
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings
 
@@ -63,7 +63,7 @@ def test_images_are_joined_through_any_of_their_captions() -> None:
 def test_texts_go_with_their_images_and_keep_pointing_at_them() -> None:
     image_of_text_M = np.array([2, 0, 1, 2, 0, 3])
     found = Embeddings(gallery(4).image_ND, gallery(6).text_MD, text_to_image_M=image_of_text_M)
-    taken = take_images(found, np.array([3, 0]))
+    taken = select_images(found, np.array([3, 0]))
 
     assert np.array_equal(taken.image_ND, found.image_ND[[3, 0]])
     assert np.array_equal(taken.text_MD, found.text_MD[[1, 4, 5]])
@@ -77,7 +77,7 @@ def test_row_matched_texts_labels_and_questions_are_taken_with_their_images() ->
         gallery(40), labels_N=label_N, attributes_NF=np.stack([label_N, label_N + 1], axis=1), text_group_M=label_N
     )
     image_S = np.array([7, 2, 30])
-    taken = take_images(found, image_S)
+    taken = select_images(found, image_S)
 
     assert np.array_equal(taken.text_MD, found.text_MD[image_S])
     for array in (taken.labels_N, taken.text_group_M):
@@ -85,14 +85,14 @@ def test_row_matched_texts_labels_and_questions_are_taken_with_their_images() ->
         assert array.tolist() == [3, 2, 2]
     assert taken.attributes_NF is not None
     assert taken.attributes_NF.tolist() == [[3, 4], [2, 3], [2, 3]]
-    asked = take_questions(ZeroShotTasks({"object": ClassPrompts(np.eye(4), label_N)}, "object"), image_S)
+    asked = select_questions(ZeroShotTasks({"object": ClassPrompts(np.eye(4), label_N)}, "object"), image_S)
     assert asked.questions["object"].class_N.tolist() == [3, 2, 2]
     assert asked.main == "object"
 
 
 def test_class_prompts_stay_on_both_sides() -> None:
     found = Embeddings(gallery(30).image_ND, gallery(3).text_MD, prompt_of_N=np.arange(30) % 3)
-    taken = take_images(found, np.array([1, 5]))
+    taken = select_images(found, np.array([1, 5]))
 
     assert np.array_equal(taken.text_MD, found.text_MD)
     assert taken.prompt_of_N is not None

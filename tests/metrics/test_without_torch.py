@@ -9,7 +9,7 @@ import torch
 from clouds import matched_rows, random_rows
 
 from gapctl.metrics import comparisons_numpy, comparisons_torch
-from gapctl.metrics.sampling import DrawPurpose, make_generator
+from gapctl.metrics.sampling import DrawPurpose, make_metric_generator
 
 ROWS, WIDTH = 150, 12
 IMAGES, TEXTS = matched_rows(ROWS, WIDTH, gap=0.4)
@@ -95,7 +95,7 @@ def test_clusters_agree() -> None:
     centres = random_rows(5, WIDTH, seed=9)
     rows = np.concatenate([centre + 0.05 * random_rows(30, WIDTH, seed=n) for n, centre in enumerate(centres)])
     found, expected = (
-        module.cluster_rows(rows, 5, make_generator(DrawPurpose.CENTROIDS))
+        module.cluster_rows(rows, 5, make_metric_generator(DrawPurpose.CENTROIDS))
         for module in (comparisons_numpy, comparisons_torch)
     )
     assert (found[0] == expected[0]).all()

@@ -9,7 +9,7 @@ import pytest
 from command_line import gapctl
 from gapctl.config.load import load_sweep
 from gapctl.plan.plan import make_plan
-from gapctl.plan.power import warn_few_steps
+from gapctl.plan.power import list_few_step_warnings
 
 
 def sweep_file(folder: Path, vary: dict[str, list[Any]] | None = None, **train: Any) -> Path:
@@ -25,7 +25,7 @@ def sweep_file(folder: Path, vary: dict[str, list[Any]] | None = None, **train: 
 
 
 def warnings(path: Path) -> list[str]:
-    return warn_few_steps(make_plan(load_sweep(path), lambda data: "fingerprint"))
+    return list_few_step_warnings(make_plan(load_sweep(path), lambda data: "fingerprint"))
 
 
 @pytest.mark.parametrize(

@@ -346,11 +346,11 @@ def flatten(printed: str) -> str:
 def test_a_downloaded_model_is_planned_without_a_network(
     place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gapctl.models.sources import find_weights
+    from gapctl.models.sources import find_or_download_weights
 
     model = "{architecture: tiny.json, weights: 'hf-hub:tiny/vit'}"
     before = ids(plan(place, model))
-    find_weights("hf-hub:tiny/vit", None)
+    find_or_download_weights("hf-hub:tiny/vit", None)
     read_public_model.cache_clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert ids(plan(place, model)) == before

@@ -10,7 +10,7 @@ from command_line import gapctl
 from gapctl.config.load import load_sweep
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Plan, make_plan
-from gapctl.plan.power import describe_smallest_effects, find_unreachable, note_measurement
+from gapctl.plan.power import describe_smallest_effects, find_unreachable, list_measurement_notes
 
 ATTRIBUTES = "data.captions.attributes"
 MISMATCHED = "train.mismatched"
@@ -101,14 +101,16 @@ def test_responses_without_bounds_are_not_warned_of(tmp_path: Path) -> None:
 
 
 def test_trainings_that_measure_nothing_on_their_way_are_noted(tmp_path: Path) -> None:
-    (line,) = note_measurement(make(tmp_path, {**CONTRAST, "smallest_effect": 0.1}, evaluate={"every": 25_601}))
+    (line,) = list_measurement_notes(make(tmp_path, {**CONTRAST, "smallest_effect": 0.1}, evaluate={"every": 25_601}))
 
     assert line.startswith("evaluate.every is 25,601, more than train.samples in each training")
-    assert note_measurement(make(tmp_path, {**CONTRAST, "smallest_effect": 0.1}, evaluate={"every": 25_600})) == []
+    assert (
+        list_measurement_notes(make(tmp_path, {**CONTRAST, "smallest_effect": 0.1}, evaluate={"every": 25_600})) == []
+    )
 
 
 def test_a_hypothesis_about_the_training_loss_is_noted(tmp_path: Path) -> None:
-    (line,) = note_measurement(make(tmp_path, {**CONTRAST, "response": "train/loss", "smallest_effect": 0.1}))
+    (line,) = list_measurement_notes(make(tmp_path, {**CONTRAST, "response": "train/loss", "smallest_effect": 0.1}))
 
     assert line.startswith("h: train/loss is of the pairs trained on, not of held-out ones")
 

@@ -10,7 +10,7 @@ import pytest
 from analysis_examples import ATTRIBUTES, CONDITIONAL, REFUTED, SUPPORTED, analysis
 
 from gapctl.analysis.analyze import analyze_plan
-from gapctl.cli.run_record import _build_verdict_metrics, read_run_record
+from gapctl.cli.run_record import _build_verdict_metrics, read_run_record_with_pages
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan, Trial, make_plan
@@ -61,7 +61,7 @@ def finish(ledger: Ledger, trial: Trial, rmg: float) -> None:
 
 
 def read(plan: Plan, ledger: Ledger) -> PageReader:
-    return PageReader(render_report(analyze_plan(plan, ledger), read_run_record(plan, ledger)))
+    return PageReader(render_report(analyze_plan(plan, ledger), read_run_record_with_pages(plan, ledger)))
 
 
 def test_it_tells_versions_hardware_and_where_a_claim_comes_from(plan: Plan, ledger: Ledger) -> None:
@@ -74,7 +74,7 @@ def test_it_tells_versions_hardware_and_where_a_claim_comes_from(plan: Plan, led
 
 
 def test_commands_are_those_of_this_file_with_its_changes_and_its_ledger(plan: Plan, ledger: Ledger) -> None:
-    commands = read_run_record(plan, ledger).commands
+    commands = read_run_record_with_pages(plan, ledger).commands
 
     assert commands is not None
     assert commands.sweep == f"gapctl sweep {plan.sweep.path} --set base.train.lr=0.002 --runs {ledger.root}"
@@ -163,17 +163,17 @@ def test_what_mlflow_shows_is_noted_beside_the_ledger_and_forgotten_with_its_dat
     assert shown is not None
     assert shown.pages[plan.trials[0].id] == "#/experiments/7/runs/aaa?workflowType=machine_learning"
     assert set(shown.runs.values()) == {"aaa", "bbb"}
-    pages = read_run_record(plan, ledger).run_pages
+    pages = read_run_record_with_pages(plan, ledger).run_pages
     assert pages is not None
     assert pages.started_by == f"gapctl ui {plan.sweep.path}"
 
     database.unlink()
-    assert read_run_record(plan, ledger).run_pages is None
+    assert read_run_record_with_pages(plan, ledger).run_pages is None
 
 
 def test_a_server_is_linked_to_as_it_is(plan: Plan, ledger: Ledger) -> None:
     save_run_links(ledger, "small", "https://me:secret@mlflow.example/", "7", {plan.trials[0].id: "aaa"})
-    pages = read_run_record(plan, ledger).run_pages
+    pages = read_run_record_with_pages(plan, ledger).run_pages
 
     assert pages is not None
     assert pages.started_by is None

@@ -74,7 +74,11 @@ def test_the_numbers_of_a_trial_do_not_depend_on_how_often_its_machine_is_looked
         assert a is not None
         assert b is not None
         assert a.drop("seconds").equals(b.drop("seconds"))
-        assert len(often.trial(trial.id).read_rows(MACHINE)) > len(seldom.trial(trial.id).read_rows(MACHINE)) > 0
+        assert (
+            len(often.trial(trial.id).read_rows_or_empty(MACHINE))
+            > len(seldom.trial(trial.id).read_rows_or_empty(MACHINE))
+            > 0
+        )
 
 
 def test_a_look_soon_after_the_last_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +113,7 @@ def test_an_attempt_goes_on_with_the_rows_up_to_its_checkpoint(plan: Plan, tmp_p
     again.add_row(256, 4.0, {CPU: 80.0, "gpu_0_utilization_percentage": 70.0})
     again.save_rows()
 
-    rows = folder.read_rows(MACHINE)
+    rows = folder.read_rows_or_empty(MACHINE)
     assert [row["samples_seen"] for row in rows] == [64, 128, 256]
     assert rows[0] == {"samples_seen": 64, "seconds": 1.0, CPU: 90.0}
 
@@ -122,7 +126,7 @@ def test_a_damaged_record_is_none_and_harms_nothing(plan: Plan, data: TrialData,
 
     sync_sweep(plan, ledger, uri := f"sqlite:///{tmp_path / 'mlflow.db'}")
 
-    assert ledger.trial(damaged.id).read_rows(MACHINE) == []
+    assert ledger.trial(damaged.id).read_rows_or_empty(MACHINE) == []
     (run,) = MlflowClient(uri).search_runs(["1"], f"tags.`gapctl.trial` = '{damaged.id}'")
     assert run.info.status == "FINISHED"
     assert run.data.metrics["system/memory_usage_megabytes"] > 50

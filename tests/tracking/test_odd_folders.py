@@ -11,7 +11,13 @@ from sqlalchemy.exc import ArgumentError
 from gapctl.errors import InputError
 from gapctl.plan.plan import Plan
 from gapctl.tracking.mlflow_sync import sync_sweep
-from gapctl.tracking.store import check_uri, find_database_file, format_sqlite_address, make_absolute, open_store
+from gapctl.tracking.store import (
+    check_uri,
+    find_database_file,
+    format_sqlite_address,
+    make_sqlite_uri_absolute,
+    open_store,
+)
 
 ODD = ['it\'s "quoted"', "per%20cent", "ques?tion", "ha#sh;&", "-dash", "ünï", "new\nline", "{brace}", "a :b"]
 
@@ -22,11 +28,11 @@ def test_an_address_leads_back_to_its_file(name: str, tmp_path: Path, monkeypatc
     folder.mkdir()
     monkeypatch.chdir(folder)
 
-    address = make_absolute("sqlite:///mlflow.db")
+    address = make_sqlite_uri_absolute("sqlite:///mlflow.db")
 
     assert find_database_file(address) == folder / "mlflow.db"
     assert address == format_sqlite_address(folder / "mlflow.db")
-    assert make_absolute(address) == address
+    assert make_sqlite_uri_absolute(address) == address
     check_uri("sqlite:///mlflow.db")
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from gapctl.errors import InputError
 from gapctl.io.passwords import has_password, hide_password, hide_passwords
-from gapctl.tracking.store import check_uri, find_database_file, locate_artifact_root, make_absolute
+from gapctl.tracking.store import check_uri, find_database_file, locate_artifact_root, make_sqlite_uri_absolute
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_relative_database_is_below_the_current_folder_and_its_files_are_besid
     monkeypatch.chdir(tmp_path)
 
     assert find_database_file("sqlite:///a/mlflow.db") == tmp_path / "a" / "mlflow.db"
-    assert make_absolute("sqlite:///a/mlflow.db") == f"sqlite:///{tmp_path}/a/mlflow.db"
+    assert make_sqlite_uri_absolute("sqlite:///a/mlflow.db") == f"sqlite:///{tmp_path}/a/mlflow.db"
     assert locate_artifact_root("sqlite:///a/mlflow.db") == (tmp_path / "a" / "mlartifacts").as_uri()
     assert locate_artifact_root("http://head:5000") is None
 

@@ -107,7 +107,7 @@ def test_loss_and_every_gradient_are_those_of_open_clip(
     step = FusedStep([model], PRESET, build_step_options(trial, "float32"))
 
     captions = cut_captions(torch.from_numpy(batch.tokens_BL), END_TOKEN)
-    found = step.gradients(step.prepare_patches(torch.from_numpy(batch.images_BCHW)), captions)
+    found = step.gradients(step.cut_normalised_patches(torch.from_numpy(batch.images_BCHW)), captions)
 
     assert relative_error(found, expected.loss) < 1e-6
     gradients = {name: weight.grad for name, weight in step.weights.items()}
@@ -240,7 +240,7 @@ def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
         step = FusedStep(
             [livened(build_model(trial, VOCABULARY, seed=3))], PRESET, build_step_options(trial, precision)
         )
-        loss = step.gradients(step.prepare_patches(torch.from_numpy(batch.images_BCHW)), captions)
+        loss = step.gradients(step.cut_normalised_patches(torch.from_numpy(batch.images_BCHW)), captions)
         gradient = torch.cat([weight.grad.flatten() for weight in step.weights.values()])
         steps[precision] = (float(loss), gradient)
 

@@ -102,11 +102,11 @@ def test_each_trial_of_a_pack_has_the_loss_and_gradients_that_it_has_alone(loss:
     batches = [next(iter(MadFeed(small_data(), one, seed)))[0] for one, (_, seed) in zip(configs, TRIALS, strict=True)]
     together, pairs = FusedStep(models[0], PRESET, build_step_options(configs[0], "float32")), join_batches(batches)
 
-    loss_M = together.gradients(together.prepare_patches(pairs.image_SCHW), together.captions(pairs.second))
+    loss_M = together.gradients(together.cut_normalised_patches(pairs.image_SCHW), together.captions(pairs.second))
 
     for index, (model, batch) in enumerate(zip(models[1], batches, strict=True)):
         step, own = FusedStep([model], PRESET, build_step_options(configs[index], "float32")), join_batches([batch])
-        (expected,) = step.gradients(step.prepare_patches(own.image_SCHW), step.captions(own.second))
+        (expected,) = step.gradients(step.cut_normalised_patches(own.image_SCHW), step.captions(own.second))
         assert float(loss_M[index]) == pytest.approx(float(expected), rel=1e-6)
         assert together.weights.keys() == step.weights.keys()
         for name, weight in step.weights.items():

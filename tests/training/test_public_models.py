@@ -176,22 +176,22 @@ def as_png(picture: Any) -> bytes:
 @pytest.mark.parametrize("kind", ["SigLIP", "own tokenizer", "CoCa"])
 def test_the_gallery_is_encoded_as_measuring_the_model_encodes_it(models: Path, kind: str) -> None:
     """The embeddings of `gapctl measure --model` on the same samples, in the same batches of 32."""
-    from gapctl.data.image_text.feed import choose_rows
+    from gapctl.data.image_text.feed import sample_gallery_rows
     from gapctl.data.image_text.index import decode_image, read_samples
     from gapctl.data.image_text.source import PairPaths, open_pairs
     from gapctl.inference.model import build_transform, load_tokenizer, open_model
-    from gapctl.models.sources import find_weights
+    from gapctl.models.sources import find_or_download_weights
 
     torch.set_num_threads(1)
     config = public_config(models, kind, samples=0)
     data = load_dataset(config.data)
     assert isinstance(data, PairPaths)
     name = f"local-dir:{models / kind}"
-    opened = open_model(name, find_weights(name, None))
+    opened = open_model(name, find_or_download_weights(name, None))
     with torch.no_grad():
         found = PairEvaluation(data, config, CPU).encode(opened.model).embeddings
     pairs = open_pairs(data)
-    rows = choose_rows(pairs.held_out_rows, 40)
+    rows = sample_gallery_rows(pairs.held_out_rows, 40)
     wanted = list(pairs.held_out.samples[rows].select("shard", "key").iter_rows())
     samples = {
         (shard, each.key): each for shard in {shard for shard, _ in wanted} for each in read_samples(Path(shard))
@@ -233,11 +233,11 @@ def test_sets_and_questions_are_cut_by_the_models_own_tokenizer(models: Path) ->
     """Tokens are those that `gapctl measure` shows the model, for any context."""
     from gapctl.inference.model import build_open_set_model, open_model
     from gapctl.inference.trial import build_tokenizer
-    from gapctl.models.sources import find_weights
+    from gapctl.models.sources import find_or_download_weights
     from gapctl.training.set_evaluation import build_set_model
 
     name = f"local-dir:{models / 'own tokenizer'}"
-    opened = open_model(name, find_weights(name, None))
+    opened = open_model(name, find_or_download_weights(name, None))
     config = public_config(models, "own tokenizer", samples=0)
     theirs, ours = build_open_set_model(opened), build_set_model(opened.model, config)
     assert ours.context == theirs.context

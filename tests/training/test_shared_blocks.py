@@ -62,7 +62,7 @@ def test_gradients_by_hand_are_autograds_sums_over_both_uses(loss: LossKind) -> 
     pixels = PixelNormaliser(DEEPER.mean, DEEPER.std, CPU).images(image_SCHW)
     torch.autograd.backward(make_contrastive_loss(loss)(*reference(pixels, token_SL)))
 
-    step.gradients(step.prepare_patches(image_SCHW), step.captions(token_SL))
+    step.gradients(step.cut_normalised_patches(image_SCHW), step.captions(token_SL))
 
     expected = {name: value.grad for name, value in reference.named_parameters()}
     assert step.weights.keys() == expected.keys()
@@ -85,7 +85,7 @@ def loss_at(step: FusedStep, image_SCHW: Tensor, token_SL: Tensor) -> float:
 def test_a_shared_parameters_gradient_is_the_difference_that_a_small_change_makes(name: str) -> None:
     batch = pairs(DEEPER, 12)
     step = FusedStep([model()], DEEPER, tiny_rule(DEEPER))
-    step.gradients(step.prepare_patches(batch[0]), step.captions(batch[1]))
+    step.gradients(step.cut_normalised_patches(batch[0]), step.captions(batch[1]))
     weight = step.weights[name]
     way = weight.grad / weight.grad.norm()
     losses = []
@@ -99,7 +99,7 @@ def test_a_shared_parameters_gradient_is_the_difference_that_a_small_change_make
 def test_encoders_of_other_widths_or_kinds_are_refused_with_those_that_fit() -> None:
     with pytest.raises(ValidationError, match=r"whose encoders differ .* preset mad-tiny or mad-patch4 or pairs-small"):
         Model(preset="vit-b-32", shared="blocks")
-    assert not DEEPER._replace(image=TINY_RESNET.image).has_like_blocks
+    assert not DEEPER._replace(image=TINY_RESNET.image).has_shareable_blocks
 
 
 def test_both_kinds_of_step_train_it_and_its_parts_stay_one() -> None:
@@ -123,10 +123,10 @@ def test_packed_models_have_the_gradients_that_each_has_alone() -> None:
     batches = [pairs(DEEPER, 12, seed=seed) for seed in range(2)]
     together = FusedStep([model(seed=seed) for seed in range(2)], DEEPER, tiny_rule(DEEPER))
     image_SCHW, token_SL = (torch.cat([batch[side] for batch in batches]) for side in range(2))
-    together.gradients(together.prepare_patches(image_SCHW), together.captions(token_SL))
+    together.gradients(together.cut_normalised_patches(image_SCHW), together.captions(token_SL))
 
     for seed, batch in enumerate(batches):
         alone = FusedStep([model(seed=seed)], DEEPER, tiny_rule(DEEPER))
-        alone.gradients(alone.prepare_patches(batch[0]), alone.captions(batch[1]))
+        alone.gradients(alone.cut_normalised_patches(batch[0]), alone.captions(batch[1]))
         for name, weight in alone.weights.items():
             torch.testing.assert_close(together.weights[name].grad[seed], weight.grad, rtol=2e-4, atol=2e-6, msg=name)

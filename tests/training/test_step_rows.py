@@ -102,4 +102,4 @@ def test_the_gradient_norm_is_the_length_of_all_weights_gradients_together() -> 
 
     gradients = [value.grad.flatten() for value in model.parameters() if value.grad is not None]
     norm = float(torch.linalg.vector_norm(torch.cat(gradients).double()))
-    assert step.gradient_norms().tolist() == pytest.approx([norm], rel=1e-4)
+    assert step.compute_gradient_norms().tolist() == pytest.approx([norm], rel=1e-4)

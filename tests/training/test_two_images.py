@@ -18,7 +18,7 @@ from gapctl.data.mad.sampler import GALLERY_SEED
 from gapctl.models.build import build_model, find_tied_names
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.plan.estimate import count_trial_flops
-from gapctl.plan.plan import Trial, extract_shape, pack_trials
+from gapctl.plan.plan import Trial, pack_trials, reset_packable_settings
 from gapctl.training.batches import copy_to_device, iterate_device_batches, iterate_host_batches, join_batches
 from gapctl.training.evaluation import MadEvaluation, SecondSide, build_gallery
 from gapctl.training.fused_step import FusedStep
@@ -94,7 +94,7 @@ def test_gradients_by_hand_are_autograds(shared: Shared) -> None:
     torch.autograd.backward(loss)
     step = FusedStep([model], PRESET, build_step_options(trial, "float32"))
 
-    found = step.gradients(step.prepare_patches(pairs.image_SCHW), step.prepare_patches(pairs.second))
+    found = step.gradients(step.cut_normalised_patches(pairs.image_SCHW), step.cut_normalised_patches(pairs.second))
 
     assert float(found) == pytest.approx(float(loss.detach()), rel=1e-6)
     expected = {name: value.grad for name, value in reference.named_parameters()}
@@ -195,7 +195,7 @@ def test_they_are_packed_with_their_like_and_cost_two_image_encoders() -> None:
     texts = TrialConfig(model=Model(), train=config().train, evaluate=config().evaluate)
 
     assert len(pack_trials([trial(config(0)), trial(texts), trial(config(5))], 8)) == 2
-    assert extract_shape(config(0)) != extract_shape(texts)
+    assert reset_packable_settings(config(0)) != reset_packable_settings(texts)
     assert count_trial_flops(trial(config())) == 256 * 6 * PRESET.image.count_forward_flops(64)
 
 

@@ -24,10 +24,10 @@ from gapctl.analysis.measured import apply_holm, measure_hypothesis
 from gapctl.analysis.paired import FactorLevels, compute_cell_means, count_arms_per_cell, group_seed_pairs
 from gapctl.analysis.preregistration import compare_with_declaration, find_deviation
 from gapctl.analysis.results import AnalysisResults, FirstAnswer, FirstQuestion, Verdict, find_remaining_trials
-from gapctl.analysis.tables import TrialTables, list_metrics, read_tables
+from gapctl.analysis.tables import TrialTables, list_metric_columns, read_tables
 from gapctl.analysis.verdict import build_verdict
 from gapctl.config.hypotheses import Level, list_named_metrics
-from gapctl.config.metrics import is_of_seed_pairs
+from gapctl.config.metrics import is_seed_pair_metric
 from gapctl.errors import GapctlError, InputError
 from gapctl.ledger import Declaration, Ledger
 from gapctl.ledger.preregistration import rebuild_declared_plan, rebuild_plan
@@ -100,7 +100,7 @@ def judge_first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
         tables = read_tables(first, ledger, with_history=False)
     except GapctlError as error:
         return FirstQuestion(asked, note=str(error))
-    name = f"{first.sweep.spec.name} ({first.sweep.scale_name})"
+    name = f"{first.sweep.spec.name} ({first.sweep.scale_name_or_base})"
     if tables.trials.is_empty():
         return FirstQuestion(asked, name, note=f"{ledger.root} has no finished training of {name}")
     return FirstQuestion(asked, name, analyze_tables(first, tables, ledger, with_first=False).verdicts)
@@ -117,7 +117,7 @@ def _rebuild_first_plan(plan: Plan, ledger: Ledger) -> Plan:
     declaration = ledger.read_declaration(name)
     if declaration is None:
         raise InputError(f"{ledger.root} holds no sweep {name}")
-    scale, path = _choose_scale(plan, declaration, ledger), ledger.locate_declaration(name)
+    scale, path = _choose_declared_scale(plan, declaration, ledger), ledger.locate_declaration(name)
     try:
         first = rebuild_declared_plan(declaration, scale, path)
     except InputError:
@@ -130,14 +130,14 @@ def _rebuild_first_plan(plan: Plan, ledger: Ledger) -> Plan:
     return first
 
 
-def _choose_scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:
+def _choose_declared_scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:
     scales = list(declaration.trials)
-    if plan.sweep.scale_name in scales:
-        return plan.sweep.scale_name
+    if plan.sweep.scale_name_or_base in scales:
+        return plan.sweep.scale_name_or_base
     if len(scales) == 1:
         return scales[0]
     raise InputError(
-        f"{declaration.sweep} in {ledger.root} has the scales {', '.join(scales)}, not {plan.sweep.scale_name}"
+        f"{declaration.sweep} in {ledger.root} has the scales {', '.join(scales)}, not {plan.sweep.scale_name_or_base}"
     )
 
 
@@ -149,7 +149,7 @@ def _attach_first_answer(first: FirstQuestion | None, verdict: Verdict) -> Verdi
     if first is None:
         return verdict
     same = [one for one in first.answers if one.id == verdict.id]
-    alike = [one for one in first.answers if _get_question(one) == _get_question(verdict)]
+    alike = [one for one in first.answers if _make_question_key(one) == _make_question_key(verdict)]
     found = same or (alike if len(alike) == 1 else [])
     if not found:
         return verdict
@@ -160,7 +160,7 @@ def _attach_first_answer(first: FirstQuestion | None, verdict: Verdict) -> Verdi
     return replace(verdict, first_answer=answer)
 
 
-def _get_question(verdict: Verdict) -> tuple[str, str, str]:
+def _make_question_key(verdict: Verdict) -> tuple[str, str, str]:
     return verdict.test, verdict.response, verdict.factor
 
 
@@ -203,9 +203,9 @@ def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl
     such a seed has no row. For metrics that compare two seeds, pairs of seeds are counted. Intervals are Student's at
     level 1 - alpha.
     """
-    known = list_metrics(trials)
-    alone = [name for name in known if not is_of_seed_pairs(name)]
-    paired = [name for name in known if is_of_seed_pairs(name)]
+    known = list_metric_columns(trials)
+    alone = [name for name in known if not is_seed_pair_metric(name)]
+    paired = [name for name in known if is_seed_pair_metric(name)]
     parts = [
         _compute_curve(rows, vary, factor, levels, metrics, each, alpha)
         for rows, metrics, each in ((trials, alone, 1), (group_seed_pairs(trials), paired, 2))

@@ -12,7 +12,7 @@ import polars as pl
 
 from gapctl.analysis.estimates import IntArray
 from gapctl.analysis.paired import FloatArray, get_pair_seed
-from gapctl.config.base import flatten_document, write_canonical_json
+from gapctl.config.base import flatten_document, format_canonical_json
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import AXIS, DIMENSIONS
@@ -50,8 +50,8 @@ def compute_cross_trial_metrics(
     found: dict[str, TrialValues] = {}
     damaged: list[str] = []
     for rows, metrics in (
-        (_read_places, _AXIS_METRICS),
-        (_read_places_and_means, _EXCESS_METRICS),
+        (_read_gap_positions, _AXIS_METRICS),
+        (_read_gap_positions_and_means, _EXCESS_METRICS),
         (_read_differences, _LEADING_METRICS),
     ):
         names = [name for name in asked if name in metrics]
@@ -148,7 +148,7 @@ def _get_seed_pair_key(trial: Trial) -> Hashable:
 
 def _get_arm_key(trial: Trial, without: str = "") -> Hashable:
     values = flatten_document(trial.config.model_dump(mode="json"))
-    return write_canonical_json({path: value for path, value in values.items() if path != without})
+    return format_canonical_json({path: value for path, value in values.items() if path != without})
 
 
 def _make_key_without(path: str) -> Callable[[Trial], Hashable]:
@@ -186,12 +186,12 @@ class _TrialVectors(NamedTuple):
     damaged: list[str]
 
 
-def _read_places(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
+def _read_gap_positions(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
     """Read the places of the gallery's images along a trial's gap (N,)."""
     return _read_vectors(trials, ledger, AXIS, lambda table: table["image"].cast(pl.Float64).to_numpy())
 
 
-def _read_places_and_means(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
+def _read_gap_positions_and_means(trials: Sequence[Trial], ledger: Ledger) -> _TrialVectors:
     """Read the places of the gallery's images along a trial's gap and along its mean image, and their labels (3, N).
 
     Trials of earlier versions saved only the first, and are left out.

@@ -14,7 +14,7 @@ import polars as pl
 from gapctl.analysis.learning import label_arm
 from gapctl.analysis.paired import infer_level_type
 from gapctl.analysis.results import AnalysisResults, Verdict
-from gapctl.analysis.tables import list_metrics, map_ids_to_values
+from gapctl.analysis.tables import list_metric_columns, map_ids_to_values
 from gapctl.config.base import flatten_document
 from gapctl.config.errors import collect_parts, list_values_by_path
 from gapctl.config.hypotheses import Hypothesis, Level
@@ -44,7 +44,7 @@ class SweepAnalysis:
     @property
     def name(self) -> str:
         """The name that tells it from other sweeps of a ledger."""
-        return f"{self.analysis.sweep} ({self.plan.sweep.scale_name})"
+        return f"{self.analysis.sweep} ({self.plan.sweep.scale_name_or_base})"
 
     @property
     def file_name(self) -> str:
@@ -253,7 +253,7 @@ def build_history_table(sweeps: Sequence[SweepAnalysis]) -> pl.DataFrame:
 
 def _export_trials(judged: SweepAnalysis) -> pl.DataFrame:
     analysis = judged.analysis
-    metrics = list_metrics(analysis.trials)
+    metrics = list_metric_columns(analysis.trials)
     hashes = [pl.lit(getattr(analysis, name)).alias(name) for name in ("spec_sha256", "hypotheses_sha256")]
     chosen = analysis.trials.select("trial", "label", "seed", *metrics, "samples_seen", "seconds", *hashes)
     return chosen.join(analysis.provenance, on="trial", how="left", maintain_order="left")
@@ -262,7 +262,7 @@ def _export_trials(judged: SweepAnalysis) -> pl.DataFrame:
 def _add_sweep_columns(judged: SweepAnalysis, rows: pl.DataFrame, treatments: Sequence[str]) -> pl.DataFrame:
     first = ["sweep", "scale", "trial", "label", "seed", *treatments]
     ids, *levels = _collect_levels(judged, treatments)
-    names = [pl.lit(judged.analysis.sweep).alias("sweep"), pl.lit(judged.plan.sweep.scale_name).alias("scale")]
+    names = [pl.lit(judged.analysis.sweep).alias("sweep"), pl.lit(judged.plan.sweep.scale_name_or_base).alias("scale")]
     added = rows.with_columns(*names, *(map_ids_to_values(pl.col("trial"), ids, column) for column in levels))
     return added.select(*first, pl.exclude(first))
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Hypothesis, Level, list_named_metrics
-from gapctl.config.metrics import is_of_seed_pairs
+from gapctl.config.metrics import is_seed_pair_metric
 from gapctl.plan.plan import Trial
 
 
@@ -34,7 +34,7 @@ class Replicates(NamedTuple):
 
 def derive_replicates(hypothesis: Hypothesis, seeds: range) -> Replicates:
     """Return the replicates of a hypothesis; where it needs pairs of seeds, leave out seeds without a partner."""
-    if not any(map(is_of_seed_pairs, list_named_metrics(hypothesis))):
+    if not any(map(is_seed_pair_metric, list_named_metrics(hypothesis))):
         return Replicates(seeds)
     return Replicates(range(seeds.start + seeds.start % 2, seeds.stop - 1, 2), each=2)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from gapctl.config.base import select_hashed_fields, write_canonical_json
+from gapctl.config.base import format_canonical_json, select_hashed_fields
 from gapctl.config.sweep import SweepFile
 from gapctl.ledger import Declaration
 from gapctl.ledger.preregistration import UNDECLARED, find_declared_file, load_recorded_sweep
@@ -69,11 +69,14 @@ def compare_with_declaration(plan: Plan, declaration: Declaration, runs: str) ->
 
     Return None where the ledger has no text of the declaration, or nothing was declared in time.
     """
-    asked = find_declared_file(declaration, plan.sweep.scale_name)
+    asked = find_declared_file(declaration, plan.sweep.scale_name_or_base)
     if asked is None:
         return None
     then, now = load_recorded_sweep(asked).spec, plan.sweep.spec
-    own = asked in (declaration.declared.get(plan.sweep.scale_name), declaration.asked.get(plan.sweep.scale_name))
+    own = asked in (
+        declaration.declared.get(plan.sweep.scale_name_or_base),
+        declaration.asked.get(plan.sweep.scale_name_or_base),
+    )
     arguments = [*build_file_arguments(plan.sweep), *build_ledger_arguments(runs)]
     judging = ["gapctl", "analyze", *arguments, "--declared"]
     return DeclarationDiff(
@@ -115,7 +118,7 @@ def _compare_fields(
 def _format_value(value: object) -> str:
     if isinstance(value, str):
         return value
-    return _ABSENT if value is None else write_canonical_json({"": value})[4:-1]
+    return _ABSENT if value is None else format_canonical_json({"": value})[4:-1]
 
 
 def _describe_changes(changes: Sequence[DeclarationChange], name: str | None) -> list[str]:
@@ -131,14 +134,14 @@ def find_deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     """
     if declaration is None:
         return None
-    declared = declaration.design_sha256.get(plan.sweep.scale_name, UNDECLARED)
+    declared = declaration.design_sha256.get(plan.sweep.scale_name_or_base, UNDECLARED)
     if declared == UNDECLARED:
         return "trainings of this scale had begun before it was declared"
     if declared != hash_design(plan):
         return "what is trained, at which levels or from which seed on, was changed after the first training began"
     if declaration.declared and declaration.question != plan.sweep.spec.question:
         return f"the question was put otherwise after the first training began; declared was: {declaration.question}"
-    seeds, noun = declaration.seeds[plan.sweep.scale_name], plan.sweep.spec.replicate_noun
+    seeds, noun = declaration.seeds[plan.sweep.scale_name_or_base], plan.sweep.spec.replicate_noun
     judged = len(plan.sweep.spec.replicates)
     if judged < seeds:
         return f"{judged} of the {seeds} declared {noun}s are judged"

@@ -67,7 +67,7 @@ def _judge_plan(plan: Plan, ledger: Ledger, *, with_history: bool) -> "SweepAnal
     name, command = plan.sweep.spec.name, shlex.join(["gapctl", "sweep", *build_plan_arguments(plan, ledger.root)])
     scale = "" if plan.sweep.scale is None else f" at scale {plan.sweep.scale}"
     elsewhere = _list_judgeable_scales(plan, ledger)
-    judge = "".join(f"; `{_write_analyze_command(plan, ledger, other)}` judges scale {other}" for other in elsewhere)
+    judge = "".join(f"; `{_format_analyze_command(plan, ledger, other)}` judges scale {other}" for other in elsewhere)
     raise InputError(
         f"{ledger.root}: no finished trial of {name}{scale}, so there is nothing to judge; run `{command}` first{judge}"
     )
@@ -81,7 +81,7 @@ def _list_judgeable_scales(plan: Plan, ledger: Ledger) -> list[str]:
     return [scale for scale in others if scale in planned and ledger.finished(planned[scale])]
 
 
-def _write_analyze_command(plan: Plan, ledger: Ledger, scale: str) -> str:
+def _format_analyze_command(plan: Plan, ledger: Ledger, scale: str) -> str:
     chosen = [] if scale == plan.sweep.spec.default_scale else ["--scale", scale]
     return shlex.join(["gapctl", "analyze", str(plan.sweep.path), *chosen, *build_ledger_arguments(ledger.root)])
 

@@ -17,7 +17,7 @@ from gapctl.analysis.paired import build_identity_columns, build_level_column
 from gapctl.config.arms import select_arms
 from gapctl.config.cohort import Cohort, name_stratum, read_lineage
 from gapctl.config.hypotheses import Correlation, Level, list_named_metrics
-from gapctl.config.metrics import is_of_several
+from gapctl.config.metrics import is_cross_trial_metric
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError, first_line_of_error
 from gapctl.ledger import Ledger, Result
@@ -69,7 +69,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
     vary = plan.sweep.spec.vary
     named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_named_metrics(item))
     between = compute_cross_trial_metrics(
-        plan, [trial.id for trial, _ in finished], ledger, list(filter(is_of_several, named))
+        plan, [trial.id for trial, _ in finished], ledger, list(filter(is_cross_trial_metric, named))
     )
     histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)
     damaged += [*histories.damaged, *between.damaged]
@@ -89,7 +89,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
     )
 
 
-def list_metrics(trials: pl.DataFrame) -> list[str]:
+def list_metric_columns(trials: pl.DataFrame) -> list[str]:
     """List the metric columns of a frame, which alone have a slash in their name."""
     return [name for name in trials.columns if "/" in name]
 
@@ -135,7 +135,7 @@ def build_model_table(trials: pl.DataFrame, spec: SweepFile, hypothesis: Correla
         if path in spec.vary:
             trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
     arms = len(select_arms(spec.vary, {path: hypothesis.where[path] for path in hypothesis.where if path in spec.vary}))
-    metrics = list_metrics(trials)
+    metrics = list_metric_columns(trials)
     facts = [name for name in trials.columns if name not in (*metrics, *spec.vary, "label", "model", "trial")]
     models = trials.group_by("model", maintain_order=True).agg(
         pl.col(metrics).mean(), pl.col(facts).first(), pl.len().alias("arms")
@@ -186,7 +186,7 @@ def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, S
     damaged: list[str] = []
     left = iter(trials)
     while some := list(islice(left, HISTORIES_AT_ONCE)):
-        rows, wrong = _read_together(some, ledger)
+        rows, wrong = _read_all_histories(some, ledger)
         if rows:
             # Thousands of small frames take twice the memory of their values.
             parts.append(pl.concat(rows, how="diagonal", rechunk=True))
@@ -194,7 +194,7 @@ def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, S
     return TrialHistories(_label_histories(parts, trials, vary), tuple(damaged))
 
 
-def _read_together(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.DataFrame], list[str]]:
+def _read_all_histories(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.DataFrame], list[str]]:
     """Read the trials' evaluations at once; where a file is damaged, one by one, to find it."""
     files = zip(trials, ledger.contents([trial.id for trial in trials], HISTORY), strict=True)
     contents = {trial.id: content for trial, content in files if content}
@@ -203,7 +203,7 @@ def _read_together(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.Dat
     try:
         return pl.collect_all([_scan_history(trial_id, content) for trial_id, content in read.items()]), unread
     except (pl.exceptions.PolarsError, OSError):
-        found = [_read_alone(ledger, trial_id, content) for trial_id, content in read.items()]
+        found = [_read_history_or_message(ledger, trial_id, content) for trial_id, content in read.items()]
         whole = [part for part in found if isinstance(part, pl.DataFrame)]
         return whole, [*unread, *(part for part in found if isinstance(part, str))]
 
@@ -214,7 +214,7 @@ def _scan_history(trial_id: str, content: bytes) -> pl.LazyFrame:
     )
 
 
-def _read_alone(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame | str:
+def _read_history_or_message(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame | str:
     """Return one trial's evaluations, or the message about its damaged file."""
     try:
         return _scan_history(trial_id, content).collect()

@@ -169,18 +169,18 @@ def _explain_outcome(
         return f"an interval needs at least two {name_replicate(measured).many}"
     if measured.cohort and math.isnan(found.ci.low):
         return "too few of them can be left out in turn for an interval"
-    smallest = f"the smallest effect of {format_number(hypothesis.smallest_effect)}"
+    smallest = f"the smallest effect of {format_plain_number(hypothesis.smallest_effect)}"
     inside = f"the interval lies within {smallest} on both sides"
     if verdict == "supported":
         return inside if direction == "neither" else f"the interval lies beyond {smallest}"
     if verdict == "refuted":
         if direction == "neither":
             return f"the whole interval lies beyond {smallest}"
-        zero = format_number(hypothesis.value) if isinstance(hypothesis, Threshold) else "zero"
+        zero = format_plain_number(hypothesis.value) if isinstance(hypothesis, Threshold) else "zero"
         return _explain_refutation(orient_interval(found.ci, direction), hypothesis.smallest_effect, smallest, zero)
     if is_beyond(found.ci, hypothesis.smallest_effect, direction, found.rounding):
         where = inside if direction == "neither" else f"the interval lies beyond {smallest}"
-        return f"{where}, but {_name_failed_p(measured, p, claim, alpha)}, not below {format_number(alpha)}"
+        return f"{where}, but {_name_failed_p(measured, p, claim, alpha)}, not below {format_plain_number(alpha)}"
     if found.agree and not (measured.correlated or measured.cohort):
         return f"that is {smallest} itself, neither beyond nor short of it"
     return f"the interval reaches from effects short of {smallest} to effects beyond it"
@@ -190,8 +190,8 @@ def _name_failed_p(measured: HypothesisResult, p: HolmPValue, claim: HolmPValue,
     """Name the p that is not significant: that of the direction, or that of an effect as large as claimed."""
     if measured.direction == "neither" or not is_significant(p.p, alpha):
         order = " of the order of the levels (Page's test)" if measured.estimate.p_test == "page" else ""
-        return f"p{order} after Holm is {format_number(p.p)}"
-    return f"p of an effect beyond it, after Holm, is {format_number(claim.p)}"
+        return f"p{order} after Holm is {format_plain_number(p.p)}"
+    return f"p of an effect beyond it, after Holm, is {format_plain_number(claim.p)}"
 
 
 def _is_open_by_order(measured: HypothesisResult, verdict: Outcome, p: HolmPValue, alpha: float) -> bool:
@@ -275,7 +275,9 @@ def _explain_sign_test(measured: HypothesisResult, verdict: Outcome, claim: Holm
     fewest = count_sign_test_seeds(direction, claim.level)
     waits = verdict == "inconclusive" and is_beyond(found.ci, smallest, direction, found.rounding)
     if waits and len(found.effects_S) < fewest:
-        return f"{clause}, which cannot fall below {format_number(claim.level)} with fewer than {fewest} {name.many}"
+        return (
+            f"{clause}, which cannot fall below {format_plain_number(claim.level)} with fewer than {fewest} {name.many}"
+        )
     return clause
 
 
@@ -288,7 +290,7 @@ def _explain_least_permutation_p(measured: HypothesisResult, claim: HolmPValue) 
     if is_significant(least, claim.level):
         return []
     ways = f"{grid.counted:,} ways to deal the levels of {grid.arms} arms"
-    return [f"p cannot fall below {format_number(least)}, as it is counted over {ways}"]
+    return [f"p cannot fall below {format_plain_number(least)}, as it is counted over {ways}"]
 
 
 def describe_seed_effects(measured: HypothesisResult) -> list[str]:
@@ -321,7 +323,7 @@ def _describe_cohort(cohort: CohortEstimate) -> str:
     alone = f", {found.singletons} of one model" if found.singletons else ""
     merged = f" as {found.units}, those of one lineage at their mean," if found.units < found.models else ""
     models = f"over {found.models} models{merged} in {format_count(found.strata, 'stratum', 'strata')}{alone}"
-    tau = f"{models}, tau is {format_number(cohort.estimate.value)} {SCOPE_WORDS[found.scope]}"
+    tau = f"{models}, tau is {format_plain_number(cohort.estimate.value)} {SCOPE_WORDS[found.scope]}"
     if len(found.sets) < 2:
         return tau
     taus = sorted((one.tau.value, one.name) for one in found.sets)
@@ -388,7 +390,7 @@ def _describe_direction(hypothesis: Hypothesis, found: EffectEstimate, name: Rep
 
 def _describe_sides_of_value(hypothesis: Threshold, found: EffectEstimate, name: ReplicateName) -> str:
     """Describe on which side of the value the seeds lie, and how far from it."""
-    effects, value = found.effects_S.tolist(), format_number(hypothesis.value)
+    effects, value = found.effects_S.tolist(), format_plain_number(hypothesis.value)
     verb = "lies" if len(effects) == 1 else "lie"
     signs = [int(np.sign(effect)) for effect in effects]
     if len(set(signs)) == 1:
@@ -514,7 +516,7 @@ def strip_path_prefix(path: str) -> str:
     return path.rsplit(".", 1)[-1]
 
 
-def format_number(value: float) -> str:
+def format_plain_number(value: float) -> str:
     """Format a number with three significant digits."""
     return f"{value:.3g}"
 

@@ -20,7 +20,13 @@ from typing import Any, ClassVar, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.api.arrays import read_array, read_attributes, read_labels, read_pairs, read_rows
+from gapctl.api.arrays import (
+    read_array,
+    read_attribute_array,
+    read_embedding_rows,
+    read_label_array,
+    read_paired_embeddings,
+)
 from gapctl.api.measures import read_logit_scales
 from gapctl.errors import InputError
 from gapctl.metrics.bias import BiasSums, LabelSums
@@ -164,7 +170,7 @@ class Gap(Accumulator, Watch):
 
     def sum_batch(self, image_features: object, text_features: object, text_to_image: object = None) -> States:
         """Return the states of one batch."""
-        embeddings, _ = read_pairs(image_features, text_features, text_to_image=text_to_image, least=1)
+        embeddings, _ = read_paired_embeddings(image_features, text_features, text_to_image=text_to_image, least=1)
         sums = sum_block(embeddings, second_moments=False).gap
         clouds = [value for cloud in (sums.image, sums.text) for value in (cloud.count, cloud.squares)]
         matched = [sums.matched.count, sums.matched.cosine, sums.matched.distance]
@@ -251,10 +257,10 @@ class ObjectBias(Accumulator):
         for name, given in ((f"features` or `{own}", features), ("labels", labels), ("attributes", attributes)):
             if given is None:
                 raise make_array_error(name, "not given", "an array with a row for each embedding")
-        rows = read_rows("features", features)
+        rows = read_embedding_rows("features", features)
         for name, words in (("labels", labels), ("attributes", attributes)):
             _require_class_numbers(name, words)
-        objects, factors = read_labels("labels", labels), read_attributes("attributes", attributes)
+        objects, factors = read_label_array("labels", labels), read_attribute_array("attributes", attributes)
         check_numbers("labels", objects, len(rows), "embedding")
         check_numbers("attributes", factors, len(rows), "embedding", columns=True)
         for name, numbers in (
@@ -263,8 +269,8 @@ class ObjectBias(Accumulator):
         ):
             check_range(name, numbers, LABEL_LIMIT, "class numbers from 0 on")
         sums = BiasSums.of(normalise_rows(rows, "features"), objects, factors)
-        counts, totals = zip(*map(_spread_by_label, sums.by_factor), strict=True)
-        object_counts, object_totals = _spread_by_label(sums.by_object)
+        counts, totals = zip(*map(_expand_label_sums, sums.by_factor), strict=True)
+        object_counts, object_totals = _expand_label_sums(sums.by_object)
         return {
             "bias_squares": np.array([sums.by_object.squares]),
             "object_counts": object_counts,
@@ -278,8 +284,8 @@ class ObjectBias(Accumulator):
         require_rows("ObjectBias", float(states["object_counts"].sum()))
         squares = float(states["bias_squares"][0])
         factors = zip(states["attribute_counts"], states["attribute_totals"], strict=True)
-        by_object = _gather_labels(states["object_counts"], states["object_totals"], squares)
-        by_factor = tuple(_gather_labels(*factor, squares) for factor in factors)
+        by_object = _collect_label_sums(states["object_counts"], states["object_totals"], squares)
+        by_factor = tuple(_collect_label_sums(*factor, squares) for factor in factors)
         return BiasSums(by_object, by_factor).metrics(self.side)
 
 
@@ -306,7 +312,10 @@ class Entropy(Accumulator):
 
     def sum_batch(self, image_features: object, text_features: object) -> States:
         """Return the states of one batch."""
-        image, text = read_rows("image_features", image_features), read_rows("text_features", text_features)
+        image, text = (
+            read_embedding_rows("image_features", image_features),
+            read_embedding_rows("text_features", text_features),
+        )
         check_cloud("text_features", text, image.shape[1])
         return {
             "image_rows": normalise_rows_float32(image, "image_features"),
@@ -356,7 +365,7 @@ def _require_class_numbers(name: str, value: object) -> None:
         )
 
 
-def _spread_by_label(sums: LabelSums) -> tuple[Array, Array]:
+def _expand_label_sums(sums: LabelSums) -> tuple[Array, Array]:
     """Return counts (K,) and totals (K, D) with a row for each label from 0 on."""
     labels = int(sums.label_K[-1]) + 1
     counts, totals = np.zeros(labels), np.zeros((labels, sums.total_KD.shape[1]))
@@ -364,7 +373,7 @@ def _spread_by_label(sums: LabelSums) -> tuple[Array, Array]:
     return counts, totals
 
 
-def _gather_labels(counts: Array, totals: Array, squares: float) -> LabelSums:
+def _collect_label_sums(counts: Array, totals: Array, squares: float) -> LabelSums:
     """Return the sums of the labels that occurred."""
     labels = np.flatnonzero(counts)
     return LabelSums(labels, counts[labels].astype(np.int64), totals[labels], squares)

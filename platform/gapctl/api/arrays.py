@@ -1,7 +1,8 @@
 """Turn what people hold (numpy, torch on any device, anything with `__array__`) into checked numpy arrays.
 
-1. `read_rows` takes embeddings, `read_labels` numbers or words, `read_attributes` one or several columns of them.
-2. `read_pairs` takes images and texts with their pairing and labels, and returns checked `Embeddings`.
+1. `read_embedding_rows` takes embeddings, `read_label_array` numbers or words, `read_attribute_array` one or several
+   columns of them.
+2. `read_paired_embeddings` takes images and texts with their pairing and labels, and returns checked `Embeddings`.
 
 Every fault is an InputError that names the argument, what was found, what was expected and what to do.
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 LARGEST_INTEGER = np.iinfo(np.int64).max
 
 
-def read_rows(name: str, value: object) -> NDArray[np.floating]:
+def read_embedding_rows(name: str, value: object) -> NDArray[np.floating]:
     """Return embeddings as floats of shape (A, D); bfloat16, which numpy lacks, becomes float32.
 
     Raise InputError for anything that is no array of floating-point rows. Values are not checked.
@@ -70,7 +71,7 @@ def read_array(name: str, value: object) -> NDArray[Any]:
     return array
 
 
-def read_labels(name: str, value: object) -> NDArray[np.int64]:
+def read_label_array(name: str, value: object) -> NDArray[np.int64]:
     """Return labels as whole numbers: numbers as they are, words by their place in sorted order."""
     array = read_array(name, value)
     if array.dtype.kind in "US":
@@ -86,23 +87,23 @@ def read_labels(name: str, value: object) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def read_attributes(name: str, value: object) -> NDArray[np.int64]:
+def read_attribute_array(name: str, value: object) -> NDArray[np.int64]:
     """Return attributes as (N,) or (N, F); a mapping or a table with a column for each factor is stacked."""
     if not isinstance(value, Mapping) and not hasattr(value, "columns"):
         labels = read_array(name, value)
         if labels.ndim == 2 and labels.dtype.kind in "US":
-            return np.stack([read_labels(name, column) for column in labels.T], axis=1)
-        return read_labels(name, labels)
+            return np.stack([read_label_array(name, column) for column in labels.T], axis=1)
+        return read_label_array(name, labels)
     table = cast("Mapping[str, Any]", value)
     columns = list(table) if isinstance(value, Mapping) else list(table.columns)  # type: ignore[attr-defined]
-    read = [read_labels(f"{name}[{column!r}]", table[column]) for column in columns]
+    read = [read_label_array(f"{name}[{column!r}]", table[column]) for column in columns]
     if not read or any(column.ndim != 1 or len(column) != len(read[0]) for column in read):
         shapes = ", ".join(f"{column}: {each.shape}" for column, each in zip(columns, read, strict=True))
         raise make_array_error(name, f"columns of shapes {shapes or 'none'}", "one entry for each image in each column")
     return np.stack(read, axis=1)
 
 
-def read_pairs(
+def read_paired_embeddings(
     images: object,
     texts: object,
     labels: object = None,
@@ -114,11 +115,14 @@ def read_pairs(
 
     Raise InputError for arrays that are none, do not fit together, hold rows without a direction or fewer than `least`.
     """
-    arrays: dict[str, NDArray[Any]] = {"image": read_rows("images", images), "text": read_rows("texts", texts)}
+    arrays: dict[str, NDArray[Any]] = {
+        "image": read_embedding_rows("images", images),
+        "text": read_embedding_rows("texts", texts),
+    }
     if labels is not None:
-        arrays["labels"] = read_labels("labels", labels)
+        arrays["labels"] = read_label_array("labels", labels)
     if attributes is not None:
-        arrays["attributes"] = read_attributes("attributes", attributes)
+        arrays["attributes"] = read_attribute_array("attributes", attributes)
     if text_to_image is not None:
         arrays["text_to_image"] = _read_whole_numbers("text_to_image", text_to_image)
     try:
@@ -133,7 +137,7 @@ def _read_whole_numbers(name: str, value: object) -> NDArray[np.int64]:
     array = read_array(name, value)
     if array.dtype.kind not in "iu":
         raise make_array_error(name, f"of type {array.dtype}", "whole numbers, each text's image")
-    return read_labels(name, array)
+    return read_label_array(name, array)
 
 
 def _is_tensor(value: object) -> bool:

@@ -11,7 +11,13 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from gapctl.api.arrays import read_attributes, read_labels, read_pairs, read_rows, require_alone
+from gapctl.api.arrays import (
+    read_attribute_array,
+    read_embedding_rows,
+    read_label_array,
+    read_paired_embeddings,
+    require_alone,
+)
 from gapctl.config.metrics import (
     DEFAULT_LOGIT_SCALES,
     LARGEST_LOGIT_SCALE,
@@ -136,7 +142,7 @@ def measure(
         require_alone(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
         embeddings = encoded
     else:
-        embeddings = read_pairs(images, texts, labels, attributes, text_to_image)[0]
+        embeddings = read_paired_embeddings(images, texts, labels, attributes, text_to_image)[0]
     if scales is None:
         scales = DEFAULT_LOGIT_SCALES if embeddings.logit_scale is None else (embeddings.logit_scale,)
     zero_shot = getattr(images, "zero_shot", None)
@@ -171,8 +177,8 @@ def moad(embeddings: object, labels: object, attributes: object) -> float:
     It is (same object - different object) - (same attribute - different attribute) in mean cosine over pairs of rows.
     Attributes are compared within each factor and averaged. Source: arXiv 2404.07983, sec. 3.
     """
-    rows = read_rows("embeddings", embeddings)
-    objects, factors = read_labels("labels", labels), read_attributes("attributes", attributes)
+    rows = read_embedding_rows("embeddings", embeddings)
+    objects, factors = read_label_array("labels", labels), read_attribute_array("attributes", attributes)
     check_numbers("labels", objects, len(rows), "embedding")
     check_numbers("attributes", factors, len(rows), "embedding", columns=True)
     return compute_moad(normalise_rows(rows, "embeddings"), objects, factors).value
@@ -218,13 +224,13 @@ def read_logit_scales(value: object) -> tuple[float, ...] | None:
 
 
 def _sum_gap(images: object, texts: object, text_to_image: object) -> GapSums:
-    embeddings, pairing = read_pairs(images, texts, text_to_image=text_to_image)
+    embeddings, pairing = read_paired_embeddings(images, texts, text_to_image=text_to_image)
     assert pairing != "labels"
     image, text = normalise_rows(embeddings.image_ND, "image"), normalise_rows(embeddings.text_MD, "text")
     return GapSums.of(image, text, embeddings.text_to_image_M)
 
 
 def _read_two_clouds(images: object, texts: object) -> tuple[Cloud, Cloud]:
-    image, text = read_rows("image", images), read_rows("text", texts)
+    image, text = read_embedding_rows("image", images), read_embedding_rows("text", texts)
     check_cloud("text", text, image.shape[1])
     return image, text

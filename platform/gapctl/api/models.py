@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from gapctl.api.arrays import read_pairs, read_rows, require_alone
+from gapctl.api.arrays import read_embedding_rows, read_paired_embeddings, require_alone
 from gapctl.errors import InputError, first_line_of_error, require_packages
 from gapctl.metrics.embedding_set import Embeddings
 
@@ -117,17 +117,19 @@ def encode(
     skipped: dict[str, str] = {}
     with torch.no_grad():
         for batch in _cut_batches(_iterate_pairs(data, skipped), batch_size):
-            inputs = _collate([preprocess(pair.image) for pair in batch], place)
-            images.append(_read_features("image", _call(encode_image, inputs), len(batch)))
+            inputs = _stack_inputs([preprocess(pair.image) for pair in batch], place)
+            images.append(_read_features("image", _call_encoder(encode_image, inputs), len(batch)))
             for pair in batch:
                 owners += [len(keys)] * len(pair.captions)
                 captions += pair.captions
                 keys.append(pair.key)
         if not keys:
-            raise InputError(_explain_nothing(skipped))
+            raise InputError(_explain_no_pairs(skipped))
         for start in range(0, len(captions), batch_size):
             some = captions[start : start + batch_size]
-            texts.append(_read_features("text", _call(encode_text, _move(tokenizer(some), place)), len(some)))
+            texts.append(
+                _read_features("text", _call_encoder(encode_text, _move_tensors(tokenizer(some), place)), len(some))
+            )
     pairing = np.array(owners)
     embeddings = Embeddings(
         np.concatenate(images),
@@ -169,13 +171,13 @@ def _find_device(model: Any, device: "str | torch.device | None") -> "torch.devi
 
 def _iterate_pairs(data: PairSource, skipped: dict[str, str]) -> Iterator[_Pair]:
     if isinstance(data, str | Path):
-        yield from _read_places([data], skipped)
+        yield from _read_pairs_from_places([data], skipped)
         return
     if not isinstance(data, Iterable):
         raise InputError(f"`data`: found a {type(data).__name__}; expected a place, or pairs of images and captions")
     listed = data if isinstance(data, Iterator) else list(data)
     if isinstance(listed, list) and all(isinstance(each, str | Path) for each in listed):
-        yield from _read_places(cast("list[str | Path]", listed), skipped)
+        yield from _read_pairs_from_places(cast("list[str | Path]", listed), skipped)
         return
     for row, each in enumerate(listed):
         if not isinstance(each, Sequence) or isinstance(each, str) or len(each) != 2:
@@ -189,7 +191,7 @@ def _iterate_pairs(data: PairSource, skipped: dict[str, str]) -> Iterator[_Pair]
         yield _Pair(str(row), _open_image(row, image), captions)
 
 
-def _read_places(places: Sequence[str | Path], skipped: dict[str, str]) -> Iterator[_Pair]:
+def _read_pairs_from_places(places: Sequence[str | Path], skipped: dict[str, str]) -> Iterator[_Pair]:
     """Read the pairs of places by the rules of `gapctl measure --data`, several lines of a text as several captions."""
     from gapctl.data.image_text.index import decode_image, read_samples
     from gapctl.data.image_text.questions import CaptionLineMode, split_captions
@@ -234,37 +236,37 @@ def _cut_batches(pairs: Iterator[_Pair], size: int) -> Iterator[list[_Pair]]:
         yield batch
 
 
-def _collate(inputs: list[Any], place: "torch.device") -> Any:
+def _stack_inputs(inputs: list[Any], device: "torch.device") -> Any:
     """Stack what `preprocess` returned: tensors, or transformers' mappings of tensors and arrays."""
     import torch
 
     if isinstance(inputs[0], Mapping):
         names = list(inputs[0])
-        return {name: _collate([each[name] for each in inputs], place) for name in names}
+        return {name: _stack_inputs([each[name] for each in inputs], device) for name in names}
     tensors = [torch.as_tensor(np.asarray(each) if isinstance(each, list) else each) for each in inputs]
     squeezed = [each[0] if each.ndim == 4 and len(each) == 1 else each for each in tensors]
     try:
-        return torch.stack(squeezed).to(place)
+        return torch.stack(squeezed).to(device)
     except RuntimeError as error:
         raise InputError(
             f"`preprocess`: its results do not stack ({str(error).splitlines()[0]}); expected tensors of one shape"
         ) from error
 
 
-def _move(inputs: Any, place: "torch.device") -> Any:
+def _move_tensors(inputs: Any, device: "torch.device") -> Any:
     if isinstance(inputs, Mapping):
-        return {name: _move(value, place) for name, value in inputs.items()}
-    return inputs.to(place) if hasattr(inputs, "to") else inputs
+        return {name: _move_tensors(value, device) for name, value in inputs.items()}
+    return inputs.to(device) if hasattr(inputs, "to") else inputs
 
 
-def _call(encoder: Callable[..., Any], inputs: Any) -> Any:
+def _call_encoder(encoder: Callable[..., Any], inputs: Any) -> Any:
     return encoder(**inputs) if isinstance(inputs, Mapping) else encoder(inputs)
 
 
 def _read_features(name: str, found: Any, rows: int) -> np.ndarray:
     """Return a batch's embeddings in float32; some models wrap them in a record with `pooler_output`."""
     found = getattr(found, "pooler_output", found)
-    features = read_rows(f"the model's {name} embeddings", found)
+    features = read_embedding_rows(f"the model's {name} embeddings", found)
     if len(features) != rows:
         raise InputError(
             f"`model`: returned {len(features)} {name} embeddings for {rows} inputs; expected one for each"
@@ -280,7 +282,7 @@ def _read_logit_scale(model: Any) -> float | None:
     return float(scale.detach().float().exp().mean())
 
 
-def _explain_nothing(skipped: Mapping[str, str]) -> str:
+def _explain_no_pairs(skipped: Mapping[str, str]) -> str:
     if not skipped:
         return "`data`: found no pair; expected images with captions"
     key, reason = next(iter(skipped.items()))
@@ -319,11 +321,11 @@ def load_model(
 
 def _load_public_model(name: str, pretrained: str | None) -> "tuple[CLIP, Callable[[Any], torch.Tensor], Any]":
     from gapctl.inference.model import build_transform, load_tokenizer, open_model
-    from gapctl.models.sources import check_model, find_weights
+    from gapctl.models.sources import check_model, find_or_download_weights
 
     try:
         check_model(name, pretrained)
-        opened = open_model(name, find_weights(name, pretrained))
+        opened = open_model(name, find_or_download_weights(name, pretrained))
     except InputError as error:
         words = str(error).replace("--pretrained", "`pretrained`").replace("--model", "`model`")
         raise type(error)(words) from error
@@ -404,7 +406,7 @@ def intervene(
         require_alone(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
         embeddings = encoded
     else:
-        embeddings = read_pairs(images, texts, labels, attributes, text_to_image)[0]
+        embeddings = read_paired_embeddings(images, texts, labels, attributes, text_to_image)[0]
     if not isinstance(calibration, int | float) or isinstance(calibration, bool) or not 0 < calibration < 1:
         raise InputError(f"`calibration`: found {calibration!r}; expected a share between 0 and 1")
     if not isinstance(seed, int) or seed < 0:

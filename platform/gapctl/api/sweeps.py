@@ -149,9 +149,9 @@ class Verdicts(Sequence["Verdict"]):
         for verdict in self._verdicts:
             if verdict.id == key:
                 return verdict
-        from gapctl.config.base import name_choices
+        from gapctl.config.base import format_choices
 
-        raise KeyError(f"no hypothesis {key!r}; {name_choices(key, [verdict.id for verdict in self._verdicts])}")
+        raise KeyError(f"no hypothesis {key!r}; {format_choices(key, [verdict.id for verdict in self._verdicts])}")
 
     def __iter__(self) -> Iterator["Verdict"]:
         return iter(self._verdicts)
@@ -278,10 +278,10 @@ class Analysis:
             return factors[0]
         if factor in factors:
             return str(factor)
-        from gapctl.config.base import name_choices
+        from gapctl.config.base import format_choices
 
         raise InputError(
-            f"`factor`: found {factor!r}; {name_choices(str(factor), factors) if factors else 'none varies'}"
+            f"`factor`: found {factor!r}; {format_choices(str(factor), factors) if factors else 'none varies'}"
         )
 
     def _require_metric(self, metric: str) -> None:
@@ -315,10 +315,10 @@ def load_sweep(file: str | Path, scale: str | None = None, set: Mapping[str, obj
         raise InputError(f"load_sweep: found a {type(file).__name__}; expected a file or a name such as 'imbalance'")
     if set is not None and not isinstance(set, Mapping):
         raise InputError(f"`set`: found a {type(set).__name__}; expected a mapping such as {{'seeds': 5}}")
-    return Sweep(Path(file), scale, [_write_override(path, value) for path, value in (set or {}).items()])
+    return Sweep(Path(file), scale, [_format_override(path, value) for path, value in (set or {}).items()])
 
 
-def _write_override(path: str, value: object) -> str:
+def _format_override(path: str, value: object) -> str:
     try:
         return f"{path}={json.dumps(value)}"
     except (TypeError, ValueError):

@@ -27,10 +27,17 @@ from gapctl.cli.options import (
     load_ledger_plan,
     read_search_record,
 )
-from gapctl.cli.output import build_write_error, check_table_file, emit, exit_on_problems, write_page, write_table
-from gapctl.cli.run_record import read_run_record, render_search_page
-from gapctl.cli.search import print_search
-from gapctl.cli.verdict_table import describe_declaration, print_comparison, print_sweep
+from gapctl.cli.output import (
+    build_write_error,
+    check_table_file,
+    exit_on_problems,
+    print_json_or_text,
+    write_page,
+    write_table,
+)
+from gapctl.cli.run_record import read_run_record_with_pages, render_search_page
+from gapctl.cli.search import print_search_points
+from gapctl.cli.verdict_table import describe_declaration, print_comparison, print_sweep_analysis
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.ledger.preregistration import rebuild_declared_plan, rebuild_plan
@@ -125,7 +132,7 @@ def analyze_command(
     if models is not None:
         written.append(_write_models(models, found))
     several = every or len(files or ()) > 1
-    emit(
+    print_json_or_text(
         build_combined_document(found) if several else _build_document(found.sweeps[0], ledger),
         lambda: _print_analysis(found, ledger, written),
         as_json,
@@ -217,7 +224,7 @@ def _rebuild_declared_plan(plan: Plan, ledger: Ledger) -> Plan:
             f"--declared: {ledger.root} has no declaration of {name}; expected {ledger.locate_declaration(name)}, as "
             "`gapctl sweep` writes it. Name the ledger with --runs"
         )
-    return rebuild_declared_plan(declaration, plan.sweep.scale_name, ledger.locate_declaration(name))
+    return rebuild_declared_plan(declaration, plan.sweep.scale_name_or_base, ledger.locate_declaration(name))
 
 
 def _build_document(judged: "SweepAnalysis", ledger: Ledger) -> dict[str, object]:
@@ -233,9 +240,9 @@ def _print_analysis(found: "SweepComparison", ledger: Ledger, written: list[str]
     if len(found.sweeps) > 1:
         print_comparison(found, ledger, console)
     elif plan.sweep.spec.search is None:
-        print_sweep(found.sweeps[0], ledger, console)
+        print_sweep_analysis(found.sweeps[0], ledger, console)
     elif (record := read_search_record(plan, ledger)) is not None:
-        print_search(plan, record)
+        print_search_points(plan, record)
     for line in written:
         console.print(line, soft_wrap=True)
 
@@ -259,7 +266,7 @@ def _render_report_files(form: ReportFormat, found: "SweepComparison", ledger: L
     """Render the files by their path, the report last: once it exists, so does everything that it shows."""
     alone = len(found.sweeps) == 1 and not found.not_judged
     if form is ReportFormat.HTML:
-        return {name: _render_page(found, ledger, alone=alone).encode()}
+        return {name: _render_analysis_page(found, ledger, alone=alone).encode()}
     declared = [describe_declaration(judged.analysis) for judged in found.sweeps]
     if form is ReportFormat.LATEX:
         from gapctl.report.latex import render_latex
@@ -275,7 +282,7 @@ def _render_report_files(form: ReportFormat, found: "SweepComparison", ledger: L
     return {**pages.figures, name: pages.text.encode()}
 
 
-def _render_page(found: "SweepComparison", ledger: Ledger, *, alone: bool) -> str:
+def _render_analysis_page(found: "SweepComparison", ledger: Ledger, *, alone: bool) -> str:
     from gapctl.report.compare_page import render_comparison_page
     from gapctl.report.sweep_page import render_report
 
@@ -285,4 +292,4 @@ def _render_page(found: "SweepComparison", ledger: Ledger, *, alone: bool) -> st
     is_search = judged.plan.sweep.spec.search is not None
     if is_search and (record := read_search_record(judged.plan, ledger)) is not None:
         return render_search_page(judged.plan, record, ledger)
-    return render_report(judged.analysis, read_run_record(judged.plan, ledger))
+    return render_report(judged.analysis, read_run_record_with_pages(judged.plan, ledger))

@@ -22,7 +22,7 @@ from gapctl.cli.options import (
     load_plan,
     open_sweep,
 )
-from gapctl.cli.output import describe_counts, emit
+from gapctl.cli.output import describe_counts, print_json_or_text
 from gapctl.cluster.cost import (
     CostEstimate,
     PriceTable,
@@ -102,7 +102,7 @@ def lint_command(
     findings = [{**issue._asdict(), "file": str(issue.file)} for issue in issues]
     lines = [*map(str, issues), f"{file}: {describe_counts(totals) or 'nothing found'}"]
     document = {"file": str(file), "findings": findings, "totals": totals}
-    emit(document, lambda: make_plain_console().print("\n".join(lines)), as_json)
+    print_json_or_text(document, lambda: make_plain_console().print("\n".join(lines)), as_json)
     if errors:
         raise typer.Exit(1)
 
@@ -135,7 +135,7 @@ def cost_command(
         {key: _round_significant(value) if isinstance(value, float) else value for key, value in asdict(each).items()}
         for each in estimates
     ]
-    emit(
+    print_json_or_text(
         {
             "trials": len(trials),
             "flops": _round_significant(float(flops)),
@@ -265,7 +265,7 @@ def jobs_command(
         _follow_job(server, job_id)
     jobs = server.list_jobs() if job_id is None else [server.get_job(job_id)]
     listed = [{**job._asdict(), "began": job.began.isoformat() if job.began else None} for job in jobs]
-    emit({"address": server.address, "jobs": listed}, lambda: _print_jobs(jobs, server.address), as_json)
+    print_json_or_text({"address": server.address, "jobs": listed}, lambda: _print_jobs(jobs, server.address), as_json)
     if job_id is not None and jobs[0].ended and jobs[0].outcome:
         raise typer.Exit(jobs[0].outcome)
 

@@ -18,8 +18,8 @@ from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show
 from gapctl.cli.data_pack import pack_command
 from gapctl.cli.data_pairs import captions_command, index_command, reshard_command, stats_command, verify_command
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import emit, format_megabytes, require_choice
-from gapctl.config.base import did_you_mean, name_choices
+from gapctl.cli.output import format_megabytes, print_json_or_text, require_choice
+from gapctl.config.base import did_you_mean, format_choices
 from gapctl.config.evaluation_sets import NamedSet, load_shipped_sets, require_set
 from gapctl.config.trial import Data, PairData
 from gapctl.data.download import MIRRORS, MNIST_FILES, fetch_files
@@ -79,7 +79,7 @@ def fetch_command(
         return
     if what != "mnist":
         known = ["mnist", *load_shipped_sets()]
-        raise InputError(f"{what}: no such data set; {name_choices(what, known)}")
+        raise InputError(f"{what}: no such data set; {format_choices(what, known)}")
     folder = out or find_cache_root() / "mnist"
     try:
         with show_progress(in_bytes=True) as show:
@@ -100,7 +100,7 @@ def fetch_command(
             console.print(f"{file.path.name}: {f'from {file.mirror}' if file.mirror else 'was there'}, checked")
         console.print(f"All of MAD: gapctl data mad --source {folder} --out FOLDER")
 
-    emit({"folder": str(folder), "files": listed}, render, as_json)
+    print_json_or_text({"folder": str(folder), "files": listed}, render, as_json)
 
 
 def _fetch_evaluation_set(name: str, out: Path | None, mirrors: list[str] | None, as_json: bool) -> None:
@@ -145,7 +145,9 @@ def _fetch_evaluation_set(name: str, out: Path | None, mirrors: list[str] | None
         if out is not None:
             console.print(f"In a sweep file: evaluation_sets: {{{name}: {{source: {folder}}}}}")
 
-    emit({key: str(value) if isinstance(value, Path) else value for key, value in document.items()}, render, as_json)
+    print_json_or_text(
+        {key: str(value) if isinstance(value, Path) else value for key, value in document.items()}, render, as_json
+    )
 
 
 data_app.command("pack")(pack_command)
@@ -254,7 +256,7 @@ def _make_shards(
             f"{made.made} made and {shards - made.made} kept in {seconds:.1f} s"
         )
 
-    emit(document, render, as_json)
+    print_json_or_text(document, render, as_json)
 
 
 def _fill_image_cache(source: str, splits: tuple[Split, ...], workers: int | None, as_json: bool) -> None:
@@ -284,7 +286,7 @@ def _fill_image_cache(source: str, splits: tuple[Split, ...], workers: int | Non
         make_plain_console().print(f"MAD from {source}, fingerprint {fingerprint}\nin {file.parent}")
         SafeConsole().print(table)
 
-    emit({"source": source, "fingerprint": fingerprint, "splits": prepared}, render, as_json)
+    print_json_or_text({"source": source, "fingerprint": fingerprint, "splits": prepared}, render, as_json)
 
 
 @data_app.command("preview")

@@ -1,7 +1,7 @@
 """`gapctl data pack`, and the packing that other verbs do first when they are given no shards.
 
 1. `pack_command` writes image-text data of any layout as shards into a folder.
-2. `resolve_data` does the same into the cache, and `describe_packed` says so.
+2. `find_or_pack_data` does the same into the cache, and `describe_packed` says so.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import typer
 
 from gapctl.cli.console import make_plain_console, show_progress
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import emit
+from gapctl.cli.output import print_json_or_text
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,28 +75,28 @@ def pack_command(
         if packed.usable < packed.samples:
             console.print(f"`gapctl data verify {out}/manifest.parquet` names what is wrong with the others")
 
-    emit({"folder": str(out), **asdict(packed)}, render, as_json)
+    print_json_or_text({"folder": str(out), **asdict(packed)}, render, as_json)
     if not packed.usable:
         raise InputError(f"{place}: none of its {packed.samples:,} samples can be used; expected images with captions")
 
 
-def resolve_data(places: Sequence[str], *, local: bool) -> "list[ResolvedPlace]":
+def find_or_pack_data(places: Sequence[str], *, local: bool) -> "list[ResolvedPlace]":
     """Return the places of shards for data of any layout, packing into the cache with a progress bar.
 
     Raise InputError for wrong data, named as `--data` where it has to be `local`.
     """
-    from gapctl.data.image_text.pack import resolve_shards
+    from gapctl.data.image_text.pack import find_or_pack_shards
 
     try:
         with show_progress() as show:
-            return resolve_shards(
+            return find_or_pack_shards(
                 places, local=local, on_progress=lambda done, total: show("packing", done, total or None)
             )
     except InputError as error:
         raise InputError(f"--data {error}" if local else str(error)) from error
 
 
-def list_places(resolved: "Sequence[ResolvedPlace]") -> list[str]:
+def list_shard_places(resolved: "Sequence[ResolvedPlace]") -> list[str]:
     """Return the places of the shards alone."""
     return [shards for place in resolved for shards in place.shards]
 

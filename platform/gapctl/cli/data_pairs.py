@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
-from gapctl.cli.data_pack import list_places, resolve_data
+from gapctl.cli.data_pack import find_or_pack_data, list_shard_places
 from gapctl.cli.options import AddressOption, JsonOption
-from gapctl.cli.output import check_page, emit, format_megabytes, write_page
-from gapctl.config.base import name_choices
+from gapctl.cli.output import check_page, format_megabytes, print_json_or_text, write_page
+from gapctl.config.base import format_choices
 from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
@@ -86,7 +86,7 @@ def index_command(
     from gapctl.data.image_text.storage import list_shards
 
     began = time.perf_counter()
-    stored = list_shards(list_places(resolve_data(shards, local=False)))
+    stored = list_shards(list_shard_places(find_or_pack_data(shards, local=False)))
     target = expand_home(out or _choose_manifest_path(stored))
     if target.suffix != ".parquet":
         raise InputError(f"--out {target}: expected a name that ends in .parquet")
@@ -130,7 +130,7 @@ def index_command(
             console.print(f"`gapctl data verify {target}` names each of them, and decodes every image")
         _print_shared_keys(shared_keys)
 
-    emit(document, render, as_json)
+    print_json_or_text(document, render, as_json)
     tally.require_usable(str(target))
 
 
@@ -239,15 +239,15 @@ def captions_command(
         for text in listing:
             console.print(text)
 
-    emit({"treatments": treatments, "samples": samples}, render, as_json)
+    print_json_or_text({"treatments": treatments, "samples": samples}, render, as_json)
 
 
 def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | None) -> "list[PairCaptions]":
     from gapctl.config.trial import PairCaptions
-    from gapctl.data.treatments import TREATMENTS
+    from gapctl.data.treatments import TREATMENT_TABLE
     from gapctl.extensions import explain_unusable, list_extensions
 
-    known = [*TREATMENTS, *list_extensions("treatments")]
+    known = [*TREATMENT_TABLE, *list_extensions("treatments")]
     names = (
         [name.strip() for name in keep.split(",")]
         if keep
@@ -255,8 +255,8 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
     )
     for name in names:
         if name not in known:
-            raise InputError(f"--keep: keep is {name!r}; {name_choices(name, known)}")
-        if name not in TREATMENTS and (why := explain_unusable("treatments", name)):
+            raise InputError(f"--keep: keep is {name!r}; {format_choices(name, known)}")
+        if name not in TREATMENT_TABLE and (why := explain_unusable("treatments", name)):
             raise InputError(f"--keep: {why}")
     if not 0 <= rate <= 1:
         raise InputError(f"--rate: rate is {rate}, expected 0 to 1")
@@ -269,12 +269,12 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
 
 
 def _read_first_samples(places: list[str], show: int) -> "list[tuple[int, Sample]]":
-    from gapctl.data.image_text.read import read_rows
+    from gapctl.data.image_text.read import read_rows_with_samples
     from gapctl.data.shard_jobs import Workers
 
     samples = _load_usable_manifest(places, Workers(1)).samples
     usable = samples.with_row_index("number").filter(samples["problem"].is_null())
-    return [(row["number"], sample) for row, sample in islice(read_rows(usable.head(show)), show)]
+    return [(row["number"], sample) for row, sample in islice(read_rows_with_samples(usable.head(show)), show)]
 
 
 def reshard_command(
@@ -312,7 +312,7 @@ def reshard_command(
         done = reshard_pairs(manifest, request, out, who, partial(show, "writing samples"))
     tally, seconds = tally_manifest(manifest), time.perf_counter() - began
     problems = {"left_out": tally.samples - tally.usable, "problems": dict(tally.problems)}
-    emit(
+    print_json_or_text(
         {"folder": str(out), **problems, **vars(done), "seconds": seconds},
         lambda: _print_reshard(out, done, tally, seconds),
         as_json,
@@ -356,7 +356,9 @@ def stats_command(
     stats = compute_pair_stats(manifest, Workers(1) if small else who)
     if report is not None:
         write_page("--report", report, _render_stats_page(", ".join(places), manifest.fingerprint, stats))
-    emit(asdict(stats) | {"fingerprint": manifest.fingerprint}, lambda: _print_stats(stats, manifest), as_json)
+    print_json_or_text(
+        asdict(stats) | {"fingerprint": manifest.fingerprint}, lambda: _print_stats(stats, manifest), as_json
+    )
 
 
 def _print_stats(stats: "PairStats", manifest: "Manifest") -> None:
@@ -482,7 +484,7 @@ def verify_command(
         _print_pairs_check(verified, tally, seconds)
         _print_shared_keys(shared_keys)
 
-    emit(document, render, as_json)
+    print_json_or_text(document, render, as_json)
     if not verified.sound:
         raise typer.Exit(1)
 
@@ -556,6 +558,6 @@ def _verify_mad_folder(folder: Path, as_json: bool) -> None:
                 "`gapctl data mad --out` that made it."
             )
 
-    emit(document, render, as_json)
+    print_json_or_text(document, render, as_json)
     if problems:
         raise typer.Exit(1)

@@ -2,7 +2,7 @@
 
 `doctor_command` prints the results of the checks of `CHECKS`, one after another, then those of imports and torch.
 Imports run meanwhile in child processes, which start this module as a script (`ImportProbe`). A check compares what it
-found with its rules in order (`_apply_rules`): the first one that is broken gives the state and the fix.
+found with its rules in order (`_apply_check_rules`): the first one that is broken gives the state and the fix.
 """
 
 import importlib
@@ -30,7 +30,7 @@ from rich.text import Text
 
 from gapctl.cli.console import SafeConsole
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption
-from gapctl.cli.output import describe_counts, emit
+from gapctl.cli.output import describe_counts, print_json_or_text
 from gapctl.config.sweep import Tracking
 from gapctl.errors import GapctlError, InputError, is_installed
 from gapctl.folders import CACHE_REMEDY, expand_home, find_cache_root
@@ -92,7 +92,7 @@ class CheckRule(NamedTuple):
     adds: str = ""
 
 
-def _apply_rules(name: str, found: str, *rules: CheckRule) -> CheckResult:
+def _apply_check_rules(name: str, found: str, *rules: CheckRule) -> CheckResult:
     """Return the result of a check by the first of its rules that is broken; it is fine where none is."""
     for rule in rules:
         if rule.broken:
@@ -123,7 +123,7 @@ def doctor_command(
     totals = {state: sum(check.state == state for check in found) for state in STATE_STYLES}
     summary = describe_counts({state: totals[state] for state in ("problem", "warning")}) or "everything is in order"
     document = {"checks": [check._asdict() for check in found], "totals": totals}
-    emit(document, lambda: console.print(summary), as_json)
+    print_json_or_text(document, lambda: console.print(summary), as_json)
     if totals["problem"]:
         raise typer.Exit(1)
 
@@ -178,7 +178,7 @@ def check_cores(cores: int) -> CheckResult:
     """Check the cores: a sweep trains as many trials at once."""
     trains = f"{cores} trials at once" if cores > 1 else "one trial after another"
     few = CheckRule(cores <= 1, "warning", "use a machine with more cores")
-    return _apply_rules("cores", f"{cores}: a sweep trains {trains}", few)
+    return _apply_check_rules("cores", f"{cores}: a sweep trains {trains}", few)
 
 
 def check_memory(available: float | None, cores: int) -> CheckResult:
@@ -188,7 +188,7 @@ def check_memory(available: float | None, cores: int) -> CheckResult:
     wanted = MEMORY_PER_TRIAL * (cores + 1)
     least = f"free some: Ray and one trial need about {LEAST_MEMORY / GB:.1f} GB"
     fewer = f"free some, or train fewer trials at once with --set resources.cpus={cores}"
-    return _apply_rules(
+    return _apply_check_rules(
         "memory",
         f"{available / GB:.1f} GB available",
         CheckRule(available < LEAST_MEMORY, "problem", least),
@@ -204,7 +204,7 @@ def check_shared_memory(folder: Path) -> CheckResult:
     free = shutil.disk_usage(folder).free
     fix = "in Docker add --shm-size=2g; otherwise enlarge or empty it. Until then Ray uses a disk, which is slower"
     found = f"{free / GB:.2f} GB free in {folder}"
-    return _apply_rules("shared memory", found, CheckRule(free < SHARED_MEMORY, "warning", fix))
+    return _apply_check_rules("shared memory", found, CheckRule(free < SHARED_MEMORY, "warning", fix))
 
 
 def check_open_files(soft: int, hard: int) -> CheckResult:
@@ -212,7 +212,7 @@ def check_open_files(soft: int, hard: int) -> CheckResult:
     raised = f", which Ray may raise to {_format_limit(hard)}" if soft != hard else ""
     fix = f"raise it before a sweep: ulimit -Hn {OPEN_FILES} as root, or in /etc/security/limits.conf"
     few = CheckRule(0 <= hard < OPEN_FILES, "warning", fix)
-    return _apply_rules("open files", f"limit {_format_limit(soft)}{raised}", few)
+    return _apply_check_rules("open files", f"limit {_format_limit(soft)}{raised}", few)
 
 
 def _format_limit(number: int) -> str:
@@ -250,7 +250,7 @@ def check_python() -> CheckResult:
 
     found, wanted = platform.python_version(), metadata(GAPCTL_PACKAGE)["Requires-Python"]
     fix, adds = "make .venv anew with a newer Python", f", and gapctl requires {wanted}"
-    return _apply_rules("Python", found, CheckRule(found not in SpecifierSet(wanted), "problem", fix, adds))
+    return _apply_check_rules("Python", found, CheckRule(found not in SpecifierSet(wanted), "problem", fix, adds))
 
 
 def check_packages(package: str = GAPCTL_PACKAGE) -> list[CheckResult]:
@@ -345,7 +345,7 @@ def check_folder(name: str, folder: Path, elsewhere: str) -> CheckResult:
     except OSError as error:
         return CheckResult(name, "problem", f"{folder}: cannot be written ({error.strerror})", elsewhere)
     fix = f"free some space, or {elsewhere}"
-    return _apply_rules(
+    return _apply_check_rules(
         name,
         f"{folder}: {free / GB:,.1f} GB free",
         CheckRule(free < LEAST_SPACE, "problem", fix),
@@ -366,7 +366,7 @@ def check_temporary_folder(folder: Path) -> CheckResult:
     elsewhere = "" if fault is None else f"; Ray's sockets go to {SHORT_FOLDER} instead: {fault}"
     fix = f"free some space: Ray writes no arrays to a disk that is over {RAY_DISK_LIMIT:.0%} full"
     found = f"{folder}: {named} is {share:.0%} full{elsewhere}"
-    return _apply_rules("temporary folder", found, CheckRule(share > RAY_DISK_LIMIT, "warning", fix))
+    return _apply_check_rules("temporary folder", found, CheckRule(share > RAY_DISK_LIMIT, "warning", fix))
 
 
 def check_images(source: str) -> CheckResult:

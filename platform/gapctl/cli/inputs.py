@@ -18,12 +18,12 @@ import typer
 from gapctl.cli.completion import complete_sets, complete_trials
 from gapctl.cli.console import make_plain_console, show_progress
 from gapctl.cli.data import load_data
-from gapctl.cli.data_pack import describe_packed, list_places, resolve_data
+from gapctl.cli.data_pack import describe_packed, find_or_pack_data, list_shard_places
 from gapctl.cli.options import DEFAULT_RUNS, RunsOption, compute_fingerprint
 from gapctl.config.evaluation_sets import NamedSet, require_set
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import Data
-from gapctl.data.image_text.questions import CaptionLineMode, read_attributes, read_classes
+from gapctl.data.image_text.questions import CaptionLineMode, read_attribute_prompts, read_class_prompts
 from gapctl.errors import GapctlError, InputError
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import hash_file
@@ -366,10 +366,10 @@ def _show_set_to_model(choice: ModelChoice, opened: "OpenSet") -> Inputs:
     import torch
 
     from gapctl.inference.model import build_open_set_model, open_model
-    from gapctl.models.sources import find_weights
+    from gapctl.models.sources import find_or_download_weights
     from gapctl.training.set_evaluation import encode_set
 
-    model = open_model(choice.name, find_weights(*choice))
+    model = open_model(choice.name, find_or_download_weights(*choice))
     model.model.to("cuda" if torch.cuda.is_available() else "cpu")
     with show_progress() as show:
         encoded = encode_set(opened, build_open_set_model(model), partial(show, f"encoding {opened.name}"))
@@ -474,15 +474,15 @@ def _open_pair_data(asked: InputOptions) -> Iterator[SharedPairs]:
 
     labels = LabelOptions(
         asked.label_key,
-        read_classes(asked.classes) if asked.classes else None,
-        read_attributes(asked.attributes) if asked.attributes else {},
+        read_class_prompts(asked.classes) if asked.classes else None,
+        read_attribute_prompts(asked.attributes) if asked.attributes else {},
     )
     workers = asked.workers or count_available_cores()
-    resolved = resolve_data(asked.data or [], local=True)
-    classes = find_packed_classes(list_places(resolved))
+    resolved = find_or_pack_data(asked.data or [], local=True)
+    classes = find_packed_classes(list_shard_places(resolved))
     if classes is not None and asked.label_key is None:
         labels = labels._replace(label_key=CLASS_KEY, classes=classes.build_prompts())
-    manifest = build_manifest(list_local_shards(list_places(resolved)), Workers(workers))
+    manifest = build_manifest(list_local_shards(list_shard_places(resolved)), Workers(workers))
     for shard in manifest.shards:  # one that ends early may lack most of its samples
         if shard.damage is not None:
             raise build_damage_error(shard.address, shard.samples, shard.damage)
@@ -525,9 +525,9 @@ def _encode_pairs(choice: ModelChoice, data: SharedPairs) -> Inputs:
     from gapctl.inference.model import open_model
     from gapctl.inference.pairs import assemble_pairs
     from gapctl.inference.shards import ShardCache, encode_shards
-    from gapctl.models.sources import find_weights
+    from gapctl.models.sources import find_or_download_weights
 
-    opened = open_model(choice.name, find_weights(*choice))
+    opened = open_model(choice.name, find_or_download_weights(*choice))
     cache = ShardCache(find_cache_root() / "embeddings")
     with show_progress() as show:
         bar = partial(show, "encoding shards")

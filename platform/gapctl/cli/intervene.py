@@ -15,7 +15,7 @@ from rich.text import Text
 from gapctl.cli.console import SafeConsole, make_plain_console
 from gapctl.cli.inputs import InputOptions, Inputs, ReportOption, add_input_options, load_inputs
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import check_page, emit, write_page
+from gapctl.cli.output import check_page, print_json_or_text, write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def intervene_command(
     answer = judge_closing(judgement)
     if report is not None:
         _write_report(report, judgement, answer, inputs)
-    emit(
+    print_json_or_text(
         _build_judgement_document(judgement, answer, inputs, calibration),
         lambda: _print_judgement(judgement, answer, inputs, report),
         as_json,

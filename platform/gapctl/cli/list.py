@@ -13,7 +13,7 @@ import typer
 from gapctl.analysis.service import judge_ledger, judge_plans
 from gapctl.cli.console import make_plain_console, make_table
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, compute_fingerprint
-from gapctl.cli.output import emit, exit_on_problems
+from gapctl.cli.output import exit_on_problems, print_json_or_text
 from gapctl.cli.plan import format_hours
 from gapctl.config.load import DEFAULT_SCALE_NAME, is_shipped, list_sweep_files, load_sweep
 from gapctl.errors import GapctlError
@@ -57,16 +57,16 @@ def list_command(
     as_json: JsonOption = False,
 ) -> None:
     """The shipped sweeps: what each asks, what it costs, and the verdicts so far in this ledger."""
-    listings, problems = _list_sweeps(place, runs)
-    emit(
+    listings, problems = _list_sweep_listings(place, runs)
+    print_json_or_text(
         {"questions": [_build_sweep_document(listing) for listing in listings]},
-        lambda: _print_sweeps(listings),
+        lambda: _print_sweep_listings(listings),
         as_json,
     )
     exit_on_problems(problems)
 
 
-def _list_sweeps(place: Path | None, runs: str) -> tuple[list[SweepListing], list[str]]:
+def _list_sweep_listings(place: Path | None, runs: str) -> tuple[list[SweepListing], list[str]]:
     """List the sweeps; a wrong file, or a sweep that cannot be judged, becomes a problem and hides no others."""
     priced: dict[Path, SweepCosts] = {}
     problems: list[str] = []
@@ -133,7 +133,7 @@ def _build_sweep_document(listing: SweepListing) -> dict[str, object]:
     }
 
 
-def _print_sweeps(listings: Sequence[SweepListing]) -> None:
+def _print_sweep_listings(listings: Sequence[SweepListing]) -> None:
     console = make_plain_console()
     for index, listing in enumerate(listings):
         spec = listing.priced.sweep.spec

@@ -29,7 +29,7 @@ from gapctl.cli.inputs import (
     load_models,
 )
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import check_page, emit, exit_on_problems, write_page
+from gapctl.cli.output import check_page, exit_on_problems, print_json_or_text, write_page
 from gapctl.config.metrics import DEFAULT_LOGIT_SCALES, LARGEST_LOGIT_SCALE, explain_metric, format_metric
 from gapctl.config.sweep import Tracking
 from gapctl.errors import InputError
@@ -135,11 +135,11 @@ def measure_command(
         _log_measurement(store, inputs, metrics, page, document)
 
     def render() -> None:
-        _print_metrics(inputs, metrics, samples)
+        _print_measured_metrics(inputs, metrics, samples)
         if other is not None and shared is not None:
             _print_shared_dimensions(other.title, shared)
 
-    emit(document, render, as_json)
+    print_json_or_text(document, render, as_json)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _measure_models(
         "models": [each.document for each in measured],
         "failed": [{**each.choice._asdict(), "problem": each.problem} for each in failed],
     }
-    emit(together, lambda: _print_models(measured), as_json)
+    print_json_or_text(together, lambda: _print_models(measured), as_json)
     exit_on_problems(problems)
 
 
@@ -298,7 +298,9 @@ def _replace_undefined(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _print_metrics(inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "SampleEstimate"]) -> None:
+def _print_measured_metrics(
+    inputs: Inputs, metrics: Mapping[str, float], samples: Mapping[str, "SampleEstimate"]
+) -> None:
     for line in (inputs.title, *inputs.notes):
         make_plain_console().print(line)
     console = SafeConsole()

@@ -10,10 +10,10 @@ import typer
 from gapctl.cli.completion import complete_metrics
 from gapctl.cli.console import SafeConsole, make_table
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import emit, require_choice
-from gapctl.config.base import name_choices
+from gapctl.cli.output import print_json_or_text, require_choice
+from gapctl.config.base import format_choices
 from gapctl.config.evaluation_sets import is_set_metric, list_set_names, require_set
-from gapctl.config.metrics import MetricName, find_metric, list_metric_names, list_metrics
+from gapctl.config.metrics import MetricName, find_metric, list_metric_names, load_metrics_by_name
 from gapctl.errors import InputError
 
 
@@ -36,7 +36,7 @@ def metrics_command(
 
     Metrics on an evaluation set have its name first: `gapctl metrics coco` lists those of COCO.
     """
-    metrics = list_metrics() | _list_metrics_of_sets([*(words or ()), group or ""])
+    metrics = load_metrics_by_name() | _list_metrics_of_sets([*(words or ()), group or ""])
     if group is not None:
         require_choice("--group", group, dict.fromkeys(metric.group for metric in metrics.values()), "group")
     chosen = [
@@ -47,10 +47,12 @@ def metrics_command(
     if not chosen:
         text = " ".join(words or ())
         where = "" if group is None else f" in group {group}"
-        expected = name_choices(text, metrics, "expected a part of a name or meaning; `gapctl metrics` lists them all")
+        expected = format_choices(
+            text, metrics, "expected a part of a name or meaning; `gapctl metrics` lists them all"
+        )
         raise InputError(f"{text}: no metric{where} has that in its name, meaning or unit; {expected}")
     document = {"metrics": [{**asdict(metric), "group": metric.group} for metric in chosen]}
-    emit(document, lambda: _print_metrics(chosen), as_json)
+    print_json_or_text(document, lambda: _print_metric_catalog(chosen), as_json)
 
 
 def _list_metrics_of_sets(words: Sequence[str]) -> dict[str, MetricName]:
@@ -69,7 +71,7 @@ def _mentions(metric: MetricName, word: str) -> bool:
     return any(word.lower() in text.lower() for text in (metric.key, metric.meaning, metric.unit))
 
 
-def _print_metrics(metrics: Sequence[MetricName]) -> None:
+def _print_metric_catalog(metrics: Sequence[MetricName]) -> None:
     console = SafeConsole()
     table = make_table(show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, overflow="fold")

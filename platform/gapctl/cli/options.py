@@ -155,4 +155,4 @@ def read_search_record(plan: Plan, ledger: Ledger) -> SearchRecord | None:
     """Read the ledger's record of a search as it is defined now; None where it has none, or another study's."""
     spec = plan.sweep.spec
     study = name_study(plan.sweep, compute_fingerprint(spec.base.data))
-    return ledger.read_study_search(f"{spec.name}.{plan.sweep.scale_name}", study)
+    return ledger.read_study_search(f"{spec.name}.{plan.sweep.scale_name_or_base}", study)

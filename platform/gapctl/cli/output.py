@@ -2,8 +2,8 @@
 
 `guard_output` puts `GuardedStream` before both standard streams, so that `print`, `typer.echo` and libraries' warnings
 pass through it. Rich's colours and cursor movements must not be escaped: consoles write past the guard, and
-`console.SafeConsole` escapes the texts that it is given instead. `emit` prints a verb's result, `exit_on_problems` its
-problems; `write_table` and `write_page` write the files that options name.
+`console.SafeConsole` escapes the texts that it is given instead. `print_json_or_text` prints a verb's result,
+`exit_on_problems` its problems; `write_table` and `write_page` write the files that options name.
 """
 
 import io
@@ -103,7 +103,7 @@ def find_raw_stream(stream: TextIO) -> TextIO:
     return stream
 
 
-def emit(document: object, render: Callable[[], None], as_json: bool, *, allow_nan: bool = True) -> None:
+def print_json_or_text(document: object, render: Callable[[], None], as_json: bool, *, allow_nan: bool = True) -> None:
     """Print the document as JSON on standard output with `as_json`; else call `render`, which prints for people."""
     if as_json:
         typer.echo(json.dumps(document, indent=1, allow_nan=allow_nan))
@@ -137,11 +137,11 @@ def format_megabytes(count: float, digits: int = 0) -> str:
 
 def require_choice(option: str, value: str, choices: Iterable[str], what: str = "choice") -> None:
     """Raise InputError, naming the option, for a value that is not among its choices."""
-    from gapctl.config.base import name_choices
+    from gapctl.config.base import format_choices
 
     known = list(choices)
     if value not in known:
-        raise InputError(f"{option} {value}: no such {what}; {name_choices(value, known)}")
+        raise InputError(f"{option} {value}: no such {what}; {format_choices(value, known)}")
 
 
 _TABLE_WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {

@@ -14,8 +14,8 @@ from gapctl.cli.options import (
     load_plan,
     read_search_record,
 )
-from gapctl.cli.output import emit
-from gapctl.cli.search import count_ended
+from gapctl.cli.output import print_json_or_text
+from gapctl.cli.search import count_ended_points
 from gapctl.cli.sweep import list_exceeded_limits
 from gapctl.config.cohort import describe_cohort
 from gapctl.config.trial import OpenClipModel
@@ -43,8 +43,8 @@ from gapctl.plan.power import (
     describe_smallest_effects,
     find_undecidable,
     find_unreachable,
-    note_measurement,
-    warn_few_steps,
+    list_few_step_warnings,
+    list_measurement_notes,
 )
 from gapctl.sweep.disk_space import measure_disks
 from gapctl.text import format_count
@@ -64,14 +64,14 @@ def plan_command(
         record = read_search_record(plan, ledger)
         cost = estimate_cost(list_planned_trainings(plan), slots)
         search = get_search(plan.sweep).model_dump(mode="json", exclude_none=True)
-        document = {"search": search, "totals": {**cost.list_fields(), "ended": count_ended(record)}}
-        emit(document, lambda: _print_search_plan(plan, record, cost, runs), as_json)
+        document = {"search": search, "totals": {**cost.list_fields(), "ended": count_ended_points(record)}}
+        print_json_or_text(document, lambda: _print_search_plan(plan, record, cost, runs), as_json)
         return
     finished = frozenset(ledger.finished([trial.id for trial in plan.trainings]))
     remaining = list_remaining_trials(plan, finished)
     cost, left = estimate_cost(plan.trainings, slots), estimate_cost(remaining, slots)
-    exceeded, few_steps = list_exceeded_limits(plan, ledger, left), warn_few_steps(plan)
-    notes, unreachable = note_measurement(plan), find_unreachable(plan.sweep.spec)
+    exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
+    notes, unreachable = list_measurement_notes(plan), find_unreachable(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
     unknown = {address: each.message for address, each in plan.unknown_weights.items()}
     missing = [f"{message}. Ids that end in {PROVISIONAL} change once it is there" for message in plan.missing_data]
@@ -115,12 +115,12 @@ def plan_command(
         if (most := spec.resources.pack) > 1:
             packs = f"{len(pack_trials(plan.trials, most))} packs of at most {most} trials"
             console.print(f"in {packs} that train together; hours are those of trials one by one")
-        hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale_name}"
+        hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale_name_or_base}"
         console.print(f"{format_count(len(spec.hypotheses), 'hypothesis', 'hypotheses')}; {hashes}")
         for line in (*describe_smallest_effects(spec), *find_undecidable(spec), *unreachable):
             console.print(line)
 
-    emit(build_document(), render, as_json)
+    print_json_or_text(build_document(), render, as_json)
 
 
 def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:

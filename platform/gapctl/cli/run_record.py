@@ -25,11 +25,11 @@ LOCAL_MLFLOW = "http://127.0.0.1:5000"
 """Where `gapctl ui` serves a database by default, if the port is free."""
 
 
-def read_run_record(plan: Plan, ledger: Ledger) -> "RunRecord":
+def read_run_record_with_pages(plan: Plan, ledger: Ledger) -> "RunRecord":
     """Read the run record of a plan's trials."""
-    from gapctl.report.page_parts import read_record
+    from gapctl.report.page_parts import read_run_record
 
-    return read_record(plan, ledger, find_run_pages(plan, ledger))
+    return read_run_record(plan, ledger, find_run_pages(plan, ledger))
 
 
 def find_run_pages(plan: Plan, ledger: Ledger) -> "RunPages | None":

@@ -1,7 +1,7 @@
 """`gapctl sweep` of a file with `search`: draw and train the remaining points, and end with the best configuration.
 
 `run_search_sweep` holds the search's lease, trains through a `SearchController`, and reports the best point;
-`print_search` prints a search for `gapctl analyze` too.
+`print_search_points` prints a search for `gapctl analyze` too.
 """
 
 import math
@@ -18,7 +18,7 @@ from gapctl.cli.sweep import (
     delete_garbage,
     exit_after_training,
     require_cluster,
-    store_report,
+    store_and_announce_report,
     train_within_budget,
     warn_of_full_disks,
 )
@@ -75,11 +75,11 @@ def run_search_sweep(plan: Plan, ledger: Ledger, budget: Budget, address: str | 
             outcome = train_within_budget(budget, train)
         record = controller.close_search()
         if not outcome.interrupted:
-            print_search(controller.plan, record)
+            print_search_points(controller.plan, record)
             tracker.wait_until_shown()
             summary = summarise_search(controller.plan, record, ledger)
             tracker.tell(summary)
-            store_report(controller.plan, summary.files[REPORT_FILE], ledger, console)
+            store_and_announce_report(controller.plan, summary.files[REPORT_FILE], ledger, console)
         tracked = tracker.close()
     ended_early = outcome.interrupted and bool(budget.reached or outcome.reason)
     stopped = _explain_stop(controller, budget, outcome.reason) if ended_early else None
@@ -88,7 +88,7 @@ def run_search_sweep(plan: Plan, ledger: Ledger, budget: Budget, address: str | 
     exit_after_training(problems, outcome, labels, stopped, console)
 
 
-def count_ended(record: SearchRecord | None) -> int:
+def count_ended_points(record: SearchRecord | None) -> int:
     """Count the points of a search that are done or were stopped."""
     return 0 if record is None else sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
 
@@ -96,7 +96,7 @@ def count_ended(record: SearchRecord | None) -> int:
 def _prepare_disks(plan: Plan, ledger: Ledger, address: str | None, console: SafeConsole) -> None:
     """Delete what killed writers left of the drawn points, and check the disks for the remaining ones."""
     record = read_search_record(plan, ledger)
-    left = list_planned_trainings(plan)[: max(0, get_search(plan.sweep).trials - count_ended(record))]
+    left = list_planned_trainings(plan)[: max(0, get_search(plan.sweep).trials - count_ended_points(record))]
     if left and record is not None and record.drawn:
         delete_garbage(load_search_plan(plan, ledger), ledger, console)
     if left:
@@ -106,14 +106,14 @@ def _prepare_disks(plan: Plan, ledger: Ledger, address: str | None, console: Saf
 def _explain_stop(controller: "SearchController", budget: Budget, reason: str) -> str:
     record = controller.record
     why, how = (budget.reached, budget.resume_hint) if budget.reached else (reason, RESUME_WITH_MACHINES)
-    left = f"{record.asked - count_ended(record)} of {record.asked} points are left"
+    left = f"{record.asked - count_ended_points(record)} of {record.asked} points are left"
     return f"{why}; {left}, those in training with checkpoints. {how}"
 
 
 def _print_remaining(controller: "SearchController", console: SafeConsole) -> None:
     record, sweep = controller.record, controller.plan.sweep
     scale = f", scale {sweep.scale}" if sweep.scale else ""
-    ended, going_on = count_ended(record), sum(drawn.state == "running" for drawn in record.drawn)
+    ended, going_on = count_ended_points(record), sum(drawn.state == "running" for drawn in record.drawn)
     left = f"{max(0, record.asked - ended)} of {record.asked} points to train"
     if controller.complete:
         left = "nothing is left to do"
@@ -123,7 +123,7 @@ def _print_remaining(controller: "SearchController", console: SafeConsole) -> No
     console.print(f"{sweep.spec.name}{scale}: {left}{again}")
 
 
-def print_search(plan: Plan, record: SearchRecord) -> None:
+def print_search_points(plan: Plan, record: SearchRecord) -> None:
     """Print the points, best first, and the best one as `--set` options and as YAML."""
     from gapctl.report.search_page import format_base_yaml, format_set_options, summarise_search
 

@@ -2,7 +2,8 @@
 
 1. `status_command` reads the states of one sweep's trials, or, without a file, calls `_report_all_sweeps`.
 2. `_read_statuses` gives each trial its state: by its result, its failure, its stop or its lease, in that order.
-3. `_list_sweeps` counts them for each scale that a declaration of the ledger lists, and `_list_searches` for searches.
+3. `_list_sweep_statuses` counts them for each scale that a declaration of the ledger lists, and
+   `_list_search_statuses` for searches.
 """
 
 import shlex
@@ -24,7 +25,7 @@ from gapctl.cli.options import (
     SetOption,
     load_ledger_plan,
 )
-from gapctl.cli.output import emit, exit_on_problems
+from gapctl.cli.output import exit_on_problems, print_json_or_text
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.lease import LEASE_FILE, parse_lease
@@ -81,7 +82,9 @@ def status_command(
     plan = load_ledger_plan(file, scale, overrides, ledger)
     rows = _read_statuses(ledger, plan.trainings, searched=plan.sweep.spec.search is not None)
     totals = {state: sum(row.state == state for row in rows) for state in get_args(TrialStateName)}
-    emit({"trials": [row._asdict() for row in rows], "totals": totals}, lambda: _print_statuses(rows, totals), as_json)
+    print_json_or_text(
+        {"trials": [row._asdict() for row in rows], "totals": totals}, lambda: _print_statuses(rows, totals), as_json
+    )
     exit_on_problems(
         f"{row.label} ({row.trial}) {row.state}: {row.detail}" for row in rows if row.state in PROBLEM_STATES
     )
@@ -89,26 +92,26 @@ def status_command(
 
 def _report_all_sweeps(ledger: Ledger, *, as_json: bool) -> None:
     problems: list[GapctlError] = []
-    sweeps = [*_list_sweeps(ledger, problems), *_list_searches(ledger, problems)]
+    sweeps = [*_list_sweep_statuses(ledger, problems), *_list_search_statuses(ledger, problems)]
     if not sweeps and not problems:
         raise InputError(
             f"{ledger.root}: keeps no sweep; expected a folder that `gapctl sweep FILE` wrote to. Run one, or name the "
             "ledger with --runs"
         )
     document = [{"sweep": each.sweep, "scale": each.scale, "totals": dict(each.totals)} for each in sweeps]
-    emit({"sweeps": document}, lambda: _print_sweeps(sweeps), as_json)
+    print_json_or_text({"sweeps": document}, lambda: _print_sweep_statuses(sweeps), as_json)
     exit_on_problems([*map(str, problems), *(line for each in sweeps for line in _explain_problems(each))])
 
 
-def _list_sweeps(ledger: Ledger, problems: list[GapctlError]) -> Iterator[SweepStatus]:
+def _list_sweep_statuses(ledger: Ledger, problems: list[GapctlError]) -> Iterator[SweepStatus]:
     for plan in rebuild_plans(ledger, ledger.list_sweeps(), rebuild_plan, problems):
         states = Counter(row.state for row in _read_statuses(ledger, plan.trainings, searched=False))
         totals = {state: states[state] for state in get_args(TrialStateName)}
         arguments = build_plan_arguments(plan, ledger.root)
-        yield SweepStatus(plan.sweep.spec.name, plan.sweep.scale_name, totals, arguments)
+        yield SweepStatus(plan.sweep.spec.name, plan.sweep.scale_name_or_base, totals, arguments)
 
 
-def _list_searches(ledger: Ledger, problems: list[GapctlError]) -> Iterator[SweepStatus]:
+def _list_search_statuses(ledger: Ledger, problems: list[GapctlError]) -> Iterator[SweepStatus]:
     for name in ledger.list_searches():
         try:
             record = ledger.search(name)
@@ -132,7 +135,7 @@ def _count_points(ledger: Ledger, record: SearchRecord) -> dict[str, int]:
     return totals | {"missing": max(0, record.asked - sum(totals.values()))}
 
 
-def _print_sweeps(sweeps: Sequence[SweepStatus]) -> None:
+def _print_sweep_statuses(sweeps: Sequence[SweepStatus]) -> None:
     table = make_table("sweep", "scale", "done", "")
     for each in sweeps:
         others = [f"{count} {state}" for state, count in each.totals.items() if count and state != "done"]

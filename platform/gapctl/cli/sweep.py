@@ -30,7 +30,7 @@ from gapctl.cli.options import (
     load_plan,
 )
 from gapctl.cli.output import format_megabytes, print_problems
-from gapctl.cli.run_record import REPORT_FILE, read_run_record, summarise_run
+from gapctl.cli.run_record import REPORT_FILE, read_run_record_with_pages, summarise_run
 from gapctl.cli.verdict_table import print_verdicts
 from gapctl.cluster.cost import load_shipped_prices
 from gapctl.cluster.running_cost import RunningCost, detect_machine_kind, find_price
@@ -160,9 +160,9 @@ def _judge_sweep(plan: Plan, ledger: Ledger, tracker: Tracker, console: SafeCons
         return
     print_verdicts(analysis, console)
     tracker.wait_until_shown()  # so that the report links to every run
-    summary = summarise_run(analysis, read_run_record(plan, snapshot))
+    summary = summarise_run(analysis, read_run_record_with_pages(plan, snapshot))
     tracker.tell(summary)
-    store_report(plan, summary.files[REPORT_FILE], ledger, console)
+    store_and_announce_report(plan, summary.files[REPORT_FILE], ledger, console)
 
 
 def train_within_budget(budget: Budget, train: "Callable[[], SweepOutcome]") -> "SweepOutcome":
@@ -175,7 +175,7 @@ def train_within_budget(budget: Budget, train: "Callable[[], SweepOutcome]") -> 
         return train()
 
 
-def store_report(plan: Plan, page: bytes, ledger: Ledger, console: SafeConsole) -> None:
+def store_and_announce_report(plan: Plan, page: bytes, ledger: Ledger, console: SafeConsole) -> None:
     """Store the page in the ledger, and print where it and the runs can be seen."""
     where = ledger.keep(f"{name_result_files(plan.sweep)}.report.html", page)
     lines = f"report: {where}\nruns in MLflow: {shlex.join(['gapctl', 'ui', *build_ui_arguments(plan.sweep)])}"
@@ -235,7 +235,7 @@ def list_exceeded_limits(plan: Plan, ledger: Ledger, left: Cost) -> list[str]:
     limits = plan.sweep.spec.limits
     if not limits.any:
         return []
-    spent = ledger.spent(plan.sweep.spec.name, plan.sweep.scale_name)
+    spent = ledger.spent(plan.sweep.spec.name, plan.sweep.scale_name_or_base)
     price = _find_machine_price(limits) if limits.cost is not None else None
     return explain_exceeded_limits(limits, left.wall_hours, price, spent.hours, spent.cost)
 

@@ -14,7 +14,7 @@ from gapctl.cli.options import (
     load_ledger_plan,
     read_search_record,
 )
-from gapctl.cli.run_record import read_run_record, summarise_run, summarise_search
+from gapctl.cli.run_record import read_run_record_with_pages, summarise_run, summarise_search
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.plan.plan import Plan
@@ -71,4 +71,4 @@ def _summarise_findings(plan: Plan, ledger: Ledger) -> SweepFindings | None:
         record = read_search_record(plan, snapshot)
         return summarise_search(plan, record, snapshot) if record is not None else None
     analysis = analyze_plan(plan, snapshot)
-    return summarise_run(analysis, read_run_record(plan, snapshot)) if len(analysis.trials) else None
+    return summarise_run(analysis, read_run_record_with_pages(plan, snapshot)) if len(analysis.trials) else None

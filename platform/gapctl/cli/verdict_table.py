@@ -140,7 +140,7 @@ def _format_numbers(verdict: "Verdict") -> list[str]:
     return [text.translate(ASCII_REPLACEMENTS) for text in (estimate, interval, format_p_value(verdict.p))]
 
 
-def print_sweep(judged: "SweepAnalysis", ledger: Ledger, console: Console) -> None:
+def print_sweep_analysis(judged: "SweepAnalysis", ledger: Ledger, console: Console) -> None:
     """Print a sweep's verdicts and the facts of its run."""
     from gapctl.report.page_parts import collect_run_facts
 
@@ -160,7 +160,7 @@ def print_comparison(combined: "SweepComparison", ledger: Ledger, console: Conso
 
     for judged in combined.sweeps:
         console.print(Text(f"--- {judged.name} ---", style="bold"))
-        print_sweep(judged, ledger, console)
+        print_sweep_analysis(judged, ledger, console)
         console.print()
     console.print(Text(f"--- {len(combined.sweeps)} sweeps compared, each by its own hypotheses ---", style="bold"))
     _print_comparison_tables([found for found in combined.comparisons if len(found.sweeps) > 1], console)
@@ -170,7 +170,7 @@ def print_comparison(combined: "SweepComparison", ledger: Ledger, console: Conso
 
 
 def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", console: Console) -> None:
-    from gapctl.report.compare_page import describe_comparison, list_column_names, note_interval_levels
+    from gapctl.report.compare_page import describe_comparison, explain_interval_levels, list_column_names
 
     if not comparisons:
         console.print("No response and factor is judged by more than one sweep.", highlight=False)
@@ -179,7 +179,7 @@ def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", consol
             console.print(Text(f"\n{describe_comparison(comparison)}; {effect}".translate(ASCII_REPLACEMENTS)))
             findings = [finding for finding in comparison.findings if finding.effect == effect]
             console.print(_build_table(findings, list_column_names(comparison)))
-        _print_lines(list(filter(None, [note_interval_levels(comparison)])), console)
+        _print_lines(list(filter(None, [explain_interval_levels(comparison)])), console)
 
 
 def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) -> Table:

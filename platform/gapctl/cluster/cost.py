@@ -300,7 +300,8 @@ def _estimate_node_cost(
     longer = compute_spot_slowdown(assumed, slots.machines) if market == "spot" else 1.0
     durations = [
         sum(
-            (count_trial_flops(trial) or 0) / _estimate_speed(node, machine, trial, resources, prices) for trial in pack
+            (count_trial_flops(trial) or 0) / _estimate_flops_per_second(node, machine, trial, resources, prices)
+            for trial in pack
         )
         / 3600
         for pack in pack_trials(trials, resources.pack)
@@ -342,7 +343,9 @@ def _schedule_trainings(durations: Sequence[float], slots: int, most: int) -> li
     return busy
 
 
-def _estimate_speed(node: NodeType, machine: Instance, trial: Trial, resources: Resources, prices: PriceTable) -> float:
+def _estimate_flops_per_second(
+    node: NodeType, machine: Instance, trial: Trial, resources: Resources, prices: PriceTable
+) -> float:
     """Return the floating-point operations per second of one training by itself; those of a pack add up."""
     share = count_gpus_per_worker(node, resources)
     if share > 0 and machine.gpu is not None:

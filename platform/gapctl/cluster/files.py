@@ -25,7 +25,7 @@ QUANTITY_UNITS: Final = {
 """Kubernetes' units of quantities."""
 
 
-def get_value(document: object, *path: str | int) -> object:
+def get_value_or_none(document: object, *path: str | int) -> object:
     """Return the value at a path, or None."""
     for step in path:
         if isinstance(document, dict):
@@ -37,24 +37,24 @@ def get_value(document: object, *path: str | int) -> object:
     return document
 
 
-def read_mapping(value: object) -> Mapping[str, object]:
+def get_mapping_or_empty(value: object) -> Mapping[str, object]:
     """Return the value if it is a mapping, otherwise {}."""
     return value if isinstance(value, dict) else {}
 
 
-def read_list(value: object) -> list[object]:
+def get_list_or_empty(value: object) -> list[object]:
     """Return the value if it is a list, otherwise []."""
     return value if isinstance(value, list) else []
 
 
-def read_string(value: object) -> str:
+def get_text_or_empty(value: object) -> str:
     """Return the value if it is a text, otherwise ""."""
     return value if isinstance(value, str) else ""
 
 
-def read_number(value: object) -> float | None:
+def parse_number_or_none(value: object) -> float | None:
     """Return a finite number, or a quantity of Kubernetes (`500m`, `8Gi`) as a number; otherwise None."""
-    written = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else read_string(value)
+    written = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else get_text_or_empty(value)
     digits = written.rstrip("mkKMGTi")
     unit = written[len(digits) :]
     try:
@@ -169,35 +169,37 @@ CLOUDS: dict[str, Cloud] = {"aws": "aws", "gcp": "gcp"}
 def describe_ray_up(source: YamlSource) -> ClusterFile:
     """Return the cluster of a file for `ray up`, whatever mistakes it has."""
     document = source.document
-    cloud: Cloud = CLOUDS.get(read_string(get_value(document, "provider", "type")), "other")
-    head = read_string(document.get("head_node_type"))
+    cloud: Cloud = CLOUDS.get(get_text_or_empty(get_value_or_none(document, "provider", "type")), "other")
+    head = get_text_or_empty(document.get("head_node_type"))
     most = _read_integer(document.get("max_workers"), 2)
     return ClusterFile(
         cloud=cloud,
         source=source,
         root=(),
         nodes=tuple(
-            _describe_node(name, read_mapping(described), cloud, name == head, most)
-            for name, described in read_mapping(document.get("available_node_types")).items()
+            _describe_node(name, get_mapping_or_empty(described), cloud, name == head, most)
+            for name, described in get_mapping_or_empty(document.get("available_node_types")).items()
         ),
         max_workers=most,
-        idle_minutes=read_number(document.get("idle_timeout_minutes")),
+        idle_minutes=parse_number_or_none(document.get("idle_timeout_minutes")),
         idle_at=("idle_timeout_minutes",),
     )
 
 
 def _describe_node(name: str, described: Mapping[str, object], cloud: Cloud, head: bool, most: int) -> NodeType:
     path: KeyPath = ("available_node_types", name)
-    machine = read_mapping(described.get("node_config"))
+    machine = get_mapping_or_empty(described.get("node_config"))
     key = "machineType" if cloud == "gcp" else "InstanceType"
     image_at: KeyPath = ("disks", 0, "initializeParams", "sourceImage") if "disks" in machine else ("ImageId",)
-    resources = {kind: read_number(count) for kind, count in read_mapping(described.get("resources")).items()}
+    resources = {
+        kind: parse_number_or_none(count) for kind, count in get_mapping_or_empty(described.get("resources")).items()
+    }
     return NodeType(
         name=name,
         path=path,
         machine=(*path, "node_config"),
         instance_at=(*path, "node_config", key),
-        instance=read_string(machine.get(key)).rsplit("/", 1)[-1],
+        instance=get_text_or_empty(machine.get(key)).rsplit("/", 1)[-1],
         head=head,
         spot=_is_spot(machine),
         resources={kind: count for kind, count in resources.items() if count is not None},
@@ -205,28 +207,32 @@ def _describe_node(name: str, described: Mapping[str, object], cloud: Cloud, hea
         max_workers=_read_integer(described.get("max_workers"), 0 if head else most),
         access=bool(machine.get("IamInstanceProfile") or machine.get("serviceAccounts")),
         tagged=bool(machine.get("labels")) or _has_tags(machine),
-        image=read_string(get_value(machine, *image_at)),
+        image=get_text_or_empty(get_value_or_none(machine, *image_at)),
         image_at=(*path, "node_config", *image_at),
     )
 
 
 def _is_spot(machine: Mapping[str, object]) -> bool:
-    if get_value(machine, "InstanceMarketOptions", "MarketType") == "spot":
+    if get_value_or_none(machine, "InstanceMarketOptions", "MarketType") == "spot":
         return True
     scheduling = machine.get("scheduling")
-    listed = read_list(scheduling) or [scheduling]
+    listed = get_list_or_empty(scheduling) or [scheduling]
     return any(
-        read_mapping(each).get("preemptible") is True or read_mapping(each).get("provisioningModel") == "SPOT"
+        get_mapping_or_empty(each).get("preemptible") is True
+        or get_mapping_or_empty(each).get("provisioningModel") == "SPOT"
         for each in listed
     )
 
 
 def _has_tags(machine: Mapping[str, object]) -> bool:
-    specifications = map(read_mapping, read_list(machine.get("TagSpecifications")))
+    specifications = map(get_mapping_or_empty, get_list_or_empty(machine.get("TagSpecifications")))
     tags = [
-        tag for each in specifications if each.get("ResourceType") == "instance" for tag in read_list(each.get("Tags"))
+        tag
+        for each in specifications
+        if each.get("ResourceType") == "instance"
+        for tag in get_list_or_empty(each.get("Tags"))
     ]
-    return any(read_mapping(tag).get("Key") not in (None, "Name") for tag in tags)
+    return any(get_mapping_or_empty(tag).get("Key") not in (None, "Name") for tag in tags)
 
 
 def parse_python_version(image: str) -> str | None:
@@ -251,7 +257,7 @@ def parse_ray_version(image: str) -> str | None:
 
 
 def _read_integer(value: object, default: int) -> int:
-    found = read_number(value)
+    found = parse_number_or_none(value)
     return default if found is None or found != found or abs(found) > 1e9 else int(found)
 
 
@@ -270,15 +276,15 @@ NO_LIMIT: Final = 10**6
 
 def describe_kuberay(source: YamlSource, root: KeyPath) -> ClusterFile:
     """Return the cluster of a manifest, whatever mistakes it has."""
-    spec = read_mapping(get_value(source.document, *root))
-    tagged = bool(read_mapping(get_value(source.document, "metadata", "labels")))
+    spec = get_mapping_or_empty(get_value_or_none(source.document, *root))
+    tagged = bool(get_mapping_or_empty(get_value_or_none(source.document, "metadata", "labels")))
     nodes = [
         _describe_kubernetes_node("head", (*root, key), spec[key], tagged) for key in ("headGroupSpec",) if key in spec
     ]
-    for index, group in enumerate(read_list(spec.get("workerGroupSpecs"))):
-        name = read_string(get_value(group, "groupName")) or f"group {index}"
+    for index, group in enumerate(get_list_or_empty(spec.get("workerGroupSpecs"))):
+        name = get_text_or_empty(get_value_or_none(group, "groupName")) or f"group {index}"
         nodes.append(_describe_kubernetes_node(name, (*root, "workerGroupSpecs", index), group, tagged))
-    seconds = read_number(get_value(spec, "autoscalerOptions", "idleTimeoutSeconds"))
+    seconds = parse_number_or_none(get_value_or_none(spec, "autoscalerOptions", "idleTimeoutSeconds"))
     return ClusterFile(
         cloud="kuberay",
         source=source,
@@ -296,33 +302,33 @@ def locate_container(node: NodeType) -> KeyPath:
 
 
 def _describe_kubernetes_node(name: str, path: KeyPath, group: object, tagged: bool) -> NodeType:
-    pod = read_mapping(get_value(group, "template", "spec"))
-    selector = read_mapping(pod.get("nodeSelector"))
+    pod = get_mapping_or_empty(get_value_or_none(group, "template", "spec"))
+    selector = get_mapping_or_empty(pod.get("nodeSelector"))
     machine: KeyPath = (*path, "template", "spec")
-    limits = read_mapping(get_value(pod, "containers", 0, "resources", "limits"))
+    limits = get_mapping_or_empty(get_value_or_none(pod, "containers", 0, "resources", "limits"))
     head = path[-1] == "headGroupSpec"
-    least = read_number(get_value(group, "minReplicas")) or 0
-    most = read_number(get_value(group, "maxReplicas"))
+    least = parse_number_or_none(get_value_or_none(group, "minReplicas")) or 0
+    most = parse_number_or_none(get_value_or_none(group, "maxReplicas"))
     # KubeRay wants custom resources as quoted JSON.
     custom = re.findall(
-        r"(\w+)\\*\"\s*:\s*(\d+(?:\.\d+)?)", read_string(get_value(group, "rayStartParams", "resources"))
+        r"(\w+)\\*\"\s*:\s*(\d+(?:\.\d+)?)", get_text_or_empty(get_value_or_none(group, "rayStartParams", "resources"))
     )
-    resources = {"CPU": read_number(limits.get("cpu")), "GPU": read_number(limits.get(GPU_RESOURCE))}
+    resources = {"CPU": parse_number_or_none(limits.get("cpu")), "GPU": parse_number_or_none(limits.get(GPU_RESOURCE))}
     resources |= {kind: float(count) for kind, count in custom}
     return NodeType(
         name=name,
         path=path,
         machine=machine,
         instance_at=(*machine, "nodeSelector", INSTANCE_LABEL),
-        instance=read_string(selector.get(INSTANCE_LABEL)),
+        instance=get_text_or_empty(selector.get(INSTANCE_LABEL)),
         head=head,
-        spot=any(read_string(selector.get(key)).lower() == value.lower() for key, value in SPOT_LABELS.items()),
+        spot=any(get_text_or_empty(selector.get(key)).lower() == value.lower() for key, value in SPOT_LABELS.items()),
         resources={kind: count for kind, count in resources.items() if count is not None},
         min_workers=int(least),
         max_workers=0 if head else NO_LIMIT if most is None else int(most),
-        access=read_string(pod.get("serviceAccountName")) not in ("", "default"),
+        access=get_text_or_empty(pod.get("serviceAccountName")) not in ("", "default"),
         tagged=tagged,
-        image=read_string(get_value(pod, "containers", 0, "image")),
+        image=get_text_or_empty(get_value_or_none(pod, "containers", 0, "image")),
         image_at=(*machine, "containers", 0, "image"),
     )
 
@@ -357,7 +363,7 @@ def _iterate_clusters(sources: list[YamlSource]) -> Iterator[ClusterFile]:
             yield describe_ray_up(source)
         elif kind == "RayCluster":
             yield describe_kuberay(source, ("spec",))
-        elif kind == "RayJob" and get_value(document, "spec", "rayClusterSpec") is not None:
+        elif kind == "RayJob" and get_value_or_none(document, "spec", "rayClusterSpec") is not None:
             yield describe_kuberay(source, ("spec", "rayClusterSpec"))
 
 

@@ -28,16 +28,16 @@ from gapctl.cluster.files import (
     LintIssue,
     Severity,
     find_clusters,
-    get_value,
+    get_list_or_empty,
+    get_mapping_or_empty,
+    get_text_or_empty,
+    get_value_or_none,
     iterate_strings,
     locate_container,
+    parse_number_or_none,
     parse_python_version,
     parse_ray_version,
     read_documents,
-    read_list,
-    read_mapping,
-    read_number,
-    read_string,
 )
 from gapctl.cluster.ray_internals import find_config_error
 from gapctl.config.base import FrozenModel, KeyPath
@@ -67,13 +67,13 @@ class LintRule(FrozenModel):
 
 
 @cache
-def load_rules() -> Mapping[str, LintRule]:
+def load_rule_texts() -> Mapping[str, LintRule]:
     """Return the rules by their key."""
     return TypeAdapter(dict[str, LintRule]).validate_python(read_yaml(RULES_FILE).document)
 
 
-def _report(source: YamlSource, key: str, line: int, words: Mapping[str, object]) -> LintIssue:
-    rule = load_rules()[key]
+def _build_issue(source: YamlSource, key: str, line: int, words: Mapping[str, object]) -> LintIssue:
+    rule = load_rule_texts()[key]
     risk, fix = rule.risk.format_map(words), rule.fix.format_map(words)
     return LintIssue(source.path, line, rule.severity, rule.rule or key, risk, fix)
 
@@ -139,7 +139,10 @@ def _find_idle_machines(cluster: ClusterFile) -> Iterator[Finding]:
 
 
 def _find_stopped_machines(cluster: ClusterFile) -> Iterator[Finding]:
-    if cluster.cloud == "aws" and get_value(cluster.source.document, "provider", "cache_stopped_nodes") is not False:
+    if (
+        cluster.cloud == "aws"
+        and get_value_or_none(cluster.source.document, "provider", "cache_stopped_nodes") is not False
+    ):
         yield Finding(("provider",))
 
 
@@ -159,11 +162,11 @@ SECURITY_GROUP: Final[KeyPath] = ("provider", "security_group")
 
 def _find_open_ports(cluster: ClusterFile, *, ssh: bool) -> Iterator[Finding]:
     where: KeyPath = (*SECURITY_GROUP, "IpPermissions")
-    listed = read_list(get_value(cluster.source.document, *where)) if cluster.cloud == "aws" else []
-    for index, rule in enumerate(map(read_mapping, listed)):
-        ranges = [*read_list(rule.get("IpRanges")), *read_list(rule.get("Ipv6Ranges"))]
-        if any(get_value(each, key) in ALL_ADDRESSES for each in ranges for key in ("CidrIp", "CidrIpv6")):
-            first, last = read_number(rule.get("FromPort")), read_number(rule.get("ToPort"))
+    listed = get_list_or_empty(get_value_or_none(cluster.source.document, *where)) if cluster.cloud == "aws" else []
+    for index, rule in enumerate(map(get_mapping_or_empty, listed)):
+        ranges = [*get_list_or_empty(rule.get("IpRanges")), *get_list_or_empty(rule.get("Ipv6Ranges"))]
+        if any(get_value_or_none(each, key) in ALL_ADDRESSES for each in ranges for key in ("CidrIp", "CidrIpv6")):
+            first, last = parse_number_or_none(rule.get("FromPort")), parse_number_or_none(rule.get("ToPort"))
             ports = "every port" if first is None or first < 0 else f"ports {first:g} to {last or first:g}"
             if ssh == (first == last == SSH_PORT):
                 yield Finding((*where, index), {"ports": ports})
@@ -171,8 +174,8 @@ def _find_open_ports(cluster: ClusterFile, *, ssh: bool) -> Iterator[Finding]:
 
 def _find_open_group(cluster: ClusterFile) -> Iterator[Finding]:
     document = cluster.source.document
-    own = read_string(get_value(document, *SECURITY_GROUP, "GroupName"))
-    named = [bool(get_value(document, *node.machine, "SecurityGroupIds")) for node in cluster.nodes]
+    own = get_text_or_empty(get_value_or_none(document, *SECURITY_GROUP, "GroupName"))
+    named = [bool(get_value_or_none(document, *node.machine, "SecurityGroupIds")) for node in cluster.nodes]
     if cluster.cloud == "aws" and not own and not all(named):
         yield Finding(SECURITY_GROUP)
 
@@ -182,7 +185,7 @@ def _find_open_servers(cluster: ClusterFile) -> Iterator[Finding]:
 
 
 def _find_public_services(cluster: ClusterFile) -> Iterator[Finding]:
-    spec = get_value(cluster.source.document, *cluster.root) if cluster.cloud == "kuberay" else None
+    spec = get_value_or_none(cluster.source.document, *cluster.root) if cluster.cloud == "kuberay" else None
     for path, value in iterate_strings(spec, cluster.root):
         if path[-1] in ("serviceType", "type") and value in PUBLIC_SERVICES:
             yield Finding(path, {"type": value})
@@ -190,7 +193,7 @@ def _find_public_services(cluster: ClusterFile) -> Iterator[Finding]:
 
 def _find_ingress(cluster: ClusterFile) -> Iterator[Finding]:
     ingress: KeyPath = (*cluster.root, "headGroupSpec", "enableIngress")
-    if cluster.cloud == "kuberay" and get_value(cluster.source.document, *ingress) is True:
+    if cluster.cloud == "kuberay" and get_value_or_none(cluster.source.document, *ingress) is True:
         yield Finding(ingress)
 
 
@@ -202,8 +205,8 @@ def _find_mounts(cluster: ClusterFile, *, there: bool) -> Iterator[Finding]:
 
     `ray up` reads relative paths from the folder where it runs.
     """
-    for remote, found in read_mapping(cluster.source.document.get("file_mounts")).items():
-        local = read_string(found)
+    for remote, found in get_mapping_or_empty(cluster.source.document.get("file_mounts")).items():
+        local = get_text_or_empty(found)
         outside = PurePosixPath(local).is_absolute() or local.startswith("~") or ".." in PurePosixPath(local).parts
         if expand_home(local).exists() == there and (outside or not there):
             yield Finding(("file_mounts", remote), {"local": local or "nothing", "here": Path.cwd().name or "/"})
@@ -211,13 +214,13 @@ def _find_mounts(cluster: ClusterFile, *, there: bool) -> Iterator[Finding]:
 
 def _find_own_keys(cluster: ClusterFile) -> Iterator[Finding]:
     for key in ("ssh_private_key", "ssh_public_key"):
-        if read_string(get_value(cluster.source.document, "auth", key)):
+        if get_text_or_empty(get_value_or_none(cluster.source.document, "auth", key)):
             yield Finding(("auth", key))
 
 
 def _find_home_folders(cluster: ClusterFile) -> Iterator[Finding]:
-    for index, path in enumerate(read_list(cluster.source.document.get("cluster_synced_files"))):
-        if HOME_FOLDER.search(read_string(path)):
+    for index, path in enumerate(get_list_or_empty(cluster.source.document.get("cluster_synced_files"))):
+        if HOME_FOLDER.search(get_text_or_empty(path)):
             yield Finding(("cluster_synced_files", index), {"path": path})
     for where, command in cluster.list_commands():
         if HOME_FOLDER.search(command):
@@ -240,7 +243,7 @@ def _list_installs(cluster: ClusterFile) -> list[tuple[KeyPath, str]]:
 
 def _find_missing_lock(cluster: ClusterFile) -> Iterator[Finding]:
     locked = any(LOCK_FILE in command for _, command in _list_installs(cluster))
-    if cluster.cloud != "kuberay" and not locked and not read_mapping(cluster.source.document.get("docker")):
+    if cluster.cloud != "kuberay" and not locked and not get_mapping_or_empty(cluster.source.document.get("docker")):
         yield Finding(("setup_commands",))
 
 
@@ -255,7 +258,7 @@ def _find_unpinned_packages(cluster: ClusterFile) -> Iterator[Finding]:
 
 
 def _find_version_drift(cluster: ClusterFile) -> Iterator[Finding]:
-    mounts = read_mapping(cluster.source.document.get("file_mounts")).values()
+    mounts = get_mapping_or_empty(cluster.source.document.get("file_mounts")).values()
     files = [expand_home(local) for local in mounts if isinstance(local, str) and local.endswith(LOCK_FILE)]
     locked = [path for path, command in _list_installs(cluster) if LOCK_FILE in command]
     for path, file in ((path, file) for path in locked for file in files):
@@ -284,7 +287,7 @@ def _find_local_version(package: str) -> str | None:
 def _list_images(cluster: ClusterFile) -> Iterator[tuple[KeyPath, str]]:
     yield from ((node.image_at, node.image) for node in cluster.nodes)
     for key in ("image", "head_image", "worker_image"):
-        yield ("docker", key), read_string(get_value(cluster.source.document, "docker", key))
+        yield ("docker", key), get_text_or_empty(get_value_or_none(cluster.source.document, "docker", key))
 
 
 def _find_old_pythons(cluster: ClusterFile) -> Iterator[Finding]:
@@ -295,7 +298,9 @@ def _find_old_pythons(cluster: ClusterFile) -> Iterator[Finding]:
 
 
 def _find_other_rays(cluster: ClusterFile) -> Iterator[Finding]:
-    stated = read_string(get_value(cluster.source.document, *cluster.root, "rayVersion")) or _find_local_version("ray")
+    stated = get_text_or_empty(
+        get_value_or_none(cluster.source.document, *cluster.root, "rayVersion")
+    ) or _find_local_version("ray")
     for path, image in _list_images(cluster):
         ray = parse_ray_version(image)
         if ray is not None and stated is not None and ray != stated:
@@ -354,14 +359,14 @@ def _find_other_port(cluster: ClusterFile) -> Iterator[Finding]:
 def _find_missing_limits(cluster: ClusterFile) -> Iterator[Finding]:
     for node in cluster.nodes if cluster.cloud == "kuberay" else ():
         limits = (*locate_container(node), "resources", "limits")
-        known = read_mapping(get_value(cluster.source.document, *limits))
-        missing = [kind for kind in ("cpu", "memory") if read_number(known.get(kind)) is None]
+        known = get_mapping_or_empty(get_value_or_none(cluster.source.document, *limits))
+        missing = [kind for kind in ("cpu", "memory") if parse_number_or_none(known.get(kind)) is None]
         if missing:
             yield Finding(limits, {"name": node.name, "missing": " and ".join(missing), "first": missing[0]})
 
 
 def _find_autoscaler_off(cluster: ClusterFile) -> Iterator[Finding]:
-    on = get_value(cluster.source.document, *cluster.root, "enableInTreeAutoscaling")
+    on = get_value_or_none(cluster.source.document, *cluster.root, "enableInTreeAutoscaling")
     if cluster.cloud == "kuberay" and on is not True:
         yield Finding(cluster.root)
 
@@ -414,7 +419,7 @@ STORE_FIXES: Final = {
 }
 
 
-def find_store_access(cluster: ClusterFile) -> Iterator[Finding]:
+def find_missing_store_access(cluster: ClusterFile) -> Iterator[Finding]:
     """Find nodes without a right to an object store."""
     for node in cluster.nodes if cluster.cloud in STORE_FIXES else ():
         if not node.access:
@@ -427,7 +432,7 @@ def is_store_used(sources: Sequence[YamlSource], plan: Plan | None) -> bool:
     return any(STORE_ADDRESS.search(text) for text in [*(source.text for source in sources), *data])
 
 
-def find_misfits(cluster: ClusterFile, plan: Plan, prices: PriceTable) -> Iterator[tuple[str, Finding]]:
+def find_unsuited_workers(cluster: ClusterFile, plan: Plan, prices: PriceTable) -> Iterator[tuple[str, Finding]]:
     """Find workers that no trial fits on, GPUs that are too small, and idle machines beyond the sweep's work."""
     usable, resources = cluster.usable_workers, plan.sweep.spec.resources
     packs = pack_trials(plan.trainings, resources.pack)
@@ -482,7 +487,7 @@ def lint_cluster_file(path: Path, plan: Plan | None = None, prices: PriceTable |
     """Return all issues of a file, also for a sweep if given. Raises SpecError if it is no cluster file."""
     sources = read_documents(path)
     found = [
-        _report(source, "secret", line, {"kind": kind})
+        _build_issue(source, "secret", line, {"kind": kind})
         for source in sources
         for line, content in enumerate(source.text.splitlines(), start=1)
         if (kind := _find_secret(content)) is not None
@@ -490,8 +495,8 @@ def lint_cluster_file(path: Path, plan: Plan | None = None, prices: PriceTable |
     access = "store-access" if is_store_used(sources, plan) else "store-access-unnamed"
     for cluster in find_clusters(sources):
         findings = [(key, each) for key, find in FINDERS.items() for each in find(cluster)]
-        findings += [(access, each) for each in find_store_access(cluster)]
-        findings += find_misfits(cluster, plan, prices or load_shipped_prices()) if plan else []
+        findings += [(access, each) for each in find_missing_store_access(cluster)]
+        findings += find_unsuited_workers(cluster, plan, prices or load_shipped_prices()) if plan else []
         for key, finding in findings:
-            found.append(_report(cluster.source, key, cluster.source.place(finding.path).line, finding.words))
+            found.append(_build_issue(cluster.source, key, cluster.source.place(finding.path).line, finding.words))
     return sorted(set(found), key=lambda issue: (issue.line, issue.severity, issue.rule, issue.risk))

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from gapctl.config.base import hash_value, name_choices
+from gapctl.config.base import format_choices, hash_value
 from gapctl.config.presets import CLIP_CONTEXT, PatchTower, ResNet, Tower
 
 JSON_SUFFIX: Final = ".json"
@@ -54,7 +54,7 @@ def find_architecture(name: str) -> "Architecture":
         raise ValueError(f"found {name!r}, and open_clip is not installed; run `pip install open_clip_torch`")
     if name not in known:
         expected = f"expected one of open_clip's {len(known)} architectures, or a json file of its form"
-        raise ValueError(f"found {name!r}; {name_choices(name, known, expected)}")
+        raise ValueError(f"found {name!r}; {format_choices(name, known, expected)}")
     return _read_architecture(name, known[name])
 
 

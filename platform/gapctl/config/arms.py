@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import product
 from typing import Final
 
-from gapctl.config.base import KeyPath, set_path
+from gapctl.config.base import KeyPath, replace_at_path
 from gapctl.config.cohort import CohortModel
 from gapctl.config.hypotheses import Level
 from gapctl.config.sweep import SweepFile
@@ -36,7 +36,7 @@ def resolve_config(base: TrialConfig, values: Mapping[str, Level]) -> TrialConfi
     """Return `base` with each dotted path set; raise pydantic's ValidationError where a level or path does not fit."""
     document = base.model_dump()
     for path, level in values.items():
-        document = set_path(document, path.split("."), level)
+        document = replace_at_path(document, path.split("."), level)
     return TrialConfig.model_validate(document)
 
 

@@ -156,7 +156,7 @@ def _find_marks(model: type[BaseModel]) -> dict[str, OmitFromHash | HashAs]:
     return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, OmitFromHash | HashAs)}
 
 
-def write_canonical_json(value: BaseModel | Mapping[str, object] | list[object]) -> str:
+def format_canonical_json(value: BaseModel | Mapping[str, object] | list[object]) -> str:
     """Write a value as JSON with sorted keys and no spaces, so that equal values give equal texts.
 
     1 and 1.0, and 0.0 and -0.0, are written alike. Later fields at their `before` value are left out (`OmitFromHash`).
@@ -169,7 +169,7 @@ def write_canonical_json(value: BaseModel | Mapping[str, object] | list[object])
 
 def hash_value(value: BaseModel | Mapping[str, object] | list[object]) -> str:
     """Return the sha256 of the canonical JSON, in hex."""
-    return hashlib.sha256(write_canonical_json(value).encode()).hexdigest()
+    return hashlib.sha256(format_canonical_json(value).encode()).hexdigest()
 
 
 def _convert_to_plain(value: object) -> object:
@@ -182,13 +182,13 @@ def _convert_to_plain(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def set_path(document: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
+def replace_at_path(document: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
     """Return a copy of nested dictionaries with one path set; anything in the way becomes a dictionary."""
     head, *rest = path
     if not rest:
         return {**document, head: value}
     inner = document.get(head)
-    return {**document, head: set_path(inner if isinstance(inner, Mapping) else {}, rest, value)}
+    return {**document, head: replace_at_path(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
 def read_path(document: object, path: Sequence[str]) -> object:
@@ -222,7 +222,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return "" if close is None else f"; did you mean {close}?"
 
 
-def name_choices(word: str, known: Iterable[str], expected: str = "") -> str:
+def format_choices(word: str, known: Iterable[str], expected: str = "") -> str:
     """Return what was expected instead of a word: the known one that is close, if any, before the list of them all.
 
     `expected` takes the place of `expected one of a, b`.

@@ -27,10 +27,10 @@ from gapctl.config.base import (
     KeyPath,
     Problem,
     did_you_mean,
+    format_choices,
     format_value,
     list_leaf_paths,
-    name_choices,
-    set_path,
+    replace_at_path,
 )
 from gapctl.config.cohort import check_cohort
 from gapctl.config.errors import (
@@ -53,16 +53,16 @@ from gapctl.config.metrics import (
     ONLY_OF_SETS,
     PUBLISHED,
     find_nearest_metric,
+    is_cross_trial_metric,
     is_extension_metric,
     is_metric,
-    is_of_seed_pairs,
-    is_of_several,
+    is_seed_pair_metric,
     list_metric_names,
     split_set_metric,
 )
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
-from gapctl.config.trial import LOSSES, FactorName, Model, PairData, TrialConfig, has_bias
+from gapctl.config.trial import LOSSES, FactorName, Model, PairData, TrialConfig, has_logit_bias
 from gapctl.text import join_and, join_or
 
 
@@ -202,7 +202,7 @@ def _check_treatments(
                     yield _report_unknown(("treatments", name, level, path), path, known)
         for index, found in enumerate((vary or {}).get(name) or ()):
             if found not in levels:
-                expected = name_choices(str(found), levels)
+                expected = format_choices(str(found), levels)
                 yield Problem(("vary", name, index), f"found {format_value(found)}; {expected}")
 
 
@@ -240,7 +240,7 @@ def _find_misfits(base: TrialConfig, settings: Mapping[str, Sequence[_FactorSett
         document = plain
         for setting in chosen:
             for path, level in setting.changes.items():
-                document = set_path(document, path.split("."), level)
+                document = replace_at_path(document, path.split("."), level)
         try:
             TrialConfig.model_validate(document)
         except ValidationError as error:
@@ -335,7 +335,7 @@ def check_cohort_hypothesis(
         yield Problem((*at, "given"), text)
     for place, name in enumerate(hypothesis.sets):
         if name not in sets:
-            found = f"found {format_value(name)}; {name_choices(name, sets)}"
+            found = f"found {format_value(name)}; {format_choices(name, sets)}"
             yield Problem((*at, "sets", place), found if sets else f"found {format_value(name)}; expected no sets")
     seen: set[str] = set()
     given = [(("given", place), name) for place, name in enumerate(hypothesis.given)]
@@ -351,7 +351,7 @@ def check_cohort_hypothesis(
     for name, level in hypothesis.where.items():
         levels = vary.get(name)
         if name not in (known := [*covariates, "stratum", "lineage", *vary]):
-            yield Problem((*at, "where", name), f"found {format_value(name)}; {name_choices(name, known)}")
+            yield Problem((*at, "where", name), f"found {format_value(name)}; {format_choices(name, known)}")
         elif levels is not None and not is_among(level, levels):
             text = f"found {format_value(level)}; expected a level of {name}: {format_value(levels)}"
             yield Problem((*at, "where", name), text)
@@ -368,7 +368,7 @@ def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyP
     compared: list[tuple[str, KeyPath]] = [(given[key], (*at, key)) for key in ("factor", "mediator") if key in given]
     for path, place in [*compared, *((path, (*at, "where", path)) for path in hypothesis.where)]:
         if path not in vary:
-            text = f"found {format_value(path)}, which does not vary; {name_choices(path, vary)}"
+            text = f"found {format_value(path)}, which does not vary; {format_choices(path, vary)}"
             yield Problem(place, text)
     named: list[tuple[str, KeyPath, Level]] = [
         (path, (*at, "where", path), level) for path, level in hypothesis.where.items()
@@ -483,7 +483,7 @@ def check_cohort_trials(spec: SweepFile) -> Iterator[Problem]:
     if cohort is None:
         return
     for index, hypothesis in enumerate(spec.hypotheses):
-        for name in filter(is_of_several, list_named_metrics(hypothesis)):
+        for name in filter(is_cross_trial_metric, list_named_metrics(hypothesis)):
             text = (
                 f"found {format_value(name)}, which compares trainings with each other; expected a metric of one model"
             )
@@ -586,10 +586,10 @@ def explain_unlogged(
         return "it is of a factor of MAD, and data.dataset is cc12m"
     elif key.startswith(NEEDS_ATTRIBUTES) and not base.data.classes:
         return "it needs questions about attributes; expected data.classes, a file with several"
-    if is_of_several(key):
+    if is_cross_trial_metric(key):
         return _explain_no_comparison(key, base, vary)
     losses = [str(kind) for kind in _list_values("loss.kind", base.loss.kind, vary)]
-    if key == "temperature/bias" and not any(has_bias(kind) for kind in losses):
+    if key == "temperature/bias" and not any(has_logit_bias(kind) for kind in losses):
         return "only loss.kind siglip has a bias"
     if key == "train/loss_floor" and not set(losses) & set(LOSSES):
         return f"the floor of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
@@ -606,7 +606,7 @@ def _explain_no_comparison(key: str, base: TrialConfig, vary: Vary) -> str:
         return f"it compares trainings that differ in {path} alone, and that does not vary"
     if key == "agreement/axis_arms" and math.prod(len(levels or ()) for levels in vary.values()) == 1:
         return "it compares arms, and the sweep has one"
-    if not is_of_seed_pairs(key) and len(_list_values("evaluate.gallery", "", vary)) > 1:
+    if not is_seed_pair_metric(key) and len(_list_values("evaluate.gallery", "", vary)) > 1:
         return "trainings compare on one gallery, and evaluate.gallery varies"
     own = base.model.embed_dim if isinstance(base.model, Model) else MANY_DIMENSIONS
     widths = _list_values("model.embed_dim", own, vary)

@@ -26,8 +26,8 @@ from gapctl.config.base import (
     Problem,
     SpecError,
     flatten_document,
+    format_choices,
     format_value,
-    name_choices,
 )
 from gapctl.config.hypotheses import LOGARITHM, Level
 from gapctl.config.metrics import PUBLISHED
@@ -125,7 +125,7 @@ class Cohort(FrozenModel):
                 raise ValueError(f"{EXCLUDE}: found {format_value(named)}; expected a list of facts")
             for fact in named:
                 if rows and fact not in known:
-                    raise ValueError(f"no model has a fact {fact!r}; {name_choices(str(fact), known)}")
+                    raise ValueError(f"no model has a fact {fact!r}; {format_choices(str(fact), known)}")
             if name != EXCLUDE and isinstance(condition, str) and condition[:1] in "<>":
                 _parse_comparison(condition)
         return where
@@ -246,7 +246,7 @@ def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[P
         name = written.removeprefix(LOGARITHM)
         if name not in known:
             if member.replicate == 0:
-                yield Problem(place, f"no model has a fact {name!r}; {name_choices(name, known)}")
+                yield Problem(place, f"no model has a fact {name!r}; {format_choices(name, known)}")
             continue
         value = member.get_fact(name)
         if value is None:
@@ -294,7 +294,7 @@ def _read_table(name: str, folder: Path) -> str:
     except OSError as error:
         raise SpecError(
             f"cohort.models: {name}: no such table; expected a list of models, a csv or parquet file of them, or "
-            f"{name_choices(name, list_shipped_tables()).removeprefix('expected ')}"
+            f"{format_choices(name, list_shipped_tables()).removeprefix('expected ')}"
         ) from error
     if path.suffix == ".parquet":
         return _convert_parquet(content, name)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from gapctl.config.base import NO_PASSWORD, Address, FrozenModel, WrongValueError, name_choices
+from gapctl.config.base import NO_PASSWORD, Address, FrozenModel, WrongValueError, format_choices
 from gapctl.config.hypotheses import SLUG
 from gapctl.config.metrics import METRICS
 from gapctl.errors import InputError
@@ -216,7 +216,7 @@ def require_set(name: str, declared: Mapping[str, EvaluationSet] | None = None) 
 
 def explain_unknown_set(name: str, declared: Iterable[str]) -> str:
     """Return the message for a name that no set has."""
-    return f"no such evaluation set; {name_choices(name, list_set_names(declared))}"
+    return f"no such evaluation set; {format_choices(name, list_set_names(declared))}"
 
 
 _NEVER: Final = ("train/", "data/", "agreement/", "temperature/", "quality/accuracy_", "captions/words", "captions/sh")

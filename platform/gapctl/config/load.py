@@ -24,11 +24,11 @@ from gapctl.config.base import (
     build_spec_error,
     cut_text,
     find_nearest,
+    format_choices,
     format_path,
     format_value,
-    name_choices,
     read_path,
-    set_path,
+    replace_at_path,
 )
 from gapctl.config.checks import check_document
 from gapctl.config.cohort import SHORT_PATHS, expand_cohort_table
@@ -100,7 +100,7 @@ class LoadedSweep:
     tables: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def scale_name(self) -> str:
+    def scale_name_or_base(self) -> str:
         """The scale's name in the ledger and in MLflow."""
         return self.scale or DEFAULT_SCALE_NAME
 
@@ -206,7 +206,7 @@ def _check_settings(
         return None, lines
     document = source.document
     for setting in settings:
-        document = set_path(document, [str(step) for step in setting.path], setting.value)
+        document = replace_at_path(document, [str(step) for step in setting.path], setting.value)
     expanded = _expand_tables(document, source, tables, f"{source.path}: scale {scale}")
     spec, problems = check_document(_resolve_model_files(expanded, source.path.parent))
     return spec, list(dict.fromkeys(_format_problem(problem, source, settings, scale) for problem in problems))
@@ -240,12 +240,12 @@ def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, An
         for place in (("base", *path.split(".")), ("vary", path)):
             value = read_path(found, place)
             if isinstance(value, str | list):
-                found = set_path(found, place, resolve(value))
+                found = replace_at_path(found, place, resolve(value))
     for name, levels in _read_mapping(document.get("treatments")).items():
         for level, changes in _read_mapping(levels).items():
             for path in MODEL_PATHS:
                 if isinstance(value := _read_mapping(changes).get(path), str):
-                    found = set_path(found, ("treatments", name, level, path), resolve(value))
+                    found = replace_at_path(found, ("treatments", name, level, path), resolve(value))
     rows = _read_mapping(document.get("cohort")).get("models")
     for index, row in enumerate(rows if isinstance(rows, list) else ()):
         for name in (*MODEL_PATHS, *SHORT_PATHS):
@@ -285,7 +285,7 @@ def _locate_in_file(problem: Problem, source: YamlSource) -> str:
 
 
 def _describe_scales(spec: SweepFile, wrong: str) -> str:
-    return name_choices(wrong, spec.scales) if spec.scales else "expected none, as it lists none"
+    return format_choices(wrong, spec.scales) if spec.scales else "expected none, as it lists none"
 
 
 def list_scale_settings(scales: Mapping[str, Mapping[str, object]], name: str) -> list[Setting]:

@@ -1,8 +1,8 @@
 """The metrics by name: what each means and in which unit. Hypotheses are checked against these names.
 
 `METRICS` is the catalog; the code that computes them is in `gapctl.metrics`. `is_metric`, `find_metric` and
-`list_metrics` also know the metrics of other packages (`gapctl.extensions`). On an evaluation set, a metric has the
-set's name before its own: `split_set_metric` tells them apart.
+`load_metrics_by_name` also know the metrics of other packages (`gapctl.extensions`). On an evaluation set, a metric
+has the set's name before its own: `split_set_metric` tells them apart.
 """
 
 import math
@@ -222,19 +222,19 @@ def list_metric_names() -> list[str]:
     return [*METRICS, *list_extensions("metrics")]
 
 
-def list_metrics() -> dict[str, MetricName]:
+def load_metrics_by_name() -> dict[str, MetricName]:
     """Return all metrics by name: the catalog, then those of other packages, which this imports."""
     return {key: name for key in list_metric_names() if (name := find_metric(key)) is not None}
 
 
-def is_of_several(key: str) -> bool:
+def is_cross_trial_metric(key: str) -> bool:
     """Return whether a metric compares several trainings, so that none of them logs it."""
     return key.startswith("agreement/")
 
 
-def is_of_seed_pairs(key: str) -> bool:
+def is_seed_pair_metric(key: str) -> bool:
     """Return whether a metric compares two seeds, so that pairs of seeds are its replicates."""
-    return is_of_several(key) and key.endswith("_seeds")
+    return is_cross_trial_metric(key) and key.endswith("_seeds")
 
 
 def find_nearest_metric(key: str) -> str:

@@ -114,7 +114,7 @@ class Preset(NamedTuple):
         return "mad" if self.vocabulary == "mad" else "cc12m"
 
     @property
-    def has_like_blocks(self) -> bool:
+    def has_shareable_blocks(self) -> bool:
         """Whether the text encoder can share the image encoder's last blocks: equal widths and heads, enough layers."""
         image, text = self.image, self.text
         if not isinstance(image, PatchTower):

@@ -15,8 +15,8 @@ from gapctl.config.base import (
     cut_text,
     find_nearest,
     flatten_document,
+    format_choices,
     list_leaf_paths,
-    name_choices,
 )
 from gapctl.config.cohort import Cohort
 from gapctl.config.evaluation_sets import CompositionPrompts, EvaluationSet, ExpectedSet
@@ -133,14 +133,14 @@ def explain_unknown_key(path: KeyPath, known: Sequence[str]) -> str:
         elsewhere = [f"base.{each}" for each in _find_paths_in_base(TrialConfig(), key)]
         if elsewhere := [*elsewhere, *(each for each in sections if _ends_with(each, key))]:
             return f"expected it as {join_or(elsewhere)}"
-    return name_choices(key, known) if known else "expected none of that name here"
+    return format_choices(key, known) if known else "expected none of that name here"
 
 
 def explain_unknown_factor(path: str, known: Sequence[str]) -> str:
     """Return what was expected in place of a path that is in no training."""
     name = path.rpartition(".")[2]
     other = OTHER_NAMES.get(name, "")
-    return f"expected {other.removeprefix('base.')}" if "base." in other else name_choices(path, known)
+    return f"expected {other.removeprefix('base.')}" if "base." in other else format_choices(path, known)
 
 
 def explain_unknown_setting(written: str, value: object, known: Sequence[str]) -> str:

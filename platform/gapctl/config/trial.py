@@ -32,8 +32,8 @@ from gapctl.config.base import (
     WrongValueError,
     find_nearest,
     flatten_document,
-    name_choices,
-    set_path,
+    format_choices,
+    replace_at_path,
 )
 from gapctl.config.hypotheses import Level, Slug
 from gapctl.config.metrics import METRICS
@@ -51,7 +51,7 @@ FACTOR_VALUES: Final[Mapping[str, int]] = {
     "colour": 7,
 }
 """The number of values of each factor of a MAD image; one over it is the chance of guessing the factor."""
-TREATMENTS: Final = (
+TREATMENT_NAMES: Final = (
     "full",
     "half",
     "quarter",
@@ -89,13 +89,13 @@ def _check_name(kind: Kind, name: str, own: Sequence[str]) -> str:
             if find_nearest(name, known)
             else f", or the name of one that an installed package announces in the group gapctl.{kind}"
         )
-        raise ValueError(f"found {name!r}; {name_choices(name, known)}{hint}")
+        raise ValueError(f"found {name!r}; {format_choices(name, known)}{hint}")
     if why := explain_unusable(kind, name):
         raise ValueError(why)
     return name
 
 
-def has_bias(loss: str) -> bool:
+def has_logit_bias(loss: str) -> bool:
     """Return whether models that are trained by a loss have a logit bias, as SigLIP's do."""
     other = None if loss in LOSSES else find_extension("losses", loss)
     return loss == "siglip" or (other is not None and other.initial_bias is not None)
@@ -106,7 +106,7 @@ def _describe_names(own: Sequence[str]) -> WithJsonSchema:
 
 
 Keep = Annotated[
-    str, AfterValidator(lambda name: _check_name("treatments", name, TREATMENTS)), _describe_names(TREATMENTS)
+    str, AfterValidator(lambda name: _check_name("treatments", name, TREATMENT_NAMES)), _describe_names(TREATMENT_NAMES)
 ]
 LossName = Annotated[str, AfterValidator(lambda name: _check_name("losses", name, LOSSES)), _describe_names(LOSSES)]
 
@@ -303,8 +303,8 @@ class Model(FrozenModel):
 
     @model_validator(mode="after")
     def _check_shared_blocks(self) -> "Model":
-        if self.shared == "blocks" and not PRESETS[self.preset].has_like_blocks:
-            fitting = " or ".join(name for name, preset in PRESETS.items() if preset.has_like_blocks)
+        if self.shared == "blocks" and not PRESETS[self.preset].has_shareable_blocks:
+            fitting = " or ".join(name for name, preset in PRESETS.items() if preset.has_shareable_blocks)
             text = f"found 'blocks' with preset {self.preset}, whose encoders differ in width or kind"
             raise WrongValueError("shared", f"{text}; expected nothing, or preset {fitting}")
         return self
@@ -640,7 +640,7 @@ class TrialConfig(FrozenModel):
     def extensions(self) -> list[tuple[Kind, str]]:
         """The metrics, treatment and loss of other packages that this training uses, by kind and name."""
         named: list[tuple[Kind, str]] = [("metrics", name) for name in self.evaluate.metrics]
-        if isinstance(self.data, PairData) and self.data.captions.keep not in TREATMENTS:
+        if isinstance(self.data, PairData) and self.data.captions.keep not in TREATMENT_NAMES:
             named.append(("treatments", self.data.captions.keep))
         if self.loss.kind not in LOSSES:
             named.append(("losses", self.loss.kind))
@@ -669,8 +669,8 @@ def _apply_changes(config: TrialConfig, changes: Mapping[str, Level]) -> TrialCo
     known = flatten_document(document)
     for path, value in changes.items():
         if path not in known:
-            raise WrongValueError("init_from", f"{path}: no such value; {name_choices(path, known)}")
-        document = set_path(document, path.split("."), value)
+            raise WrongValueError("init_from", f"{path}: no such value; {format_choices(path, known)}")
+        document = replace_at_path(document, path.split("."), value)
     if document["temperature"]["mode"] != "schedule" and "temperature.final" not in changes:
         document["temperature"]["final"] = None
     document["evaluate"] |= {

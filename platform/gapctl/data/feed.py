@@ -34,7 +34,7 @@ class SampleDraw(NamedTuple):
     samples: MadSamples
     pictures: ImageIndices | None
 
-    def number_captions(self) -> NDArray[np.int64]:
+    def compute_caption_ids(self) -> NDArray[np.int64]:
         """Return a number per pair (B,), shared by equal captions; pictures all differ."""
         tokens_BL = self.samples.tokens_BL
         return compute_caption_ids(tokens_BL) if self.pictures is None else np.arange(len(tokens_BL))
@@ -52,7 +52,7 @@ class MadBatch(NamedTuple):
         """The second encoder's input: pictures if there are any, else captions."""
         return self.tokens_BL if self.pictures_BCHW is None else self.pictures_BCHW
 
-    def number_captions(self) -> NDArray[np.int64]:
+    def compute_caption_ids(self) -> NDArray[np.int64]:
         """Return a number per pair (B,), shared by equal captions; pictures all differ."""
         return compute_caption_ids(self.tokens_BL) if self.pictures_BCHW is None else np.arange(len(self.tokens_BL))
 
@@ -90,7 +90,7 @@ class MadFeed:
         samples = self._sampler.samples(position_B)
         if self._pictures is None:
             return SampleDraw(samples, None)
-        return SampleDraw(samples, self._pictures.training_pictures(self._seed, position_B, samples.tokens_BL))
+        return SampleDraw(samples, self._pictures.sample_training_images(self._seed, position_B, samples.tokens_BL))
 
     def render(self, drawn: SampleDraw) -> MadBatch:
         """Return the samples with rendered images."""

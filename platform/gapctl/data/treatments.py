@@ -1,7 +1,7 @@
 """Treat captions and images: remove or add words, or degrade pixels, to choose the information imbalance of a pair.
 
 1. `draw_caption` chooses among the captions of an image that has several.
-2. `treat_caption` looks up the `Treatment` of a `PairCaptions` in `TREATMENTS` and applies it to the words.
+2. `treat_caption` looks up the `Treatment` of a `PairCaptions` in `TREATMENT_TABLE` and applies it to the words.
 3. `degrade_image` does the same for images, with the table of `Degradation`s.
 
 Each treatment is a pure function of (sample, seed, epoch): the same sample in the same epoch of the same seed reads the
@@ -103,38 +103,38 @@ def treat_caption(
 def _make_part_treatment(parts: int) -> Callable[[_TreatmentInput], TreatedCaption]:
     """Return one contiguous part of `parts`, cut at int(n * i / parts) as the paper cuts (arXiv 2404.07983, sec. 4)."""
 
-    def cut(given: _TreatmentInput) -> TreatedCaption:
-        count = len(given.words)
-        chosen = int(given.draws.random() * parts)
-        return _select_words(given, range(count * chosen // parts, count * (chosen + 1) // parts))
+    def cut(sample: _TreatmentInput) -> TreatedCaption:
+        count = len(sample.words)
+        chosen = int(sample.draws.random() * parts)
+        return _select_words(sample, range(count * chosen // parts, count * (chosen + 1) // parts))
 
     return cut
 
 
-def _drop_words(given: _TreatmentInput) -> TreatedCaption:
-    return _select_words(given, np.flatnonzero(given.draws.random(len(given.words)) < given.rule.rate).tolist())
+def _drop_words(sample: _TreatmentInput) -> TreatedCaption:
+    return _select_words(sample, np.flatnonzero(sample.draws.random(len(sample.words)) < sample.rule.rate).tolist())
 
 
-def _match_length(given: _TreatmentInput) -> TreatedCaption:
+def _match_length(sample: _TreatmentInput) -> TreatedCaption:
     # At a rate of 1/4 that is the length of the shortest quarter.
-    return _select_words(given, _draw_order(given)[: int(len(given.words) * given.rule.rate)].tolist())
+    return _select_words(sample, _draw_order(sample)[: int(len(sample.words) * sample.rule.rate)].tolist())
 
 
-def _draw_order(given: _TreatmentInput) -> NDArray[np.int64]:
-    return np.argsort(given.draws.random(len(given.words)), kind="stable")
+def _draw_order(sample: _TreatmentInput) -> NDArray[np.int64]:
+    return np.argsort(sample.draws.random(len(sample.words)), kind="stable")
 
 
-def _keep_sentences(given: _TreatmentInput) -> TreatedCaption:
-    sentences = _SENTENCE_END.split(given.caption)
-    chosen = np.sort(np.argsort(given.draws.random(len(sentences)), kind="stable")[: given.rule.sentences])
+def _keep_sentences(sample: _TreatmentInput) -> TreatedCaption:
+    sentences = _SENTENCE_END.split(sample.caption)
+    chosen = np.sort(np.argsort(sample.draws.random(len(sentences)), kind="stable")[: sample.rule.sentences])
     text = " ".join(sentences[place] for place in chosen)
-    return TreatedCaption(text, len(text.split(" ")), len(given.words))
+    return TreatedCaption(text, len(text.split(" ")), len(sample.words))
 
 
-def _keep_keywords(given: _TreatmentInput) -> TreatedCaption | None:
-    words = _read_keywords(given.about)
+def _keep_keywords(sample: _TreatmentInput) -> TreatedCaption | None:
+    words = _read_keywords(sample.about)
     text = ", ".join(words)
-    return TreatedCaption(text, len(text.split(" ")), len(given.words)) if words else None
+    return TreatedCaption(text, len(text.split(" ")), len(sample.words)) if words else None
 
 
 def _read_keywords(about: Mapping[str, object]) -> list[str]:
@@ -149,38 +149,38 @@ def _replace_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _keep_objects(given: _TreatmentInput) -> TreatedCaption | None:
-    if (tags := _read_tags(given)) is not None:
-        return _select_words(given, [place for place, tag in enumerate(tags) if tag in OBJECT_TAGS])
-    named = {_strip_punctuation(word) for keyword in _read_keywords(given.about) for word in keyword.split()}
-    places = [place for place, word in enumerate(given.words) if _strip_punctuation(word) in named]
-    return _select_words(given, places) if named else None
+def _keep_objects(sample: _TreatmentInput) -> TreatedCaption | None:
+    if (tags := _read_tags(sample)) is not None:
+        return _select_words(sample, [place for place, tag in enumerate(tags) if tag in OBJECT_TAGS])
+    named = {_strip_punctuation(word) for keyword in _read_keywords(sample.about) for word in keyword.split()}
+    places = [place for place, word in enumerate(sample.words) if _strip_punctuation(word) in named]
+    return _select_words(sample, places) if named else None
 
 
-def _keep_attributes(given: _TreatmentInput) -> TreatedCaption | None:
-    tags = _read_tags(given)
-    return None if tags is None else _select_words(given, [at for at, tag in enumerate(tags) if tag in ATTRIBUTE_TAGS])
+def _keep_attributes(sample: _TreatmentInput) -> TreatedCaption | None:
+    tags = _read_tags(sample)
+    return None if tags is None else _select_words(sample, [at for at, tag in enumerate(tags) if tag in ATTRIBUTE_TAGS])
 
 
-def _read_tags(given: _TreatmentInput) -> list[object] | None:
+def _read_tags(sample: _TreatmentInput) -> list[object] | None:
     """Return the words' part-of-speech tags if the JSON has one for each."""
-    tags = given.about.get("pos")
-    return tags if isinstance(tags, list) and len(tags) == len(given.words) else None
+    tags = sample.about.get("pos")
+    return tags if isinstance(tags, list) and len(tags) == len(sample.words) else None
 
 
 def _strip_punctuation(word: str) -> str:
     return _EDGE_PUNCTUATION.sub("", word).casefold()
 
 
-def _append_caption(given: _TreatmentInput) -> TreatedCaption | None:
-    more = given.about.get(given.rule.field)
+def _append_json_caption(sample: _TreatmentInput) -> TreatedCaption | None:
+    more = sample.about.get(sample.rule.field)
     if not isinstance(more, str) or not more.strip():
         return None
-    return TreatedCaption(f"{given.caption} {_replace_surrogates(more).strip()}", len(given.words), len(given.words))
+    return TreatedCaption(f"{sample.caption} {_replace_surrogates(more).strip()}", len(sample.words), len(sample.words))
 
 
-def _select_words(given: _TreatmentInput, places: Sequence[int]) -> TreatedCaption:
-    return TreatedCaption(" ".join(given.words[place] for place in places), len(places), len(given.words))
+def _select_words(sample: _TreatmentInput, places: Sequence[int]) -> TreatedCaption:
+    return TreatedCaption(" ".join(sample.words[place] for place in places), len(places), len(sample.words))
 
 
 def _compute_rate_bits(words: int, rule: PairCaptions) -> float:
@@ -196,13 +196,13 @@ def _return_no_bits(words: int, rule: PairCaptions) -> float:
     return 0.0
 
 
-TREATMENTS: Final[Mapping[str, Treatment]] = {
+TREATMENT_TABLE: Final[Mapping[str, Treatment]] = {
     "full": Treatment(
         "nothing",
         "",
         False,
         _return_no_bits,
-        lambda given: TreatedCaption(given.caption, len(given.words), len(given.words)),
+        lambda sample: TreatedCaption(sample.caption, len(sample.words), len(sample.words)),
     ),
     "half": Treatment("one of two contiguous halves", "", True, lambda words, rule: 1.0, _make_part_treatment(2)),
     "quarter": Treatment("all but one contiguous quarter", "", True, lambda words, rule: 2.0, _make_part_treatment(4)),
@@ -220,7 +220,7 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
         "",
         True,
         lambda words, rule: _compute_order_bits(words, words),
-        lambda given: _select_words(given, _draw_order(given).tolist()),
+        lambda sample: _select_words(sample, _draw_order(sample).tolist()),
     ),
     "length_matched": Treatment(
         "all but a share of the words, and the order of these",
@@ -230,7 +230,11 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
         _match_length,
     ),
     "enriched": Treatment(
-        "nothing; a second caption is added", "the text `field` in the json", False, _return_no_bits, _append_caption
+        "nothing; a second caption is added",
+        "the text `field` in the json",
+        False,
+        _return_no_bits,
+        _append_json_caption,
     ),
 }
 """gapctl's own treatments by their names in `data.captions.keep`."""
@@ -238,23 +242,23 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
 
 def find_treatment(name: str) -> Treatment:
     """Return a treatment by its name; raise InputError for a name that neither gapctl nor a package has."""
-    return TREATMENTS[name] if name in TREATMENTS else _wrap_extension(require_extension("treatments", name))
+    return TREATMENT_TABLE[name] if name in TREATMENT_TABLE else _wrap_extension(require_extension("treatments", name))
 
 
 @cache
 def _wrap_extension(extension: Extension) -> Treatment:
     """Return another package's function as a treatment; its bits of chance are unknown."""
 
-    def apply(given: _TreatmentInput) -> TreatedCaption:
+    def apply(sample: _TreatmentInput) -> TreatedCaption:
         with explain_failures(extension):
-            text = extension.function(given.caption, given.draws)
+            text = extension.function(sample.caption, sample.draws)
         if not isinstance(text, str):
             raise ExtensionError(
-                f"{extension.title} returned {text!r:.60} for sample {given.sample:,}; expected a text, which may be "
+                f"{extension.title} returned {text!r:.60} for sample {sample.sample:,}; expected a text, which may be "
                 "empty"
             )
-        kept = (Counter(given.words) & Counter(text.split(" "))).total()
-        return TreatedCaption(_replace_surrogates(text), kept, len(given.words))
+        kept = (Counter(sample.words) & Counter(text.split(" "))).total()
+        return TreatedCaption(_replace_surrogates(text), kept, len(sample.words))
 
     return Treatment(extension.meaning or "not described", "", True, None, apply)
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.data.image_text.manifest import Manifest
-from gapctl.data.image_text.questions import Labels, PromptSet, read_labels, split_caption_lines
-from gapctl.data.image_text.read import read_rows
+from gapctl.data.image_text.questions import Labels, PromptSet, read_sample_labels, split_caption_lines
+from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.errors import InputError
 from gapctl.inference.model import OpenModel, encode_texts
 from gapctl.inference.shards import Floats, SampleRecord, ShardEmbeddings
@@ -42,7 +42,7 @@ class EncodedPairs(NamedTuple):
 
 def check_first_sample(manifest: Manifest, options: LabelOptions) -> None:
     """Check the labels of one sample, before hours are spent on all. Raises InputError as `assemble_pairs` does."""
-    _, first = next(read_rows(manifest.usable[:1]))
+    _, first = next(read_rows_with_samples(manifest.usable[:1]))
     sample = [SampleRecord(first.key, [], first.about)]
     _read_class_labels(sample, options)
     _read_attribute_labels(sample, options)
@@ -94,14 +94,14 @@ def _require_finite(
 def _read_class_labels(samples: Sequence[SampleRecord], options: LabelOptions) -> Labels | None:
     if options.label_key is None:
         return None
-    return read_labels(
+    return read_sample_labels(
         "--label-key", samples, options.label_key, tuple(options.classes.prompts) if options.classes else None
     )
 
 
 def _read_attribute_labels(samples: Sequence[SampleRecord], options: LabelOptions) -> dict[str, Labels]:
     return {
-        key: read_labels("--attributes", samples, key, tuple(question.prompts))
+        key: read_sample_labels("--attributes", samples, key, tuple(question.prompts))
         for key, question in options.attributes.items()
     }
 

@@ -127,8 +127,8 @@ def judge_interventions(
     Raise InputError if the images cannot be split or an intervention cannot be fitted.
     """
     split = split_images(embeddings, share, seed)
-    calibration, held_out = take_images(embeddings, split.calibration_S), take_images(embeddings, split.held_out_S)
-    questions = take_questions(zero_shot, split.held_out_S)
+    calibration, held_out = select_images(embeddings, split.calibration_S), select_images(embeddings, split.held_out_S)
+    questions = select_questions(zero_shot, split.held_out_S)
     clouds = EmbeddingClouds(normalise_rows(calibration.image_ND), normalise_rows(calibration.text_MD))
     unchanged = build_statistics(held_out, questions, nothing(clouds.image_ND.shape[1]))
     states: list[tuple[Statistic, ...] | InputError] = []
@@ -422,7 +422,7 @@ def label_caption_units(embeddings: Embeddings) -> Integers:
         unit_N = joined_N
 
 
-def take_images(embeddings: Embeddings, image_S: Integers) -> Embeddings:
+def select_images(embeddings: Embeddings, image_S: Integers) -> Embeddings:
     """Return these images with their texts, in the given order; class prompts belong to no image and all stay."""
     text_T, text_to_image_T = _find_texts_of_images(embeddings, image_S)
     return replace(
@@ -438,7 +438,7 @@ def take_images(embeddings: Embeddings, image_S: Integers) -> Embeddings:
     )
 
 
-def take_questions(zero_shot: ZeroShotTasks, image_S: Integers) -> ZeroShotTasks:
+def select_questions(zero_shot: ZeroShotTasks, image_S: Integers) -> ZeroShotTasks:
     """Return the questions restricted to these images."""
     taken = {
         name: ClassPrompts(question.prompt_CD, question.class_N[image_S])

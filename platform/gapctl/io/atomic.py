@@ -32,7 +32,7 @@ def write_atomically(path: Path, scratch: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
+def write_file_atomically(path: Path, content: bytes, scratch: Path | None = None) -> None:
     """Write a file atomically."""
     with write_atomically(path, scratch) as temporary:
         temporary.write_bytes(content)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.io.atomic import name_part_file, write_whole
+from gapctl.io.atomic import name_part_file, write_file_atomically
 from gapctl.io.passwords import has_password, hide_password
 from gapctl.io.retry import UnavailableError, open_file_system, retry
 
@@ -57,7 +57,7 @@ class Disk:
         """Write the file atomically, also against a power cut."""
         target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, content)
+        write_file_atomically(target, content)
 
     def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Replace `old`, or no file if None, by `new`, and return whether it worked.
@@ -69,7 +69,7 @@ class Disk:
         ready = name_part_file(target)
         try:
             ready.write_bytes(new)
-            return (old is None or _take_away(target, old)) and _link_file(ready, target)
+            return (old is None or _remove_if_unchanged(target, old)) and _link_file(ready, target)
         finally:
             ready.unlink(missing_ok=True)
 
@@ -99,7 +99,7 @@ class Disk:
         return self.root / name
 
 
-def _take_away(target: Path, old: bytes) -> bool:
+def _remove_if_unchanged(target: Path, old: bytes) -> bool:
     """Remove the file if it still has the content `old`; return whether this process did."""
     away = name_part_file(target)
     try:

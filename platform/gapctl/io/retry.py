@@ -57,7 +57,7 @@ FOREIGN_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__
 """Files and folders that Windows, macOS and network drives create, in lower case."""
 
 
-def is_foreign(path: str) -> bool:
+def is_hidden_or_system_file(path: str) -> bool:
     """Return whether a path is a hidden file or one that other systems create."""
     *folders, name = path.split("/")
     return name.startswith(".") or any(part.lower() in FOREIGN_NAMES for part in (*folders, name))

@@ -89,7 +89,7 @@ def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBeg
     Hypotheses and question are fixed once any trial of the sweep has begun; design, seeds and text once one of the
     scale has. Hypotheses that come after a trial are never preregistered, even if the trial's folder is removed.
     """
-    scale, asked = plan.sweep.scale_name, record_sweep_file(plan)
+    scale, asked = plan.sweep.scale_name_or_base, record_sweep_file(plan)
     known = earlier or Declaration(plan.sweep.spec.name, plan.sweep.spec.question, "", False, {}, {})
     ids = dict.fromkeys([*known.trials.get(scale, []), *(trial.id for trial in plan.trials)])
     listed = {**known.trials, scale: list(ids)}

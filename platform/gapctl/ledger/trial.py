@@ -201,11 +201,11 @@ class TrialFolder:
         """Write `steps.parquet`: a row every few training steps. Older trials have none."""
         self.save_rows(STEPS, rows)
 
-    def read_steps(self) -> list[dict[str, float]]:
+    def read_steps_or_empty(self) -> list[dict[str, float]]:
         """Return the rows of `steps.parquet`."""
-        return self.read_rows(STEPS)
+        return self.read_rows_or_empty(STEPS)
 
-    def read_rows(self, name: str) -> list[dict[str, float]]:
+    def read_rows_or_empty(self, name: str) -> list[dict[str, float]]:
         """Return the rows of MACHINE or STEPS without missing values; [] if the file is missing or damaged."""
         try:
             found = self.read_table(name)

@@ -1,7 +1,8 @@
 """Recognise arrays of saved embeddings by the names that people give them, code labels in words, and read `.pt` files.
 
-1. `find_names` maps each known array to the name that it has in a file.
-2. `code_words` turns labels and attributes in words into numbers, in sorted order, equally for all shards.
+1. `match_array_names` maps each known array to the name that it has in a file.
+2. `convert_words_to_numbers` turns labels and attributes in words into numbers, in sorted order, equally for all
+   shards.
 3. `read_tensors` reads a dict of tensors; nothing in it is unpickled.
 """
 
@@ -47,7 +48,7 @@ WORDS: Final = ("labels", "attributes")
 """Arrays that may hold words."""
 
 
-def find_names(path: Path, present: Collection[str], known: Iterable[str]) -> dict[str, str]:
+def match_array_names(path: Path, present: Collection[str], known: Iterable[str]) -> dict[str, str]:
     """Return the name that each known array has among those present; an array's own name comes before others.
 
     Raise InputError if two others name the same array.
@@ -67,12 +68,12 @@ def find_names(path: Path, present: Collection[str], known: Iterable[str]) -> di
     return names
 
 
-def list_names(known: Iterable[str]) -> list[str]:
+def list_array_names(known: Iterable[str]) -> list[str]:
     """Return all names of the known arrays, the longest first, so that a pattern finds the whole of a name."""
     return sorted((name for array in known for name in (array, *ALIASES.get(array, ()))), key=len, reverse=True)
 
 
-def code_words(shards: Mapping[Path, Mapping[str, NDArray[Any]]]) -> dict[Path, dict[str, NDArray[Any]]]:
+def convert_words_to_numbers(shards: Mapping[Path, Mapping[str, NDArray[Any]]]) -> dict[Path, dict[str, NDArray[Any]]]:
     """Return the arrays of all shards with words replaced by numbers: 0 for the first word of all in sorted order.
 
     Attributes of shape (N, F) are numbered factor by factor. Raise InputError for class prompts, of which only a number

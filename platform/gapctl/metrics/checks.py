@@ -53,7 +53,7 @@ def check_cloud(name: str, rows_AD: AnyArray, width: int | None = None) -> None:
         )
 
 
-def check_values(name: str, rows_AD: AnyArray, first: int = 0) -> None:
+def check_row_norms(name: str, rows_AD: AnyArray, first: int = 0) -> None:
     """Raise InputError for a row without a direction, with its number counted from `first`.
 
     A norm of infinity or zero gives none.
@@ -99,7 +99,7 @@ def check_unit_rows(**clouds: AnyArray) -> None:
             coarse_A = (np.abs(squared_A[off_A] - 1) <= BFLOAT16_TOLERANCE) & _find_bfloat16_rows(rows_AD[off_A])
             off_A = off_A[~coarse_A]
         if len(off_A):
-            check_values(name, rows_AD)
+            check_row_norms(name, rows_AD)
             raise make_array_error(
                 name,
                 f"row {off_A[0]} is {np.sqrt(squared_A[off_A[0]]):.6g} long ({len(off_A)} of {len(rows_AD)} such rows)",
@@ -165,7 +165,7 @@ def check_arrays(arrays: Mapping[str, AnyArray], least: int = 2) -> Pairing:
             if len(arrays[name]) < least:
                 raise make_single_row_error(name)
             check_cloud(name, arrays[name], images.shape[1])
-            check_values(name, arrays[name])
+            check_row_norms(name, arrays[name])
     for name in NUMBERS:
         if name in arrays:
             owner = "text" if name == "text_to_image" else "image"

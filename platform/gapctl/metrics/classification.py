@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import Integers, Rows, check_cloud, check_keys, check_unit_rows, check_values
+from gapctl.metrics.checks import Integers, Rows, check_cloud, check_keys, check_row_norms, check_unit_rows
 from gapctl.metrics.gap import Sums
-from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, make_generator, sample_rows
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, make_metric_generator, sample_rows
 
 NOISE_LENGTH: Final = 0.1
 """The noise's length (root mean square) in `flip_rate`, for embeddings of length 1."""
@@ -41,9 +41,9 @@ class AccuracyCount(Sums):
 def zero_shot_accuracy(image_ND: Rows, label_N: Integers, class_CD: Rows) -> float:
     """Return the percentage of images whose nearest class embedding (normalised here) is their label's."""
     check_cloud("image", image_ND)
-    check_values("image", image_ND)
+    check_row_norms("image", image_ND)
     check_cloud("class", class_CD, image_ND.shape[1])
-    check_values("class", class_CD)
+    check_row_norms("class", class_CD)
     check_keys(image=(image_ND, label_N))
     return AccuracyCount.of(image_ND, label_N, class_CD).percent()
 
@@ -64,7 +64,7 @@ def flip_rate(image_ND: Rows, class_CD: Rows, most: int, noise: float = NOISE_LE
     """
     check_unit_rows(image=image_ND)
     check_cloud("class", class_CD, image_ND.shape[1])
-    check_values("class", class_CD)
+    check_row_norms("class", class_CD)
     return estimate_mean(measure_flips(image_ND, class_CD, most, noise).share_S, len(image_ND))
 
 
@@ -73,7 +73,7 @@ def measure_flips(image_ND: Rows, class_CD: Rows, most: int, noise: float = NOIS
     row_S = sample_rows(DrawPurpose.QUERIES, len(image_ND), most)
     image_SD, unit_CD = image_ND[row_S], _normalise_classes(class_CD)
     before_S = _find_nearest_class(image_SD, unit_CD)
-    rng = make_generator(DrawPurpose.NOISE)
+    rng = make_metric_generator(DrawPurpose.NOISE)
     deviation = noise / np.sqrt(image_SD.shape[1])
     flips_S = np.zeros(len(row_S))
     for _ in range(NOISE_DRAWS):

@@ -11,7 +11,7 @@ import numpy as np
 from gapctl.metrics.checks import Integers, Rows, check_keys, check_unit_rows
 from gapctl.metrics.comparisons import cluster_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, make_generator, sample_rows
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, make_metric_generator, sample_rows
 
 KMEANS_STARTS: Final = 3
 
@@ -64,7 +64,7 @@ def k_means(row_RD: Rows, clusters: int) -> Clusters:
         row_RD = row_RD.astype(np.float32)
     if len(row_RD) < clusters:
         raise ValueError(f"{len(row_RD)} rows do not make {clusters} clusters")
-    rng = make_generator(DrawPurpose.CENTROIDS)
+    rng = make_metric_generator(DrawPurpose.CENTROIDS)
     starts = (Clusters(*cluster_rows(row_RD, clusters, rng)) for _ in range(KMEANS_STARTS))
     return min(starts, key=lambda clusters: clusters.spread)
 

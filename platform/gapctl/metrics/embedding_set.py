@@ -20,8 +20,8 @@ from gapctl.metrics.checks import (
     check_cloud,
     check_numbers,
     check_range,
+    check_row_norms,
     check_text_to_image,
-    check_values,
     make_array_error,
     make_pairing_error,
 )
@@ -113,7 +113,7 @@ def normalise_rows(rows_ND: Rows, name: str = "rows", first: int = 0) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         norm_N1 = np.linalg.norm(wide_ND, axis=1, keepdims=True)
     if not (np.isfinite(norm_N1) & (norm_N1 > 0)).all():
-        check_values(name, rows_ND, first)
+        check_row_norms(name, rows_ND, first)
     unit_ND: Array = wide_ND / norm_N1
     return unit_ND
 

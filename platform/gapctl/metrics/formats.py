@@ -3,7 +3,7 @@
 1. `read_embeddings` picks the reader by the kind of place.
 2. `read_npz`, `read_npy`, `read_parquet`, `read_safetensors` and `read_pt` return `LoadedArrays` of the known names.
 3. `_join_shards` checks that shards agree and stacks them.
-4. `check_arrays` checks the arrays, and `_build_file` makes `Embeddings` of them.
+4. `check_arrays` checks the arrays, and `_build_embeddings_file` makes `Embeddings` of them.
 
 `locate_npy_rows` gives access to a .npy file's rows by blocks, for embeddings that exceed memory.
 
@@ -26,8 +26,14 @@ from safetensors import SafetensorError, safe_open
 
 from gapctl.errors import InputError, first_line_of_error
 from gapctl.io.atomic import hash_file
-from gapctl.io.retry import is_foreign
-from gapctl.metrics.array_names import WORDS, code_words, find_names, list_names, read_tensors
+from gapctl.io.retry import is_hidden_or_system_file
+from gapctl.metrics.array_names import (
+    WORDS,
+    convert_words_to_numbers,
+    list_array_names,
+    match_array_names,
+    read_tensors,
+)
 from gapctl.metrics.checks import CLOUDS, NUMBERS, AnyArray, Pairing, check_arrays
 from gapctl.metrics.embedding_set import Embeddings, build_embeddings
 
@@ -35,7 +41,7 @@ DAMAGE_ERRORS: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxErro
 """Exceptions of numpy for a damaged .npy file; its header is parsed as Python's text."""
 
 KNOWN_ARRAYS: Final = (*CLOUDS, *NUMBERS)
-NPY_NAME: Final = re.compile(rf"(?P<array>{'|'.join(list_names(KNOWN_ARRAYS))})(?P<shard>[-_.]?\d*)\.npy")
+NPY_NAME: Final = re.compile(rf"(?P<array>{'|'.join(list_array_names(KNOWN_ARRAYS))})(?P<shard>[-_.]?\d*)\.npy")
 """`image.npy`, or `image_00012.npy` for one of several shards."""
 
 WORD_TYPES: Final = (pl.String, pl.Categorical, pl.Enum)
@@ -85,10 +91,10 @@ def read_embeddings(place: str) -> EmbeddingsFile:
         if len(names) != 2 or not all(name.endswith(".npy") for name in names):
             expected = "expected two .npy files, the images' and the texts', as image.npy,text.npy"
             raise InputError(f"--embeddings {place}: {expected}")
-        return _build_file(path, read_npy(dict(zip(("image", "text"), map(Path, names), strict=True))))
+        return _build_embeddings_file(path, read_npy(dict(zip(("image", "text"), map(Path, names), strict=True))))
     if path.is_dir():
         return _read_folder(path)
-    return _build_file(path, READERS.get(path.suffix, read_npz)(path))
+    return _build_embeddings_file(path, READERS.get(path.suffix, read_npz)(path))
 
 
 def _read_folder(folder: Path) -> EmbeddingsFile:
@@ -120,7 +126,7 @@ def _read_npy_shards(folder: Path) -> dict[Path, LoadedArrays]:
         raise InputError(f"{folder}: no image.npy and text.npy; the folder has {', '.join(unknown)}")
     loaded = {}
     for shard, paths in in_order:
-        names = find_names(folder, paths, KNOWN_ARRAYS)
+        names = match_array_names(folder, paths, KNOWN_ARRAYS)
         for name in ("image", "text"):
             if name not in names:
                 raise InputError(f"{folder}: no file {name}{shard}.npy beside {next(iter(paths.values())).name}")
@@ -133,20 +139,20 @@ def _read_npy_shards(folder: Path) -> dict[Path, LoadedArrays]:
 
 def _list_files(folder: Path, ending: str) -> list[Path]:
     """Return the files of a folder with this ending, sorted by name, without files that other systems leave there."""
-    return sorted(path for path in folder.glob(f"*{ending}") if not is_foreign(path.name))
+    return sorted(path for path in folder.glob(f"*{ending}") if not is_hidden_or_system_file(path.name))
 
 
 def _join_shards(folder: Path, shards: Mapping[Path, LoadedArrays]) -> EmbeddingsFile:
     if len(shards) == 1:
-        return _build_file(*next(iter(shards.items())))
-    coded = code_words({path: loaded.arrays for path, loaded in shards.items()})
+        return _build_embeddings_file(*next(iter(shards.items())))
+    coded = convert_words_to_numbers({path: loaded.arrays for path, loaded in shards.items()})
     shards = {path: loaded._replace(arrays=coded[path]) for path, loaded in shards.items()}
-    pairings = {path: _check_file(path, loaded.arrays, least=1) for path, loaded in shards.items()}
+    pairings = {path: _check_arrays_of_file(path, loaded.arrays, least=1) for path, loaded in shards.items()}
     _require_equal_kinds(shards, pairings)
     arrays = {name: _stack_arrays(name, list(shards.values())) for name in next(iter(shards.values())).arrays}
     unknown = sorted({name for loaded in shards.values() for name in loaded.unknown})
     files = {name: sha256 for loaded in shards.values() for name, sha256 in loaded.files.items()}
-    return _build_file(folder, LoadedArrays(arrays, tuple(unknown), files))
+    return _build_embeddings_file(folder, LoadedArrays(arrays, tuple(unknown), files))
 
 
 def _require_equal_kinds(shards: Mapping[Path, LoadedArrays], pairings: Mapping[Path, Pairing]) -> None:
@@ -181,16 +187,16 @@ def _stack_arrays(name: str, shards: Sequence[LoadedArrays]) -> AnyArray:
     return np.concatenate(parts)
 
 
-def _check_file(path: Path, arrays: Mapping[str, AnyArray], least: int) -> Pairing:
+def _check_arrays_of_file(path: Path, arrays: Mapping[str, AnyArray], least: int) -> Pairing:
     try:
         return check_arrays(arrays, least)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _build_file(path: Path, loaded: LoadedArrays) -> EmbeddingsFile:
-    loaded = loaded._replace(arrays=code_words({path: loaded.arrays})[path])
-    arrays, pairing = loaded.arrays, _check_file(path, loaded.arrays, least=2)
+def _build_embeddings_file(path: Path, loaded: LoadedArrays) -> EmbeddingsFile:
+    loaded = loaded._replace(arrays=convert_words_to_numbers({path: loaded.arrays})[path])
+    arrays, pairing = loaded.arrays, _check_arrays_of_file(path, loaded.arrays, least=2)
     infos = {name: ArrayInfo(array.shape, str(array.dtype)) for name, array in arrays.items()}
     return EmbeddingsFile(build_embeddings(arrays, pairing), pairing, loaded.files, infos, loaded.unknown)
 
@@ -200,7 +206,7 @@ def read_npz(path: Path) -> LoadedArrays:
     _require_archive(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            names = find_names(path, archive.files, KNOWN_ARRAYS)
+            names = match_array_names(path, archive.files, KNOWN_ARRAYS)
             for name in ("image", "text"):
                 if name not in names:
                     held = ", ".join(sorted(archive.files))
@@ -275,7 +281,7 @@ def read_parquet(path: Path) -> LoadedArrays:
     try:
         with path.open("rb") as file:
             present = list(pl.read_parquet_schema(file))
-            names = find_names(path, present, KNOWN_ARRAYS)
+            names = match_array_names(path, present, KNOWN_ARRAYS)
             for name in ("image", "text"):
                 if name not in names:
                     raise InputError(
@@ -333,7 +339,7 @@ def _require_numbers(path: Path, column: pl.Series) -> None:
 def read_pt(path: Path) -> LoadedArrays:
     """Read a file's known tensors. Raise InputError for a missing or damaged file, and for pickled objects."""
     tensors = read_tensors(path)
-    names = find_names(path, tensors, KNOWN_ARRAYS)
+    names = match_array_names(path, tensors, KNOWN_ARRAYS)
     for name in ("image", "text"):
         if name not in names:
             raise InputError(f"{path}: no array `{name}`; the file has {', '.join(sorted(tensors)) or 'no tensors'}")
@@ -348,7 +354,7 @@ def read_safetensors(path: Path) -> LoadedArrays:
     try:
         with safe_open(path, framework="numpy") as opened:
             present = set(opened.keys())
-            names = find_names(path, present, KNOWN_ARRAYS)
+            names = match_array_names(path, present, KNOWN_ARRAYS)
             types = {given: opened.get_slice(given).get_dtype() for given in names.values()}
             for name, written in types.items():
                 if written in PACKED_TYPES:

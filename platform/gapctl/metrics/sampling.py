@@ -71,14 +71,14 @@ class DrawPurpose(IntEnum):
     NOISE = 6
 
 
-def make_generator(draw: DrawPurpose) -> np.random.Generator:
+def make_metric_generator(draw: DrawPurpose) -> np.random.Generator:
     """Return the random generator of one purpose, the same on every machine."""
     return np.random.Generator(np.random.Philox(key=[SAMPLE_SEED, int(draw)]))
 
 
 def permute_rows(draw: DrawPurpose, count: int) -> NDArray[np.int64]:
     """Return the numbers 0 to `count` - 1 in a random order."""
-    return make_generator(draw).permutation(count)
+    return make_metric_generator(draw).permutation(count)
 
 
 def sample_rows(draw: DrawPurpose, count: int, most: int) -> NDArray[np.int64]:

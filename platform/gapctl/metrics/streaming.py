@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from gapctl.metrics.bias import BiasSums, LabelSums
-from gapctl.metrics.checks import Integers, Rows, check_values
+from gapctl.metrics.checks import Integers, Rows, check_row_norms
 from gapctl.metrics.classification import AccuracyCount, ClassPrompts
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums, Sums, count_dimensions, sum_top_shares
@@ -241,7 +241,7 @@ def _widen_rows(name: str, cloud_ND: Rows, rows: slice) -> _PieceRows:
     wide_BD = cloud_ND[rows].astype(np.float64)
     squared_B = _compute_row_products(wide_BD, wide_BD)
     if not (np.isfinite(squared_B) & (squared_B > 0)).all():
-        check_values(name, cloud_ND)
+        check_row_norms(name, cloud_ND)
     return _PieceRows(wide_BD, 1 / np.sqrt(squared_B))
 
 

@@ -131,10 +131,10 @@ def measure_extensions(
         class_CD=None if classes is None else normalise_rows(classes, "class"),
         bias_image_ND=None if bias_ND is None else normalise_rows(bias_ND, "image_with_attributes"),
     )
-    return {name: _call_metric(name, unit) for name in asked}
+    return {name: _call_extension_metric(name, unit) for name in asked}
 
 
-def _call_metric(name: str, embeddings: Embeddings) -> float:
+def _call_extension_metric(name: str, embeddings: Embeddings) -> float:
     metric = require_extension("metrics", name)
     with explain_failures(metric):
         found = metric.function(embeddings)

@@ -220,7 +220,7 @@ class PixelNormaliser:
         """Return normalised float32 images of the same shape and memory format as the uint8 ones."""
         return image_SCHW.float().div_(self._divisor_C1.unsqueeze(2)).sub_(self._offset_C1.unsqueeze(2))
 
-    def normalise_patches(self, image_SCHW: Tensor, size: int) -> Tensor:
+    def cut_normalised_patches(self, image_SCHW: Tensor, size: int) -> Tensor:
         """Return normalised square patches (N, I); they are cut as bytes, which are fewer to move."""
         patch_NI = cut_patches(image_SCHW, size)
         value_NCP = patch_NI.float().view(len(patch_NI), len(self._divisor_C1), size * size)

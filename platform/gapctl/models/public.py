@@ -22,7 +22,7 @@ from open_clip.transform import PreprocessCfg
 from gapctl.config.architectures import Architecture, HubTokenizer, fingerprint_model_parts
 from gapctl.config.base import flatten_document
 from gapctl.config.presets import Colour
-from gapctl.config.trial import Model, OpenClipModel, TrialConfig, has_bias
+from gapctl.config.trial import Model, OpenClipModel, TrialConfig, has_logit_bias
 from gapctl.errors import InputError, UnknownWeightsError, first_line_of_error, require_transformers
 from gapctl.extensions import find_extension
 from gapctl.folders import expand_home
@@ -30,9 +30,9 @@ from gapctl.models.build import SIGLIP_INITIAL_BIAS
 from gapctl.models.sources import (
     FOLDER,
     find_config_folder,
+    find_or_download_weights,
     find_sha256,
     find_tag,
-    find_weights,
     has_own_weights,
     hash_tokenizer_files,
     read_config,
@@ -196,7 +196,7 @@ def build_public_model(config: TrialConfig, seed: int) -> CLIP:
     custom = described.pop("custom_text", False)
     kind: Any = CoCa if "multimodal_cfg" in described else CustomTextCLIP if custom else CLIP
     bias = described.pop("init_logit_bias", None)
-    if has_bias(config.loss.kind) and bias is None:
+    if has_logit_bias(config.loss.kind) and bias is None:
         other = find_extension("losses", config.loss.kind)
         bias = SIGLIP_INITIAL_BIAS if other is None else other.initial_bias
     described["init_logit_scale"] = math.log(1 / config.temperature.init)
@@ -217,7 +217,7 @@ def load_public_weights(model: CLIP, named: OpenClipModel, sha256: str) -> None:
 
     Raise InputError where they cannot be had, do not fit, or are not those of the plan.
     """
-    found = _name_weights(named, find_weights)
+    found = _name_weights(named, find_or_download_weights)
     if sha256 and found.sha256 != sha256:
         raise InputError(
             f"{found.path}: weights of sha256 {found.sha256[:12]}; expected {sha256[:12]}, by which the trial was "

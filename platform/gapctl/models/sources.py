@@ -7,8 +7,8 @@ A name is one of three, in open_clip's own spelling:
 * `hf-hub:organisation/name`: the same two files in a repository of a hub, which `HF_ENDPOINT` may name.
 
 1. `check_model` answers wrong names before anything is read; of a hub it downloads the configuration, some kilobytes.
-2. `find_weights` returns the file of weights with its sha256, downloaded if needed by huggingface_hub's own client and
-   cache. It takes up a connection that breaks where it broke.
+2. `find_or_download_weights` returns the file of weights with its sha256, downloaded if needed by huggingface_hub's
+   own client and cache. It takes up a connection that breaks where it broke.
 3. `download_from_hub` says what went wrong, and what to do, for every way in which a hub can fail.
 """
 
@@ -120,18 +120,18 @@ def find_sha256(name: str, pretrained: str | None) -> str:
         except FetchError as problem:
             raise problem.build_error(name) from problem
     if name.startswith(FOLDER) or (pretrained is not None and expand_home(pretrained).is_file()):
-        return find_weights(name, pretrained).sha256
+        return find_or_download_weights(name, pretrained).sha256
     settings = find_tag(name, pretrained or "")
     repository, _, file = str(settings.get("hf_hub", "")).rpartition("/")
     if not repository:
-        return find_weights(name, pretrained).sha256
+        return find_or_download_weights(name, pretrained).sha256
     try:
         return find_hub_sha256(repository, _list_alternatives(file) if file else HUB_WEIGHTS_NAMES)
     except FetchError as problem:
         raise _explain_missing_tag(name, pretrained or "", settings, problem) from problem
 
 
-def find_weights(name: str, pretrained: str | None) -> WeightsFile:
+def find_or_download_weights(name: str, pretrained: str | None) -> WeightsFile:
     """Return a model's weights, downloaded if needed. Raise InputError if there are none, HubError if a hub fails."""
     if has_own_weights(name):
         folder = find_config_folder(name)

@@ -56,6 +56,6 @@ def name_result_files(sweep: LoadedSweep) -> str:
     The hash is of the sweep as it is run, where `--set` changed what is trained or judged: another sweep of that name
     must not take the place of the file's own results.
     """
-    own = f"{sweep.spec.name}.{sweep.scale_name}"
+    own = f"{sweep.spec.name}.{sweep.scale_name_or_base}"
     sections = {text.strip().partition("=")[0].partition(".")[0] for text in sweep.overrides}
     return f"{own}.{sweep.spec_sha256[:HASH_DIGITS]}" if sections.difference(NOT_TRAINED) else own

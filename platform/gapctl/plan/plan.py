@@ -14,7 +14,14 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
-from gapctl.config.base import KeyPath, Problem, hash_value, select_hashed_fields, set_path, write_canonical_json
+from gapctl.config.base import (
+    KeyPath,
+    Problem,
+    format_canonical_json,
+    hash_value,
+    replace_at_path,
+    select_hashed_fields,
+)
 from gapctl.config.cohort import SHORT_PATHS, Cohort, CohortModel
 from gapctl.config.evaluation_sets import NamedSet, PlannedSet, require_set
 from gapctl.config.hypotheses import Level
@@ -319,7 +326,7 @@ def compute_trial_id(
     are one model; the changes that describe a parent, as its id stands for them; and the learning rate of a temperature
     that is not learned.
     """
-    described = strip_address(config)
+    described = select_trial_id_fields(config)
     described.pop("init_from", None)
     described["evaluate"].pop("sets", None)
     if config.temperature.mode != "learned":
@@ -334,7 +341,7 @@ def compute_trial_id(
         **({"model": model_fingerprint} if model_fingerprint else {}),
         **_hash_extensions(describe_extensions(config.extensions)),
     }
-    found = hashlib.sha256(write_canonical_json(payload).encode()).hexdigest()[:12]
+    found = hashlib.sha256(format_canonical_json(payload).encode()).hexdigest()[:12]
     known = not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint))
     return found if known else found + PROVISIONAL
 
@@ -344,7 +351,7 @@ def _hash_extensions(code: Mapping[str, ExtensionCode]) -> dict[str, dict[str, s
     return {"extensions": {name: each.sha256 for name, each in code.items()}} if code else {}
 
 
-def strip_address(config: TrialConfig) -> dict[str, Any]:
+def select_trial_id_fields(config: TrialConfig) -> dict[str, Any]:
     """Return a configuration's JSON values without the data's address and without later fields at their old value."""
     values = select_hashed_fields(config)
     data = values["data"]
@@ -385,7 +392,7 @@ def hash_design(plan: Plan) -> str:
     code = _hash_extensions({name: each for trial in plan.trainings for name, each in trial.extensions.items()})
     sets = {name: each.fingerprint for trial in plan.trials for name, each in trial.evaluation_sets.items()}
     measured = {"sets": sets} if sets else {}
-    base = strip_address(spec.base)
+    base = select_trial_id_fields(spec.base)
     cohort = {} if spec.cohort is None else {"cohort": _describe_cohort_for_hash(spec.cohort)}
     return hash_value({"base": base, "vary": spec.vary, "data": data, **named, **first, **code, **measured, **cohort})
 
@@ -448,19 +455,23 @@ def name_study(sweep: LoadedSweep, data_fingerprint: str) -> str:
     """
     asked = {
         "search": {name: value for name, value in select_hashed_fields(get_search(sweep)).items() if name != "trials"},
-        "base": strip_address(sweep.spec.base),
+        "base": select_trial_id_fields(sweep.spec.base),
         "first_seed": sweep.spec.first_seed,
         "data": data_fingerprint,
         "recipe": RECIPE_VERSION,
         **_hash_extensions(describe_extensions(_list_search_extensions(sweep.spec.base, get_search(sweep)))),
     }
-    return f"{sweep.scale_name}-{hash_value(asked)[:12]}"
+    return f"{sweep.scale_name_or_base}-{hash_value(asked)[:12]}"
 
 
 def _list_search_extensions(base: TrialConfig, search: Search) -> dict[tuple[Kind, str], None]:
     """List what a search's trainings use of other packages: base names it, or a value that can be drawn."""
     document = base.model_dump()
-    drawn = [set_path(document, path.split("."), value) for path in search.space for value in search.space[path].values]
+    drawn = [
+        replace_at_path(document, path.split("."), value)
+        for path in search.space
+        for value in search.space[path].values
+    ]
     configs = [base, *map(TrialConfig.model_validate, drawn)]
     return dict.fromkeys(name for config in configs for name in config.extensions)
 
@@ -512,7 +523,7 @@ def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
     packs: list[list[Trial]] = []
     for trial in trials:
         alone = trial.config.data.dataset != "mad" or trial.config.loss.kind not in LOSSES
-        shape = trial.id if alone else extract_shape(trial.config).model_dump_json()
+        shape = trial.id if alone else reset_packable_settings(trial.config).model_dump_json()
         pack = waiting.get(shape)
         if pack is None or len(pack) == size:
             pack = waiting[shape] = []
@@ -521,7 +532,7 @@ def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
     return tuple(tuple(pack) for pack in packs)
 
 
-def extract_shape(config: TrialConfig) -> TrialConfig:
+def reset_packable_settings(config: TrialConfig) -> TrialConfig:
     """Reset what packed trials may differ in: captions, main factor and initial temperature."""
     assert isinstance(config.data, MadData)  # trials on image-text pairs are trained alone
     data = MadData(source=config.data.source, captions=MadCaptions(), sides=config.data.sides)

@@ -3,7 +3,8 @@
 1. `find_undecidable` looks at seeds and arms, `find_undecidable_over_models` at the strata of a cohort.
 2. `describe_smallest_effects` puts each smallest effect in words of the design, and `find_unreachable` warns of those
    that the response's unit cannot reach.
-3. `warn_few_steps` looks at trainings too short to learn anything, `note_measurement` at when and on what they measure.
+3. `list_few_step_warnings` looks at trainings too short to learn anything, `list_measurement_notes` at when and on
+   what they measure.
 """
 
 import math
@@ -21,7 +22,7 @@ from gapctl.config.hypotheses import (
     Trend,
     list_named_metrics,
 )
-from gapctl.config.metrics import METRICS, is_of_seed_pairs
+from gapctl.config.metrics import METRICS, is_seed_pair_metric
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Plan, Trial
 from gapctl.text import format_count, list_first_names
@@ -42,7 +43,7 @@ def find_undecidable(spec: SweepFile) -> list[str]:
 
 def _check_seed_pairs(spec: SweepFile) -> list[str]:
     """Warn where metrics that compare two seeds have too few pairs: there are half as many as seeds."""
-    asking = [item.id for item in spec.hypotheses if any(map(is_of_seed_pairs, list_named_metrics(item)))]
+    asking = [item.id for item in spec.hypotheses if any(map(is_seed_pair_metric, list_named_metrics(item)))]
     seeds = spec.replicates
     pairs = sum(seed % 2 == 0 and seed + 1 in seeds for seed in seeds)
     if not asking or (pairs > 1 and 2 * pairs == spec.seeds):
@@ -162,7 +163,7 @@ FEWEST_STEPS: Final = 100
 MOST_NAMED: Final = 3
 
 
-def warn_few_steps(plan: Plan) -> list[str]:
+def list_few_step_warnings(plan: Plan) -> list[str]:
     """List a sentence for each number of steps below `FEWEST_STEPS`, or below twice the warm-up's.
 
     Trainings of one step stand for untrained models where the plan has longer trainings, and are left out there.
@@ -198,7 +199,7 @@ def _name_trials(trials: Sequence[Trial], every: int) -> str:
 LOSS_METRIC: Final = "train/loss"
 
 
-def note_measurement(plan: Plan) -> list[str]:
+def list_measurement_notes(plan: Plan) -> list[str]:
     """List a sentence for trainings that measure nothing on their way, and for hypotheses about the training loss."""
     spec = plan.sweep.spec
     late = [trial for trial in plan.trainings if 0 < trial.config.train.samples < trial.config.evaluate.every]

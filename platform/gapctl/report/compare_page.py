@@ -17,7 +17,7 @@ from gapctl.analysis.compare import (
 )
 from gapctl.ledger import Ledger
 from gapctl.report.html import render_page
-from gapctl.report.page_parts import collect_run_facts, read_record
+from gapctl.report.page_parts import collect_run_facts, read_run_record
 from gapctl.report.sweep_page import describe_verdicts
 from gapctl.report.text import (
     align_numbers,
@@ -69,7 +69,7 @@ def format_verdict_cells(finding: SweepVerdict) -> list[str]:
     return [finding.sweep, finding.effect, word, estimate, interval, format_p_value(verdict.p), str(verdict.seeds)]
 
 
-def note_interval_levels(comparison: ResponseComparison) -> str:
+def explain_interval_levels(comparison: ResponseComparison) -> str:
     """List the intervals' levels where they differ; empty otherwise."""
     levels = {finding.sweep: format_confidence_level(finding.alpha) for finding in comparison.findings}
     if len(set(levels.values())) == 1:
@@ -122,7 +122,7 @@ def render_comparison_page(combined: SweepComparison, ledger: Ledger) -> str:
                 "heading": describe_comparison(comparison),
                 "columns": list_column_names(comparison),
                 "rows": [format_verdict_cells(finding) for finding in comparison.findings],
-                "note": note_interval_levels(comparison),
+                "note": explain_interval_levels(comparison),
             }
             for comparison in combined.comparisons
             if len(comparison.sweeps) > 1
@@ -140,5 +140,5 @@ def _describe_sweep(judged: SweepAnalysis, ledger: Ledger) -> dict[str, object]:
         "file_name": judged.file_name,
         "damaged": judged.damaged,
         "facts": collect_run_facts(judged, ledger),
-        **describe_verdicts(judged.analysis, read_record(judged.plan, ledger, with_dimensions=False), {}),
+        **describe_verdicts(judged.analysis, read_run_record(judged.plan, ledger, with_dimensions=False), {}),
     }

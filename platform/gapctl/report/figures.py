@@ -29,7 +29,7 @@ from gapctl.report.text import (
     capitalise_first,
     describe_effect_with_unit,
     describe_where,
-    explain_metric,
+    explain_catalog_metric,
     format_confidence_level,
     format_declared_number,
     format_estimate_interval,
@@ -41,7 +41,7 @@ from gapctl.report.text import (
 )
 from gapctl.text import list_first_names
 from gapctl_charts.data import Drawing
-from gapctl_charts.dimension_profile import Shown, profile_chart
+from gapctl_charts.dimension_profile import ProfileQuantity, profile_chart
 from gapctl_charts.dose_response import Response, response_chart
 from gapctl_charts.factor import Factor, Kind, plain
 from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH, Figure, figure, trusted
@@ -180,14 +180,14 @@ def _build_mean_rows(analysis: AnalysisResults, series: Sequence[Series], factor
             "place": factor.place(row["level"]),
             "level": factor.text(row["level"]),
             "value": row["mean"],
-            "low": _keep_finite(row["low"]),
-            "high": _keep_finite(row["high"]),
+            "low": _get_finite_or_none(row["low"]),
+            "high": _get_finite_or_none(row["high"]),
             "seeds": row["seeds"],
             "series": name,
         }
         for metric, name in series
         for row in curves.filter(pl.col("metric") == metric).iter_rows(named=True)
-        if _keep_finite(row["mean"]) is not None
+        if _get_finite_or_none(row["mean"]) is not None
     )
 
 
@@ -232,7 +232,7 @@ def has_metric(table: pl.DataFrame, metric: str) -> bool:
     return bool(_select_finite_rows(table, metric))
 
 
-def _keep_finite(value: float | None) -> float | None:
+def _get_finite_or_none(value: float | None) -> float | None:
     """Return the number, or None where it is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
@@ -437,11 +437,11 @@ def _plot_panel(analysis: AnalysisResults, panel: Panel, factor: Factor, other: 
     )
     # A page names the treatment in its headings and under the axis; a file has only its title.
     title = panel.heading if look.in_page else f"{panel.heading} by {factor.words}"
-    caption = _write_caption(analysis, panel, response, claims.words)
+    caption = _format_panel_caption(analysis, panel, response, claims.words)
     return figure(f"{panel.name}-by-{factor.name}", title, caption, response_chart(response, look), look)
 
 
-def _write_caption(analysis: AnalysisResults, panel: Panel, response: Response, claimed: str) -> str:
+def _format_panel_caption(analysis: AnalysisResults, panel: Panel, response: Response, claimed: str) -> str:
     metric = panel.series[0].metric
     alone = len(panel.series) == 1
     what = (
@@ -453,7 +453,7 @@ def _write_caption(analysis: AnalysisResults, panel: Panel, response: Response, 
 
 
 def _explain_metric_and_unit(metric: str) -> str:
-    said, counted = capitalise_first(explain_metric(metric)), get_metric_unit(metric)
+    said, counted = capitalise_first(explain_catalog_metric(metric)), get_metric_unit(metric)
     return f"{said}." if counted in said.lower() else f"{said} ({counted})."
 
 
@@ -528,7 +528,7 @@ STRIP_PREFIX: Final = "strip-"
 
 def _plot_strip(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
     """Plot one hypothesis as a strip; None where it has no estimate."""
-    if _keep_finite(verdict.estimate) is None:
+    if _get_finite_or_none(verdict.estimate) is None:
         return None
     chart = Drawing(strip_chart(_build_strip(verdict, look), look), {})
     return figure(
@@ -542,7 +542,7 @@ def _plot_strip(verdict: Verdict, alpha: float, look: Look) -> Figure | None:
 
 def plot_forest(analysis: AnalysisResults, look: Look) -> Figure | None:
     """Plot all strips under one another; None where no hypothesis has an estimate."""
-    estimated = [verdict for verdict in analysis.verdicts if _keep_finite(verdict.estimate) is not None]
+    estimated = [verdict for verdict in analysis.verdicts if _get_finite_or_none(verdict.estimate) is not None]
     if not estimated:
         return None
     level = format_confidence_level(analysis.alpha)
@@ -565,8 +565,8 @@ def _build_strip(verdict: Verdict, look: Look) -> Strip:
         effect=describe_effect_with_unit(verdict),
         axis=None if look.in_page else wrap(capitalise_first(describe_effect_with_unit(verdict)), LINE_LENGTH),
         estimate=verdict.estimate,
-        low=_keep_finite(verdict.ci.low),
-        high=_keep_finite(verdict.ci.high),
+        low=_get_finite_or_none(verdict.ci.low),
+        high=_get_finite_or_none(verdict.ci.high),
         smallest_effect=verdict.smallest_effect,
     )
 
@@ -623,19 +623,21 @@ def plot_gap_by_dimension(analysis: AnalysisResults, look: Look, record: RunReco
     squared = "The squared difference of the modality means in each dimension, largest first; their sum is L2M squared."
     carried = "The share of it that the largest dimensions carry together; dashed: if all carried the same."
     return [
-        _plot_profile(profiles, "squared", "Gap by dimension", "Squared mean difference", squared, factor, look),
-        _plot_profile(
+        _plot_dimension_profile(
+            profiles, "squared", "Gap by dimension", "Squared mean difference", squared, factor, look
+        ),
+        _plot_dimension_profile(
             profiles, "carried", "Share the largest dimensions carry", "Share carried", carried, factor, look
         ),
     ]
 
 
-def _plot_profile(
-    profiles: Profiles, shown: Shown, title: str, axis: str, caption: str, factor: Factor, look: Look
+def _plot_dimension_profile(
+    profiles: Profiles, quantity: ProfileQuantity, title: str, axis: str, caption: str, factor: Factor, look: Look
 ) -> Figure:
-    chart = profile_chart(profiles.rows, shown, axis, factor, look)
+    chart = profile_chart(profiles.rows, quantity, axis, factor, look)
     words = f"{caption} Colour: {factor.words}. {profiles.lines}"
-    return figure(f"dimensions-{shown}", title, words, chart, look)
+    return figure(f"dimensions-{quantity}", title, words, chart, look)
 
 
 def _build_profiles(analysis: AnalysisResults, factor: Factor, dimensions: pl.DataFrame) -> Profiles:
@@ -767,7 +769,7 @@ def _plot_gap_and_quality(
     )
     title = f"Gap and {name_metric(quality)}"
     name = quality.partition("/")[2].replace("_", "-")
-    return figure(f"gap-and-{name}", title, _write_quality_caption(quality, rows, factors) + caution, chart, look)
+    return figure(f"gap-and-{name}", title, _format_quality_caption(quality, rows, factors) + caution, chart, look)
 
 
 _CAPTION_CAUTION: Final = (
@@ -776,7 +778,7 @@ _CAPTION_CAUTION: Final = (
 )
 
 
-def _write_quality_caption(quality: str, rows: Sequence[ChartRow], factors: Sequence[Factor]) -> str:
+def _format_quality_caption(quality: str, rows: Sequence[ChartRow], factors: Sequence[Factor]) -> str:
     arms: dict[tuple[str, ...], list[int]] = {}
     for place, row in enumerate(rows):
         arms.setdefault(tuple(str(row[factor.path]) for factor in factors), []).append(place)

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from gapctl.errors import InputError
 from gapctl.folders import find_cache_root
-from gapctl.io.atomic import write_whole
+from gapctl.io.atomic import write_file_atomically
 from gapctl.report.text import format_number
 from gapctl_charts.data import Rows
 from gapctl_charts.figure import Figure
@@ -229,7 +229,7 @@ def _store_in_cache(file: Path, code: str) -> None:
     """Write the bundle to the cache; ignore failures, which only cost a second at the next page."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, f"{_hash_code(code)}\n{code}".encode())
+        write_file_atomically(file, f"{_hash_code(code)}\n{code}".encode())
 
 
 def _hash_code(code: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import polars as pl
 
 from gapctl.report.html import render_page
-from gapctl.report.text import capitalise_first, explain_metric
+from gapctl.report.text import capitalise_first, explain_catalog_metric
 from gapctl.text import join_and
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.look import PAGE_LOOK, Look
@@ -260,6 +260,6 @@ def render_intervene_page(
             }
             for each in judgement.judged
         ],
-        glossary={label_measure(key): f"{name_measure(key)}: {explain_metric(key)}" for key in measures},
+        glossary={label_measure(key): f"{name_measure(key)}: {explain_catalog_metric(key)}" for key in measures},
         record=record,
     )

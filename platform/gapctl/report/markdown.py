@@ -20,14 +20,14 @@ from gapctl.report.compare_page import (
     describe_comparison,
     describe_differences,
     describe_shared_trainings,
+    explain_interval_levels,
     format_verdict_cells,
     list_column_names,
     name_comparison,
-    note_interval_levels,
 )
 from gapctl.report.figures import PngFigure, render_pngs
 from gapctl.report.html import load_text_templates
-from gapctl.report.page_parts import collect_run_facts, read_record
+from gapctl.report.page_parts import collect_run_facts, read_run_record
 from gapctl.report.sweep_page import get_symbol, list_main_metrics
 from gapctl.report.text import (
     align_numbers,
@@ -92,7 +92,7 @@ def render_markdown(judged: SweepAnalysis, ledger: Ledger, folder: str, declared
 
     `folder` is where its figures will lie beside it, `declared` says when the hypotheses were declared.
     """
-    shown = render_pngs(judged.analysis, read_record(judged.plan, ledger))
+    shown = render_pngs(judged.analysis, read_run_record(judged.plan, ledger))
     text = _fill_template("sweep.md", sweep=_describe_sweep(judged, ledger, folder, declared, shown), mark=Markup("##"))
     return MarkdownReport(text, {f"{folder}/{picture.name}": picture.png for picture in shown})
 
@@ -105,7 +105,7 @@ def render_comparison_markdown(
     figures: dict[str, bytes] = {}
     for judged, when in zip(combined.sweeps, declared, strict=True):
         below = f"{folder}/{judged.file_name}"
-        shown = render_pngs(judged.analysis, read_record(judged.plan, ledger))
+        shown = render_pngs(judged.analysis, read_run_record(judged.plan, ledger))
         figures |= {f"{below}/{picture.name}": picture.png for picture in shown}
         sweeps.append(_describe_sweep(judged, ledger, below, when, shown))
     text = _fill_template(
@@ -120,20 +120,21 @@ def render_comparison_markdown(
                     [list(map(escape_markdown, format_verdict_cells(finding))) for finding in comparison.findings],
                     numbers_from=3,
                 ),
-                "note": note_interval_levels(comparison),
+                "note": explain_interval_levels(comparison),
             }
             for comparison in combined.comparisons
             if len(comparison.sweeps) > 1
         ],
-        shared=_bullet(describe_shared_trainings(combined)) or ["They share no training."],
-        differences=_bullet(describe_differences(combined)) or ["They differ in no setting, and were made alike."],
+        shared=_format_bullets(describe_shared_trainings(combined)) or ["They share no training."],
+        differences=_format_bullets(describe_differences(combined))
+        or ["They differ in no setting, and were made alike."],
         sweeps=sweeps,
         mark=Markup("###"),
     )
     return MarkdownReport(text, figures)
 
 
-def _bullet(lines: Sequence[str]) -> list[Markup]:
+def _format_bullets(lines: Sequence[str]) -> list[Markup]:
     return [Markup(f"* {escape_markdown(line)}") for line in lines]
 
 

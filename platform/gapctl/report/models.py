@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from gapctl.analysis.results import AnalysisResults, EstimateWithInterval, Verdict
-from gapctl.analysis.tables import list_metrics
+from gapctl.analysis.tables import list_metric_columns
 from gapctl.analysis.verdict import SCOPE_WORDS
 from gapctl.config.hypotheses import LOGARITHM, Level
 from gapctl.config.metrics import PUBLISHED
@@ -24,7 +24,7 @@ from gapctl.plan.plan import Plan
 from gapctl.report.html import read_asset
 from gapctl.report.text import (
     capitalise_first,
-    explain_metric,
+    explain_catalog_metric,
     format_confidence_level,
     get_metric_unit,
     label_metric_axis,
@@ -89,7 +89,7 @@ def select_models(analysis: AnalysisResults, where: Mapping[str, Level]) -> pl.D
         trials = trials.filter(pl.col(name) == (str(level) if trials.schema[name] == pl.String else level))
     facts = ["trial", "stratum", "lineage", *list_covariates(analysis)]
     models = trials.group_by("model", maintain_order=True).agg(
-        pl.col(facts).first(), pl.col(list_metrics(trials)).cast(pl.Float64).mean(), pl.len().alias("arms")
+        pl.col(facts).first(), pl.col(list_metric_columns(trials)).cast(pl.Float64).mean(), pl.len().alias("arms")
     )
     return models.filter(pl.col("arms") == pl.col("arms").max()).drop("arms")
 
@@ -115,7 +115,7 @@ def build_leaderboard(analysis: AnalysisResults, main_metrics: Sequence[str], so
     """Return the models as they are, with published numbers, metrics of hypotheses and the main ones."""
     arm = choose_untouched_arm(analysis)
     models = select_models(analysis, arm)
-    known = [name for name in list_metrics(models) if models[name].is_not_null().any()]
+    known = [name for name in list_metric_columns(models) if models[name].is_not_null().any()]
     published = [name for name in known if name.startswith(PUBLISHED)]
     asked = [name for verdict in analysis.verdicts for name in _list_columns(verdict)]
     metrics = [name for name in dict.fromkeys([*published, *asked, *main_metrics]) if name in known]
@@ -290,7 +290,7 @@ def count_removed(intervention: str) -> int | None:
 
 def _plot_ablation(models: pl.DataFrame, metric: str, strata: Sequence[str], look: Look) -> Figure:
     rows = models.select("model", "removed", pl.col(metric).alias("value"), pl.col("stratum").alias("series"), "trial")
-    meaning, unit = capitalise_first(explain_metric(metric)), get_metric_unit(metric)
+    meaning, unit = capitalise_first(explain_catalog_metric(metric)), get_metric_unit(metric)
     what = f"{meaning}{f' ({unit})' if unit and unit not in meaning.lower() else ''}. " if meaning else ""
     count = format_count(rows["model"].n_unique(), "model")
     caption = (

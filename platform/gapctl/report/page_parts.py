@@ -1,6 +1,6 @@
 """Parts that all pages share: the document with its charts, sections, and the record of what was run.
 
-`read_record` collects a plan's run record from a ledger, `render_run_record` shows it on a sweep's page, and
+`read_run_record` collects a plan's run record from a ledger, `render_run_record` shows it on a sweep's page, and
 `collect_run_facts` lists the facts of one sweep for comparisons and Markdown. `render_document` wraps a page's content
 with its style, charts and script.
 """
@@ -80,7 +80,7 @@ class RunRecord:
     published_source: str = ""
 
 
-def read_record(
+def read_run_record(
     plan: Plan, ledger: Ledger, run_pages: RunPages | None = None, *, with_dimensions: bool = True
 ) -> RunRecord:
     """Read the run record of the plan's trials from the ledger; list damaged ones as waiting.

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 import yaml
 
-from gapctl.config.base import set_path
+from gapctl.config.base import replace_at_path
 from gapctl.config.sweep import Domain, Search
 from gapctl.ledger.search_record import PointRecord, SearchRecord
 from gapctl.plan.plan import Plan, SearchPoint, shorten_paths
@@ -101,7 +101,7 @@ def format_base_yaml(best: PointRecord) -> str:
     """Format a point as part of a sweep file's `base`."""
     document: dict[str, object] = {}
     for path, level in best.point.items():
-        document = set_path(document, ["base", *path.split(".")], level)
+        document = replace_at_path(document, ["base", *path.split(".")], level)
     return yaml.safe_dump(document, sort_keys=False).rstrip()
 
 

@@ -35,8 +35,8 @@ from gapctl.report.text import (
     capitalise_first,
     describe_effect,
     describe_level_pair,
+    explain_catalog_metric,
     explain_marks,
-    explain_metric,
     explain_redesign,
     explain_seeds_needed,
     format_confidence_level,
@@ -93,10 +93,10 @@ def render_report(analysis: AnalysisResults, record: RunRecord = EMPTY_RECORD) -
     styles are inline, and its security policy forbids loading anything. Texts from the sweep file are escaped.
     """
     with trusted():
-        return _render_page(analysis, record)
+        return _render_sweep_page(analysis, record)
 
 
-def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
+def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
     strips = plot_strips(analysis, PAGE_LOOK)
     doses, kept = plot_responses_by_factor(analysis, PAGE_LOOK), plot_image_factors(analysis, PAGE_LOOK)
     paths, dimensions = plot_training(analysis, PAGE_LOOK), plot_gap_by_dimension(analysis, PAGE_LOOK, record)
@@ -108,9 +108,9 @@ def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
     no_means = not dimensions and record.recipe is not None
     describing = DESCRIPTIVE if analysis.replicate_noun == "seed" else DESCRIPTIVE_OF_MODELS
     sections = [
-        PageSection("models", "Model by model", MODELS_LEAD, _group(models)),
+        PageSection("models", "Model by model", MODELS_LEAD, _wrap_in_group(models)),
         PageSection("responses", "What the treatment did", f"Treatment: {listed}.", _group_by_factor(doses)),
-        PageSection("paths", "While training", "What each training measured on its way.", _group(paths)),
+        PageSection("paths", "While training", "What each training measured on its way.", _wrap_in_group(paths)),
         PageSection(
             "kept", "Factor by factor", "What embeddings keep of each factor of the images.", _group_by_factor(kept)
         ),
@@ -118,9 +118,9 @@ def _render_page(analysis: AnalysisResults, record: RunRecord) -> str:
             "dimensions",
             "Which dimensions carry the gap",
             NO_MEAN_EMBEDDINGS if no_means else "At the end of training.",
-            _group(dimensions),
+            _wrap_in_group(dimensions),
         ),
-        PageSection("together", "Gap and quality", describing, _group(together)),
+        PageSection("together", "Gap and quality", describing, _wrap_in_group(together)),
     ]
     shown = [part for part in sections if part.groups or (part.id == "dimensions" and no_means)]
     by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
@@ -164,7 +164,7 @@ class PageSection(NamedTuple):
     groups: Sequence[FigureGroup]
 
 
-def _group(figures: Sequence[Figure]) -> list[FigureGroup]:
+def _wrap_in_group(figures: Sequence[Figure]) -> list[FigureGroup]:
     return [FigureGroup("", figures)] if figures else []
 
 
@@ -383,4 +383,4 @@ def list_main_metrics(analysis: AnalysisResults) -> list[str]:
 
 def _define_metric(key: str) -> str:
     counted = f" ({get_metric_unit(key)})" if get_metric_unit(key) else ""
-    return f"{explain_metric(key) or name_metric(key)}{counted}"
+    return f"{explain_catalog_metric(key) or name_metric(key)}{counted}"

@@ -78,7 +78,7 @@ def name_metric(key: str) -> str:
     return _METRIC_NAMES.get(key, key)
 
 
-def explain_metric(key: str) -> str:
+def explain_catalog_metric(key: str) -> str:
     """Return what a metric measures, in one line; empty for an unknown one."""
     found = find_metric(key)
     return "" if found is None else found.meaning

@@ -67,8 +67,8 @@ class Budget:
     def __init__(self, plan: Plan, ledger: Ledger, rate: CostReader) -> None:
         self._name, self._ledger, self._rate = plan.sweep.spec.name, ledger, rate
         self._limits: Limits = plan.sweep.spec.limits
-        self._before = ledger.spent(self._name, plan.sweep.scale_name)
-        self._run = RunSpending(uuid.uuid4().hex[:12], plan.sweep.scale_name, time.time(), 0.0, 0.0)
+        self._before = ledger.spent(self._name, plan.sweep.scale_name_or_base)
+        self._run = RunSpending(uuid.uuid4().hex[:12], plan.sweep.scale_name_or_base, time.time(), 0.0, 0.0)
         self._counted = self._noted = time.monotonic()
         self._price: HourlyCost | None = None
         self._next_price_check = 0.0

@@ -95,7 +95,7 @@ def run_trials(
     configs = {trial.config.data.address: trial.config.data for trial in trials}
     data = {address: load(config) for address, config in configs.items()}
     owner = LeaseOwner.for_sweep(sweep)
-    with open_context(ledger, owner, resources, data, watchers, address=address, stopped=stopped) as context:
+    with open_sweep_context(ledger, owner, resources, data, watchers, address=address, stopped=stopped) as context:
         train, others = partial(_train_round, context), LeaseWatcher(ledger)
         rounds = SweepRounds(trials, ledger, watchers, train, others, context.watch.has_ended)
         return replace(rounds.run(), reason=context.watch.reason)
@@ -134,7 +134,7 @@ class Rounds(ABC):
         while self._has_work():
             if self._stopped():
                 return SweepOutcome(self._failures, interrupted=True)
-            held = self._list_held()
+            held = self._list_trials_held_elsewhere()
             for trial_id, state in (self._others.check_leases(held) if held else {}).items():
                 self._apply_lease_state(self._get_trial(trial_id), state)
             trained = self._train_round()
@@ -184,7 +184,7 @@ class Rounds(ABC):
     def _get_trial(self, trial_id: str) -> Trial:
         """Return a trial by its id."""
 
-    def _list_held(self) -> list[str]:
+    def _list_trials_held_elsewhere(self) -> list[str]:
         return list(self._held)
 
     def _release_trial(self, trial_id: str) -> None:  # noqa: B027  a search alone needs it
@@ -237,14 +237,14 @@ class SweepRounds(Rounds):
         begin = [
             trial for trial in self._left.values() if trial.id not in self._held and trial.parent not in self._left
         ]
-        hindrances = {trial.id: why for trial in begin if (why := explain_hindrance(trial, self._ledger))}
+        hindrances = {trial.id: why for trial in begin if (why := explain_missing_parent(trial, self._ledger))}
         for trial_id, why in hindrances.items():
             self._ledger.trial(trial_id).fail(why)
             self._fail_trial(self._left[trial_id], why)
         return [trial for trial in begin if trial.id not in hindrances]
 
 
-def explain_hindrance(trial: Trial, ledger: Ledger) -> str:
+def explain_missing_parent(trial: Trial, ledger: Ledger) -> str:
     """Return why a trial cannot begin with its parent's weights, or "" if it can or has no parent."""
     if trial.parent is None:
         return ""
@@ -280,7 +280,7 @@ class SweepContext(NamedTuple):
 
 
 @contextmanager
-def open_context(
+def open_sweep_context(
     ledger: Ledger,
     claimant: LeaseOwner,
     resources: Resources,

@@ -128,7 +128,7 @@ class MachineLog:
 
     def __init__(self, folder: TrialFolder, samples_seen: int) -> None:
         self._folder = folder
-        self._rows = [row for row in folder.read_rows(MACHINE) if row["samples_seen"] <= samples_seen]
+        self._rows = [row for row in folder.read_rows_or_empty(MACHINE) if row["samples_seen"] <= samples_seen]
         self._kept = len(self._rows)
 
     def add_row(self, samples_seen: int, seconds: float, measures: Mapping[str, float]) -> None:

@@ -28,7 +28,7 @@ from gapctl.ledger.lease import LEASE_SECONDS, is_running_here
 from gapctl.ledger.search_record import PointRecord, SearchRecord
 from gapctl.ledger.trial import HISTORY, STOPPED
 from gapctl.plan.plan import DataSource, Plan, SearchPoint, Trial, get_search, make_search_plan
-from gapctl.sweep.driver import Rounds, SweepContext, SweepOutcome, open_context, run_tuner
+from gapctl.sweep.driver import Rounds, SweepContext, SweepOutcome, open_sweep_context, run_tuner
 from gapctl.sweep.lease_watch import (
     RENEWAL_CHECK_SECONDS,
     GracefulStopScheduler,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 def format_search_name(sweep: LoadedSweep) -> str:
     """Return the ledger's name of a search, `<sweep>.<scale>`."""
-    return f"{sweep.spec.name}.{sweep.scale_name}"
+    return f"{sweep.spec.name}.{sweep.scale_name_or_base}"
 
 
 class SearchController(Watcher):
@@ -307,7 +307,7 @@ class SearchRounds(Rounds):
     def _get_trial(self, trial_id: str) -> Trial:
         return self._controller.trials[trial_id]
 
-    def _list_held(self) -> list[str]:
+    def _list_trials_held_elsewhere(self) -> list[str]:
         return list(self._controller.elsewhere)
 
     def _release_trial(self, trial_id: str) -> None:
@@ -335,7 +335,7 @@ def run_search(
     `data` is by address. Once `stopped` returns true, or no machine can hold a trial any more, no further round begins.
     """
     owner, every = LeaseOwner.for_sweep(controller.plan.sweep.spec.name), [controller, *watchers]
-    with open_context(ledger, owner, resources, data, every, address=address, stopped=stopped) as context:
+    with open_sweep_context(ledger, owner, resources, data, every, address=address, stopped=stopped) as context:
         train, others = partial(_train_points, controller, context), LeaseWatcher(ledger)
         rounds = SearchRounds(controller, watchers, train, others, context.watch.has_ended)
         return replace(rounds.run(), reason=context.watch.reason)

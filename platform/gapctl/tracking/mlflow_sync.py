@@ -53,9 +53,9 @@ from gapctl.tracking.run_contents import (
     take_snapshot,
 )
 from gapctl.tracking.store import (
+    build_store_aside,
     check_uri,
     explain_error,
-    fill_aside,
     find_database_file,
     is_server,
     locate_artifact_root,
@@ -72,7 +72,7 @@ from gapctl.tracking.views import (
     format_curves_address,
     format_file_address,
     format_run_address,
-    write_sweep_note,
+    format_sweep_note,
 )
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ class Projection:
         parent = self._ensure_sweep_run()
         parent.put(summary.files)
         report = format_file_address(self.experiment_id, parent.run_id, REPORT)
-        note = write_sweep_note(self._plan.sweep, summary, report, format_curves_address(self.experiment_id))
+        note = format_sweep_note(self._plan.sweep, summary, report, format_curves_address(self.experiment_id))
         if not summary.marks:
             parent.remove_tag(MARKS)
         marks = {MARKS: summary.marks[:LONGEST_NOTE]} if summary.marks else {}
@@ -442,7 +442,7 @@ class Projection:
 
     def _is_of_this_sweep(self, tags: Mapping[str, str]) -> bool:
         sweep = self._plan.sweep
-        asked = sweep.scale_name, join_overrides(sweep)
+        asked = sweep.scale_name_or_base, join_overrides(sweep)
         return TRIAL not in tags and (tags.get(SCALE), tags.get(OVERRIDES, "")) == asked
 
     def _find_new_run(self, tag: str, value: str, wanted: Callable[[Mapping[str, str]], bool]) -> RunMirror | None:
@@ -468,7 +468,7 @@ class Projection:
         sweep = self._plan.sweep
         params = build_sweep_params(sweep)
         if self._parent is None:
-            self._parent = self._find_new_run(SCALE, sweep.scale_name, self._is_of_this_sweep)
+            self._parent = self._find_new_run(SCALE, sweep.scale_name_or_base, self._is_of_this_sweep)
         if self._parent is not None and not self._parent_is_current and self._parent.contradicts_params(params):
             self._parent.remove()
             self._parent = None
@@ -476,7 +476,7 @@ class Projection:
             self._parent = self._start_run(self._began(), build_sweep_tags(sweep))
         if not self._parent_is_current:
             self._parent.put(build_sweep_files(sweep))
-            note = {} if self._parent.tags.get(VERDICTS) else {NOTE: write_sweep_note(sweep, None, "", "")}
+            note = {} if self._parent.tags.get(VERDICTS) else {NOTE: format_sweep_note(sweep, None, "", "")}
             self._parent.write({**build_sweep_tags(sweep), **note}, params)
             views = self._client.get_experiment(self.experiment_id).tags
             for key, value in build_views(self._plan).items():
@@ -583,7 +583,7 @@ def sync_sweep(
         )
     try:
         try:
-            with fill_aside(uri) as store:
+            with build_store_aside(uri) as store:
                 return _show_sweep(Projection(plan, ledger, uri, store), plan, find)
         except FileExistsError:  # another process made the database meanwhile
             return _show_sweep(Projection(plan, ledger, uri), plan, find)

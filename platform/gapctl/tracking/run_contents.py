@@ -84,7 +84,7 @@ def _read_trial(folder: TrialFolder, trial_yaml: str, began: float, running: boo
     history, result = folder.read_table(HISTORY), folder.result()
     table = () if history is None else history.sort("samples_seen").iter_rows(named=True)
     evaluations = tuple(_convert_row(row) for row in table)
-    rows = _merge_steps(evaluations, [_convert_row(row) for row in folder.read_rows(STEPS)])
+    rows = _merge_steps(evaluations, [_convert_row(row) for row in folder.read_rows_or_empty(STEPS)])
     seconds = rows[-1].seconds if rows else 0.0
     work = (*_compute_speeds(evaluations), *_read_machine(folder, result))
     if result is not None:
@@ -131,7 +131,7 @@ def _compute_speeds(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
 
 def _read_machine(folder: TrialFolder, result: Result | None) -> list[EvaluationRow]:
     """Return the trial's machine rows or, if there are none, the memory in its result."""
-    noted = [_convert_row(row, SYSTEM) for row in folder.read_rows(MACHINE)]
+    noted = [_convert_row(row, SYSTEM) for row in folder.read_rows_or_empty(MACHINE)]
     if noted or result is None:
         return noted
     memory = {name: float(result.hardware[key]) for key, name in MEMORY.items() if key in result.hardware}
@@ -213,11 +213,11 @@ def build_sweep_tags(sweep: LoadedSweep) -> dict[str, str]:
     overrides = join_overrides(sweep)
     return {
         # Its capital letter sorts it before the trials, named for treatments.
-        RUN_NAME: " ".join(filter(None, ["Sweep", sweep.scale_name, overrides])),
+        RUN_NAME: " ".join(filter(None, ["Sweep", sweep.scale_name_or_base, overrides])),
         "mlflow.source.name": "gapctl",
         KIND: "sweep",
         "gapctl.sweep": sweep.spec.name,
-        SCALE: sweep.scale_name,
+        SCALE: sweep.scale_name_or_base,
         **({OVERRIDES: overrides} if overrides else {}),
         "gapctl.question": sweep.spec.question,
         "gapctl.spec_sha256": sweep.spec_sha256,
@@ -229,7 +229,7 @@ def build_sweep_params(sweep: LoadedSweep) -> dict[str, str]:
     """Return the sweep's configuration by dotted path: levels in lists where it varies, and what a search draws."""
     spec = sweep.spec
     document: dict[str, object] = {
-        "scale": sweep.scale_name,
+        "scale": sweep.scale_name_or_base,
         **({"seeds": list(spec.replicates)} if spec.cohort is None else {"models": _list_model_names(spec.cohort)}),
         **spec.base.model_dump(mode="json"),
         **({"search": spec.search.model_dump(mode="json", exclude_none=True)} if spec.search else {}),
@@ -261,7 +261,7 @@ def build_trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, 
         KIND: "trial",
         TRIAL: trial.id,
         "gapctl.sweep": plan.sweep.spec.name,
-        SCALE: plan.sweep.scale_name,
+        SCALE: plan.sweep.scale_name_or_base,
         "gapctl.spec_sha256": plan.sweep.spec_sha256,
         "gapctl.hypotheses_sha256": plan.sweep.hypotheses_sha256,
         "gapctl.seed": str(trial.seed),

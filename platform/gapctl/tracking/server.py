@@ -24,7 +24,7 @@ from urllib.parse import quote
 from gapctl.errors import InputError, WorkError
 from gapctl.proxies import bypass_proxies
 from gapctl.tracking.pages_app import APP_NAME
-from gapctl.tracking.store import locate_artifact_root, make_absolute
+from gapctl.tracking.store import locate_artifact_root, make_sqlite_uri_absolute
 
 SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -150,7 +150,7 @@ def run_server(uri: str, host: str, port: int) -> Iterator[Server]:
     address = f"http://{f'[{name}]' if ':' in name else name}:{port}"
     with TemporaryDirectory(prefix="gapctl-ui-") as folder, _handle_signals():
         log = Path(folder) / "server.log"
-        process = start_server(make_absolute(uri), files, host, port, log)
+        process = start_server(make_sqlite_uri_absolute(uri), files, host, port, log)
         bypass_proxies(address)
         try:
             yield Server(address, process, log)

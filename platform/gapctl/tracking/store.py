@@ -1,7 +1,7 @@
 """Open MLflow's store: check its address and its database's revision, create a missing database, explain errors.
 
 1. `check_uri` refuses addresses that could never work, before a sweep starts.
-2. `open_store` returns a client; `fill_aside` lets a whole new database be filled in a temporary place.
+2. `open_store` returns a client; `build_store_aside` lets a whole new database be filled in a temporary place.
 3. `explain_error` turns any error of MLflow, SQLAlchemy or the network into one line.
 """
 
@@ -243,7 +243,7 @@ def check_uri(uri: str) -> None:
     if file is not None:
         _check_database_file(uri, file)
         if file.exists():
-            check_revision(file, make_absolute(uri))
+            check_revision(file, make_sqlite_uri_absolute(uri))
     elif scheme in DATABASES:
         _check_driver(uri)
     else:
@@ -292,7 +292,7 @@ def format_sqlite_address(file: Path) -> str:
     return address if address == plain else address.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
-def make_absolute(uri: str) -> str:
+def make_sqlite_uri_absolute(uri: str) -> str:
     """Return the address made independent of the working folder."""
     file = find_database_file(uri)
     return uri if file is None else format_sqlite_address(file)
@@ -372,13 +372,13 @@ def open_store(uri: str) -> "MlflowClient":
             pass
     bypass_proxies(uri)
     if not is_server(uri):
-        _try_database(make_absolute(uri))
-        _require_default_experiment(make_absolute(uri), uri)
-    return MlflowClient(make_absolute(uri))
+        _try_database(make_sqlite_uri_absolute(uri))
+        _require_default_experiment(make_sqlite_uri_absolute(uri), uri)
+    return MlflowClient(make_sqlite_uri_absolute(uri))
 
 
 @contextmanager
-def fill_aside(uri: str) -> Iterator[str]:
+def build_store_aside(uri: str) -> Iterator[str]:
     """Yield the address to fill a store at: `uri`, or that of a new database elsewhere, moved to `uri` in the end.
 
     SQLite waits for the disk several times per transaction, and a trial has ten transactions. A database that nobody

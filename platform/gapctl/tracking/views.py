@@ -45,7 +45,7 @@ class SweepFindings:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def write_sweep_note(sweep: LoadedSweep, findings: SweepFindings | None, report: str, curves: str) -> str:
+def format_sweep_note(sweep: LoadedSweep, findings: SweepFindings | None, report: str, curves: str) -> str:
     """Return the run's description: the question, then the verdicts with links, or the hypotheses.
 
     MLflow's page shows only the first lines at once, so the answer and the link to the `report` come first.

@@ -89,9 +89,9 @@ class AutogradStep:
         """Return the optimiser state for a checkpoint: the same on every worker, and readable by `FusedStep` too."""
         return self._optimizer.export_state(index)
 
-    def gradient_norms(self) -> Tensor:
+    def compute_gradient_norms(self) -> Tensor:
         """Return the length of each model's gradient at the last step (M,)."""
-        return self._optimizer.gradient_norms()
+        return self._optimizer.compute_gradient_norms()
 
     def __call__(
         self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None] = ()

@@ -106,7 +106,7 @@ def join_batches(batches: Sequence[MadBatch]) -> TrainBatch:
     """Return the batches of several trials, of one size, as one step's pairs in the host's memory."""
     images = [torch.from_numpy(batch.images_BCHW) for batch in batches]
     seconds = [torch.from_numpy(batch.second) for batch in batches]
-    ids_MB = np.stack([batch.number_captions() for batch in batches])
+    ids_MB = np.stack([batch.compute_caption_ids() for batch in batches])
     if len(batches) == 1:
         return TrainBatch(images[0], seconds[0], ids_MB)
     return TrainBatch(torch.cat(images), torch.cat(seconds), ids_MB)
@@ -127,10 +127,10 @@ def iterate_device_batches(
     The next `BATCHES_AHEAD` batches are drawn while the device works.
     """
     with ThreadPoolExecutor(1, "gapctl-draw") as drawer:
-        ahead = drawer.submit(_draw_ahead, feeds)
+        ahead = drawer.submit(_draw_next_batches, feeds)
         while True:
             drawn, ids_MAB = ahead.result()
-            ahead = drawer.submit(_draw_ahead, feeds)
+            ahead = drawer.submit(_draw_next_batches, feeds)
             looks = [
                 _stack_by_step([getattr(each.samples, name) for each in drawn], device) for name in ImageIndices._fields
             ]
@@ -146,10 +146,10 @@ def iterate_device_batches(
                 yield TrainBatch(image_SCHW, second, ids_MAB[:, step])
 
 
-def _draw_ahead(feeds: Sequence[MadFeed]) -> tuple[list[SampleDraw], NDArray[np.int64]]:
+def _draw_next_batches(feeds: Sequence[MadFeed]) -> tuple[list[SampleDraw], NDArray[np.int64]]:
     """Return all trials' next samples, and a number per caption by trial and step (M, BATCHES_AHEAD, B)."""
     drawn = [feed.draw(BATCHES_AHEAD) for feed in feeds]
-    return drawn, np.stack([each.number_captions().reshape(BATCHES_AHEAD, -1) for each in drawn])
+    return drawn, np.stack([each.compute_caption_ids().reshape(BATCHES_AHEAD, -1) for each in drawn])
 
 
 def _stack_by_step(parts: Sequence[NDArray[np.int64]], device: torch.device) -> Tensor:

@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from gapctl.config.presets import PatchTower
 from gapctl.config.trial import Evaluate, Model, TrialConfig
 from gapctl.data.feed import MadFeed, TrialData, compute_caption_ids, normalise_images, require_mad_data
-from gapctl.data.mad.captions import END_TOKEN, format_captions, write_prompt_tokens
+from gapctl.data.mad.captions import END_TOKEN, build_prompt_tokens, format_captions
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.images import render_images
 from gapctl.data.mad.sampler import GALLERY_SEED, sample_gallery, sample_gallery_images
@@ -232,7 +232,7 @@ class MadEvaluation:
         self._second_N = self._side.prepare_captions(self._gallery.tokens_NL)
         self._prompts_CT: dict[str, NDArray[np.integer]] = {}
         for factor in FACTOR_NAMES:
-            tokens_CTL = write_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
+            tokens_CTL = build_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
             prompts = [self._side.prepare_captions(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL]
             self._prompts_CT[factor] = np.stack(prompts)
 

@@ -106,9 +106,9 @@ class FusedStep:
         """Return the optimiser state of the model at `index`, for its checkpoint."""
         return self._optimizer.export_state(index)
 
-    def gradient_norms(self) -> Tensor:
+    def compute_gradient_norms(self) -> Tensor:
         """Return the length of each model's gradient at the last step (M,)."""
-        return self._optimizer.gradient_norms()
+        return self._optimizer.compute_gradient_norms()
 
     def __call__(
         self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None] = ()
@@ -122,15 +122,15 @@ class FusedStep:
         return self._take(image_SCHW.to(self._device), second.to(self._device))
 
     def _run_step(self, image_SCHW: Tensor, second: Tensor) -> Tensor:
-        seen = self.prepare_patches(second) if self._images_twice else self.captions(second)
-        loss_M = self.gradients(self.prepare_patches(image_SCHW), seen)
+        seen = self.cut_normalised_patches(second) if self._images_twice else self.captions(second)
+        loss_M = self.gradients(self.cut_normalised_patches(image_SCHW), seen)
         self._optimizer.step()
         self._masters.refresh()
         return loss_M
 
-    def prepare_patches(self, image_SCHW: Tensor) -> Tensor:
+    def cut_normalised_patches(self, image_SCHW: Tensor) -> Tensor:
         """Return patches (N, I) for the image tower, normalised and in the format of products."""
-        return self._pixels.normalise_patches(image_SCHW, self._patch_size).to(self._format)
+        return self._pixels.cut_normalised_patches(image_SCHW, self._patch_size).to(self._format)
 
     def captions(self, token_SL: Tensor) -> CaptionTokens:
         """Return captions for the text tower. On a GPU padding stays, because a graph's steps must be of one shape."""

@@ -94,7 +94,7 @@ class StepOptimizer:
             clamp_temperature(model)
 
     @torch.no_grad()
-    def gradient_norms(self) -> Tensor:
+    def compute_gradient_norms(self) -> Tensor:
         """Return the length of each model's whole gradient at the last step (M,), on the device."""
         gradients = [value.grad for kind in self._kinds for value in kind if value.grad is not None]
         models = len(gradients[0]) if self._stacked else 1

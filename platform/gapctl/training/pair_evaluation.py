@@ -16,9 +16,9 @@ from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
 from gapctl.config.trial import OpenClipModel, TrialConfig
-from gapctl.data.image_text.feed import PART_SAMPLES, choose_rows, decode_rows, read_answers
+from gapctl.data.image_text.feed import PART_SAMPLES, decode_rows, read_question_labels, sample_gallery_rows
 from gapctl.data.image_text.image import Resizing
-from gapctl.data.image_text.questions import PromptSet, read_attributes
+from gapctl.data.image_text.questions import PromptSet, read_attribute_prompts
 from gapctl.data.image_text.read import (
     CaptionBatch,
     PairBatch,
@@ -27,7 +27,7 @@ from gapctl.data.image_text.read import (
     build_training_options,
     require_pair_data,
 )
-from gapctl.data.image_text.source import PairPaths, TrialPairs, find_questions, open_pairs
+from gapctl.data.image_text.source import PairPaths, TrialPairs, find_questions_file, open_pairs
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.errors import InputError
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
@@ -80,10 +80,10 @@ class PairEvaluation:
         self._rule = build_gallery_options(data, seen.image_size, seen.context, pixels, seen.tokenizer)
         self._training_rule = build_training_options(data, seen.image_size, seen.context, seen.tokenizer)
         self._tokenizer = get_tokenizer(seen.tokenizer, seen.context)
-        self._row_N = choose_rows(self._pairs.held_out_rows, config.evaluate.gallery)
-        path = find_questions(places)
-        self._questions: Mapping[str, PromptSet] = read_attributes(path, "data.classes") if path else {}
-        self._answers = read_answers(self._pairs.held_out, self._row_N, self._questions)
+        self._row_N = sample_gallery_rows(self._pairs.held_out_rows, config.evaluate.gallery)
+        path = find_questions_file(places)
+        self._questions: Mapping[str, PromptSet] = read_attribute_prompts(path, "data.classes") if path else {}
+        self._answers = read_question_labels(self._pairs.held_out, self._row_N, self._questions)
         # As open_clip computes them, for the numbers that `gapctl measure --model` gives, to the last bit.
         exactly = isinstance(config.model, OpenClipModel)
         self._pixels = (PixelNormaliser if not exactly else OpenClipNormaliser)(seen.mean, seen.std, device)
@@ -126,7 +126,7 @@ class PairEvaluation:
 
         Of several captions of an image one is drawn. Unreadable pairs are left out.
         """
-        row_N = choose_rows(self._pairs.train_rows, FITTING_PAIRS)
+        row_N = sample_gallery_rows(self._pairs.train_rows, FITTING_PAIRS)
         parts = decode_rows(self._pairs.train, row_N, self._training_rule, seed=TREATMENT_SEED)
         with _pause_training_mode(model):
             drawn = ((part.pairs, _take_drawn_captions(part.pairs)) for part in parts if len(part.pairs.sample_B))

@@ -74,13 +74,13 @@ def draw_clouds(image_ND: Floats, text_MD: Floats) -> bytes:
         place_P2 = SIDE / 2 + (cloud_P2 - (low_2 + high_2) / 2) * pixels * np.array([1.0, -1.0])
         for x, y in place_P2.tolist():
             pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(*colour, 110))
-        _write_count(pen, name, len(cloud_P2), colour)
+        _draw_count(pen, name, len(cloud_P2), colour)
     pen.text((SIDE / 2, SIDE - 16), "along the gap", fill="black", anchor="mm")
     pen.text((MARGIN, 16), "across it: where both spread most", fill="black", anchor="lm")
     return _encode_png(picture)
 
 
-def _write_count(pen: "ImageDraw", name: str, count: int, colour: Colour) -> None:
+def _draw_count(pen: "ImageDraw", name: str, count: int, colour: Colour) -> None:
     place = SIDE - MARGIN - 80 * (len(COLOURS) - list(COLOURS).index(name))
     pen.text((place, 16), f"{count:,} {name}", fill=colour, anchor="lm")
 

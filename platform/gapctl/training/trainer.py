@@ -101,7 +101,7 @@ class PackedTrials:
             member.count(caption_id_B, len(self.members))
         if self.members[0].leads and self.members[0].steps % self._log_every == 0:
             self._unread_rows.append(self._measure_step(rate))
-        self._share_time_since(started)
+        self._split_time_since(started)
         if len(self._unread) >= UNREAD_LOSSES:
             self.read_losses()
 
@@ -119,7 +119,7 @@ class PackedTrials:
             for member, values in zip(self.members, row.list_values(loss_M), strict=True):
                 member.add_step_row({"samples_seen": row.step * self._train.batch_size, **values})
         self._unread_rows.clear()
-        self._share_time_since(started)
+        self._split_time_since(started)
 
     def _measure_step(self, rate: float) -> "StepRow":
         """Return what the last step was, without waiting for the device."""
@@ -127,12 +127,12 @@ class PackedTrials:
             place=len(self._unread) - 1,
             step=self.members[0].steps,
             rate=rate,
-            gradient_norm_M=self._step.gradient_norms(),
+            gradient_norm_M=self._step.compute_gradient_norms(),
             logit_scale_M=torch.stack([member.model.logit_scale.detach() for member in self.members]),
             seconds_M=[member.seconds for member in self.members],
         )
 
-    def _share_time_since(self, started: float) -> None:
+    def _split_time_since(self, started: float) -> None:
         share = (time.monotonic() - started) / len(self.members)
         for member in self.members:
             member.add_seconds(share)
@@ -161,7 +161,7 @@ class TrainingRun:
         group: WorkerGroup = SINGLE_WORKER,
         reader: "PairReader | None" = None,
     ) -> None:
-        """Prepare to train members whose configurations agree in all that `gapctl.plan.plan.extract_shape` compares.
+        """Prepare to train members whose configurations agree beyond what `plan.reset_packable_settings` resets.
 
         `group` are the workers that train one member together. `reader` reads its pairs, by default a thread.
         """
@@ -191,7 +191,7 @@ class TrainingRun:
         if self._packed:
             self._packed.read_losses()
         for member in self.members:
-            member.add_counts(self._group)
+            member.sum_counts_over_workers(self._group)
         self._save_when_due()
         elapsed = time.monotonic() - started
         return tuple(member.progress(elapsed) for member in self.members)
@@ -210,7 +210,7 @@ class TrainingRun:
             if not member.evaluated and member.steps == least_steps:
                 if self._packed:
                     self._packed.read_losses()
-                member.add_counts(self._group)
+                member.sum_counts_over_workers(self._group)
                 if self._packed and member.measures_sets:
                     self._packed.save()  # sets may take long: a kill meanwhile loses no step
                 member.evaluate()
@@ -255,7 +255,7 @@ class TrialStep(Protocol):
         """Return the optimiser state of the model at `index`, for its checkpoint."""
         ...
 
-    def gradient_norms(self) -> Tensor:
+    def compute_gradient_norms(self) -> Tensor:
         """Return the length of each model's gradient at the last step (M,)."""
         ...
 

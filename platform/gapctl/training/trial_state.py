@@ -91,7 +91,7 @@ class TrialStore(Protocol):
         """Store all rows about single steps so far, oldest first."""
         ...
 
-    def read_steps(self) -> list[dict[str, float]]:
+    def read_steps_or_empty(self) -> list[dict[str, float]]:
         """Return the stored rows about single steps; [] without any."""
         ...
 
@@ -155,7 +155,7 @@ class TrialState:
         self._counted = self._counted_before
         self._evaluation = build_evaluation(data, config, device) if leads else None
         self._sets = build_set_evaluation(sets, config) if leads and config.evaluate.sets else None
-        before = store.read_steps() if leads and self.steps else []
+        before = store.read_steps_or_empty() if leads and self.steps else []
         self._step_rows = [row for row in before if row["samples_seen"] <= self.samples_seen]
         self._step_rows_saved = len(self._step_rows)
         self._last_loss = math.nan
@@ -252,14 +252,14 @@ class TrialState:
             self._store.save_steps(self._step_rows)
             self._step_rows_saved = len(self._step_rows)
 
-    def add_counts(self, group: WorkerGroup) -> None:
+    def sum_counts_over_workers(self, group: WorkerGroup) -> None:
         """Add up the feed counts of all workers, each of which must call this at the same step."""
         if not self.counts.samples:
             return
         device = self.model.logit_scale.device
-        numbers = torch.tensor(self.counts.list_numbers(), dtype=torch.float64, device=device)
+        numbers = torch.tensor(self.counts.list_sample_counts(), dtype=torch.float64, device=device)
         total = (group.mean(numbers) * group.size).tolist()
-        self._counted = self._counted_before.merge_counts(self.counts.replace_numbers(total))
+        self._counted = self._counted_before.merge_counts(self.counts.replace_sample_counts(total))
 
     @property
     def measures_sets(self) -> bool:

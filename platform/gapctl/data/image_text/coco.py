@@ -1,6 +1,6 @@
 """Read COCO's json of captions: `images` with a file's name each, and `annotations` with a caption of one of them.
 
-1. `read_coco` parses and checks the json, finds the images, and returns a `Layout`.
+1. `find_coco_layout` parses and checks the json, finds the images, and returns a `Layout`.
 2. An image has the captions of its annotations, in their order; images come in the order of the json.
 """
 
@@ -28,7 +28,7 @@ MAX_NAMED: Final = 5
 """Keys that a message names."""
 
 
-def read_coco(annotations: Location, options: LayoutOptions = NO_OPTIONS) -> Layout:
+def find_coco_layout(annotations: Location, options: LayoutOptions = NO_OPTIONS) -> Layout:
     """Return the layout of COCO's json of captions, with `images` and `annotations`.
 
     The images lie in `options.images`, or in a folder beside the json. Raise InputError for other json, for an

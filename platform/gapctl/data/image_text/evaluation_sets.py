@@ -33,7 +33,7 @@ from gapctl.data.image_text.manifest import (
     tally_manifest,
     write_manifest,
 )
-from gapctl.data.image_text.pack import resolve_shards
+from gapctl.data.image_text.pack import find_or_pack_shards
 from gapctl.data.image_text.questions import PLACEHOLDER, PromptSet, split_caption_lines
 from gapctl.data.image_text.records import CLASS_PLACEHOLDER, ClassFiles
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, list_shards
@@ -135,7 +135,7 @@ def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> Open
     where = f"evaluation set {name}"
     _require_all_shards(where, name, place)
     try:
-        (resolved,) = resolve_shards([place], local=True)
+        (resolved,) = find_or_pack_shards([place], local=True)
         shards = list_shards(resolved.shards)
         manifest = _load_manifest(shards, on_progress)
     except InputError as error:

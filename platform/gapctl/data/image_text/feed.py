@@ -5,8 +5,8 @@
 3. A reader (`ThreadReader`, or `RayReader` on a cluster) turns them into arrays by a `ChunkReader`, in that order.
 4. `PairFeed` cuts these into batches, counts, and stops if too many samples cannot be read.
 
-`decode_rows` reads chosen rows instead, such as the gallery that `choose_rows` chooses for every trial on a source, and
-`read_answers` reads their answers to questions.
+`decode_rows` reads chosen rows instead, such as the gallery that `sample_gallery_rows` chooses for every trial on a
+source, and `read_question_labels` reads their answers to questions.
 
 Index letters: N samples, B samples of a worker's batch.
 """
@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from gapctl.data.image_text.index import Sample, parse_metadata
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
-from gapctl.data.image_text.questions import PromptSet, read_labels
+from gapctl.data.image_text.questions import PromptSet, read_sample_labels
 from gapctl.data.image_text.read import (
     CaptionBatch,
     ChunkReader,
@@ -410,14 +410,14 @@ def decode_rows(
         yield GalleryPart(select_samples(read, sound_N), captions, unreadable)
 
 
-def choose_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+def sample_gallery_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """Return `size` of these rows in rising order, or all if there are fewer: always the same ones."""
     order_N = make_generator(Purpose.GALLERY, GALLERY_SEED).permutation(len(row_N))
     chosen_S: NDArray[np.int64] = np.sort(row_N[order_N[:size]])
     return chosen_S
 
 
-def read_answers(
+def read_question_labels(
     manifest: Manifest, row_N: NDArray[np.int64], questions: Mapping[str, PromptSet]
 ) -> dict[str, NDArray[np.int64]]:
     """Return each row's class by question. Raise InputError for a sample without a class of a question."""
@@ -430,6 +430,6 @@ def read_answers(
     except OSError as error:
         raise WorkError(f"held-out pairs cannot be read ({error}); `gapctl data verify` says what is wrong") from error
     return {
-        key: read_labels("data.classes", samples, key, tuple(question.prompts)).label_N
+        key: read_sample_labels("data.classes", samples, key, tuple(question.prompts)).label_N
         for key, question in questions.items()
     }

@@ -64,7 +64,7 @@ def crop_and_resize(content: bytes, size: tuple[int, int], box: CropBox, side: i
     Raise ImageMismatch if the header has another size, and ValueError if the picture cannot be decoded.
     """
     form = _check_header(content, size)
-    scale = _choose_scale(form, min(box.right - box.left, box.bottom - box.top), side)
+    scale = _choose_decoding_divisor(form, min(box.right - box.left, box.bottom - box.top), side)
     if scale > 1:
         return _decode_scaled(content, size, scale, box, side)
     return _resize_pixels(_decode_whole(content, form)[box.top : box.bottom, box.left : box.right], (side, side))
@@ -80,7 +80,7 @@ def crop_centre(content: bytes, size: tuple[int, int], side: int) -> PixelArray:
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     columns, rows = side * width // shorter, side * height // shorter
     right_of, below = round((columns - side) / 2), round((rows - side) / 2)
-    scale = _choose_scale(form, shorter, side)
+    scale = _choose_decoding_divisor(form, shorter, side)
     if scale > 1:
         across, down = width / columns, height / rows
         corner = left + right_of * across, top + below * down
@@ -119,7 +119,7 @@ def _check_header(content: bytes, size: tuple[int, int]) -> str:
     return header.form
 
 
-def _choose_scale(form: str, shorter: int, side: int) -> int:
+def _choose_decoding_divisor(form: str, shorter: int, side: int) -> int:
     """Return the divisor of the sides while decoding."""
     if form != "jpeg":
         return 1

@@ -45,8 +45,8 @@ from gapctl.data.image_text.tar import (
 )
 from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress, lock_unfinished_folder
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import write_whole
-from gapctl.io.retry import is_foreign
+from gapctl.io.atomic import write_file_atomically
+from gapctl.io.retry import is_hidden_or_system_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -153,7 +153,7 @@ def index_shards(
         done = total - sum(shard.bytes for shard in left)
         on_progress(done, total)
         for place, content in _limit_workers(workers, left).each(partial(make_manifest_part, captions=captions), left):
-            write_whole(_locate_part(making, left[place], captions), content, making)
+            write_file_atomically(_locate_part(making, left[place], captions), content, making)
             pieces[left[place]] = parse_manifest(content)
             done += left[place].bytes
             on_progress(done, total)
@@ -339,7 +339,7 @@ def _group_members(members: list[TarMember], ignored: Counter[bytes]) -> tuple[l
             continue
         ending = name[dot + 1 :].lower()
         if name[:dot] != key:
-            if is_foreign(name.decode("utf-8", "replace")):
+            if is_hidden_or_system_file(name.decode("utf-8", "replace")):
                 ignored[FOREIGN_FILES] += 1
                 passed_over, misplaced = True, misplaced or ending in READ_ENDINGS
                 continue
@@ -394,7 +394,7 @@ def _mark_unreadable(groups: list[_MemberGroup], unreadable: list[UnreadableMemb
     for name, header in unreadable:
         dot = name.find(b".", name.rfind(b"/") + 1)
         ending = name[dot + 1 :].lower()
-        if ending in READ_ENDINGS and not is_foreign(name.decode("utf-8", "replace")):
+        if ending in READ_ENDINGS and not is_hidden_or_system_file(name.decode("utf-8", "replace")):
             others.setdefault(name[:dot], {})[ending] = (header, 0)
     if not others:
         return groups
@@ -445,10 +445,10 @@ def _build_sample_row(content: ShardBytes, group: _MemberGroup, mode: CaptionLin
 
 def _hash_image(content: ShardBytes, start: int, size: int) -> int:
     first = content[start : start + min(size, HASHED_END_BYTES)]
-    return hash_to_mark(size.to_bytes(8) + first + content[start + max(0, size - HASHED_END_BYTES) : start + size])
+    return hash_to_64_bits(size.to_bytes(8) + first + content[start + max(0, size - HASHED_END_BYTES) : start + size])
 
 
-def hash_to_mark(content: bytes) -> int:
+def hash_to_64_bits(content: bytes) -> int:
     """Return 64 bits of the content's digest."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
@@ -482,7 +482,7 @@ def _inspect_caption(
         metadata = parse_metadata(content[where : where + length]) if length <= MAX_JSON_BYTES else {}
         captions = count_captions(text, metadata, mode)
     joined = " ".join(words)
-    return _CaptionFacts(len(words), len(joined), captions, hash_to_mark(joined.encode())), None
+    return _CaptionFacts(len(words), len(joined), captions, hash_to_64_bits(joined.encode())), None
 
 
 class Sample(NamedTuple):

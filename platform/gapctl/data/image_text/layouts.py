@@ -1,7 +1,7 @@
 """Recognise image-text data in the layouts that people have.
 
 1. `recognise_layout` looks at a place: a folder of images, a table, COCO's json, or tars that need packing.
-2. It returns a `Layout` by `read_image_folder`, or by a reader of `tables`, `coco` or `tar_layouts`.
+2. It returns a `Layout` by `find_image_folder_layout`, or by a reader of `tables`, `coco` or `tar_layouts`.
 3. `pack.pack_shards` writes the records as tar shards, from which everything else reads.
 """
 
@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from gapctl.data.image_text.coco import read_coco
+from gapctl.data.image_text.coco import find_coco_layout
 from gapctl.data.image_text.index import parse_metadata
 from gapctl.data.image_text.locations import FileInfo, Location, open_location
 from gapctl.data.image_text.questions import split_caption_lines
@@ -24,7 +24,7 @@ from gapctl.data.image_text.records import (
     stamp_files,
 )
 from gapctl.data.image_text.storage import expand_braces
-from gapctl.data.image_text.tables import find_tables, is_manifest, read_table
+from gapctl.data.image_text.tables import find_table_layout, find_tables, is_manifest
 from gapctl.data.image_text.tar_layouts import recognise_tars
 from gapctl.errors import InputError
 
@@ -47,13 +47,13 @@ def recognise_layout(place: str, options: LayoutOptions = NO_OPTIONS) -> Layout 
     """
     location = open_location(place)
     if location.ending == ".parquet" and len(names := expand_braces(place)) > 1:
-        return read_table([_require_file(open_location(name)) for name in names], options)
+        return find_table_layout([_require_file(open_location(name)) for name in names], options)
     if location.ending in TABLE_ENDINGS:
         if is_manifest(place):
             return place
-        return read_table([_require_file(location)], options)
+        return find_table_layout([_require_file(location)], options)
     if location.ending == ".json":
-        return read_coco(_require_file(location), options)
+        return find_coco_layout(_require_file(location), options)
     if location.ending == ".tar" or not location.is_folder():
         _refuse_other_files(location)
         return recognise_tars(place, options)
@@ -111,7 +111,7 @@ def _recognise_files(folder: Location, options: LayoutOptions) -> Layout:
         if sheets:
             found = [f"captions beside images ({min(pictures & texts)})", f"a table ({sheets[0]})"]
             raise _build_mixed_error(folder, found)
-        return read_image_folder(folder, files)
+        return find_image_folder_layout(folder, files)
     if len(tables) + len(jsons) > 1:
         several = sorted([*(group[0] for group in tables), *jsons])
         more = f" and {len(several) - MAX_NAMED} more" if len(several) > MAX_NAMED else ""
@@ -120,9 +120,9 @@ def _recognise_files(folder: Location, options: LayoutOptions) -> Layout:
             f"expected one. Name the file itself, as {folder.join(several[0]).address}"
         )
     if tables:
-        return read_table([folder.join(name) for name in tables[0]], options)
+        return find_table_layout([folder.join(name) for name in tables[0]], options)
     if jsons:
-        return read_coco(folder.join(jsons[0]), options)
+        return find_coco_layout(folder.join(jsons[0]), options)
     if pictures:
         raise InputError(
             f"{folder.address}: {len(pictures):,} images and no captions; {EXPECTED}. A caption lies beside its image "
@@ -147,7 +147,7 @@ def _build_mixed_error(folder: Location, found: Sequence[str]) -> InputError:
     )
 
 
-def read_image_folder(folder: Location, files: Sequence[FileInfo]) -> Layout:
+def find_image_folder_layout(folder: Location, files: Sequence[FileInfo]) -> Layout:
     """Return the layout of images with captions beside them: `x.jpg`, `x.txt` (a caption per line), perhaps `x.json`.
 
     A file without its partner gives a record without an image or without captions, which is counted where it is read.

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from gapctl.data.image_text.storage import RETRY_SECONDS
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
-from gapctl.io.retry import WEB_SCHEMES, is_foreign, is_transient, open_file_system, retry
+from gapctl.io.retry import WEB_SCHEMES, is_hidden_or_system_file, is_transient, open_file_system, retry
 
 PACKAGES: Final = {
     "s3": "s3fs",
@@ -80,7 +80,9 @@ class Location:
     def parent(self) -> "Location":
         """The folder that it lies in."""
         return replace(
-            self, address=_strip_last(self.address), path=posixpath.dirname(self.path.partition("?")[0].rstrip("/"))
+            self,
+            address=_strip_last_part(self.address),
+            path=posixpath.dirname(self.path.partition("?")[0].rstrip("/")),
         )
 
     def join(self, name: str) -> "Location":
@@ -95,37 +97,37 @@ class Location:
     def find_info(self) -> FileInfo | None:
         """Return what the store says about the file, or None if it is missing or a folder."""
         try:
-            info = self._ask(lambda: self.files.info(self.path))
+            info = self._retry_request(lambda: self.files.info(self.path))
         except OSError as error:
             # fsspec calls a file of a web server that cannot be reached a missing one; `retry` took its cause's place.
             reached = error.__context__ is None or not is_transient(error.__context__)
             if not self.scheme or (isinstance(error, FileNotFoundError | NotADirectoryError) and reached):
                 return None
             raise self._build_error(error) from error
-        return _describe(info, self.name) if info["type"] == "file" else None
+        return _build_file_info(info, self.name) if info["type"] == "file" else None
 
     def is_folder(self) -> bool:
         """Return whether it is a folder; on the web, where nobody knows, a name without an ending is one."""
         if self.scheme in WEB_SCHEMES:
             return not self.ending
-        return bool(self._explain(lambda: self._ask(lambda: self.files.isdir(self.path))))
+        return bool(self._explain_errors(lambda: self._retry_request(lambda: self.files.isdir(self.path))))
 
     def list_names(self) -> tuple[list[str], list[str]]:
         """Return the names of the files and of the folders directly in a folder, each sorted."""
-        listed = self._explain(lambda: self._ask(lambda: self.files.ls(self.path, detail=True)))
+        listed = self._explain_errors(lambda: self._retry_request(lambda: self.files.ls(self.path, detail=True)))
         names: dict[bool, list[str]] = {True: [], False: []}
         for entry in listed:
             name = posixpath.basename(str(entry["name"]).rstrip("/"))
-            if not is_foreign(name):
+            if not is_hidden_or_system_file(name):
                 names[entry["type"] == "file"].append(name)
         return sorted(names[True]), sorted(names[False])
 
     def list_files(self) -> list[FileInfo]:
         """Return the files of a folder and of its folders, sorted by name, without what other systems leave."""
-        found = self._explain(lambda: self._ask(lambda: self.files.find(self.path, detail=True)))
+        found = self._explain_errors(lambda: self._retry_request(lambda: self.files.find(self.path, detail=True)))
         root = self.path.rstrip("/") + "/"
-        infos = [_describe(info, str(path).removeprefix(root)) for path, info in found.items()]
-        infos = sorted(info for info in infos if not is_foreign(info.name))
+        infos = [_build_file_info(info, str(path).removeprefix(root)) for path, info in found.items()]
+        infos = sorted(info for info in infos if not is_hidden_or_system_file(info.name))
         if any(info.bytes < 0 for info in infos):  # a web server's list has names alone
             with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
                 asked = list(pool.map(lambda info: self.join(info.name).find_info(), infos))
@@ -134,11 +136,11 @@ class Location:
 
     def read(self, seconds: float = RETRY_SECONDS, limit: int = MAX_FILE_BYTES) -> bytes:
         """Return the file's content. Raise OSError if it cannot be read, or is longer than `limit` bytes."""
-        return bytes(self._ask(partial(self._read_once, limit), seconds))
+        return bytes(self._retry_request(partial(self._read_once, limit), seconds))
 
     def read_whole(self) -> bytes:
         """Return the content of a file that the user named. Raise InputError if it cannot be read."""
-        return bytes(self._explain(lambda: self.read(limit=1 << 40)))
+        return bytes(self._explain_errors(lambda: self.read(limit=1 << 40)))
 
     def _read_once(self, limit: int) -> bytes:
         # A web server may send more than it said, so an answer is read only as far as it may go.
@@ -151,13 +153,13 @@ class Location:
                     raise ValueError(f"longer than {limit:,} bytes")
         return bytes(content)
 
-    def _ask(self, ask: Any, seconds: float = RETRY_SECONDS) -> Any:
+    def _retry_request(self, ask: Any, seconds: float = RETRY_SECONDS) -> Any:
         try:
             return retry(ask, seconds)
         except ValueError as error:
             raise OSError(str(error)) from error
 
-    def _explain(self, ask: Any) -> Any:
+    def _explain_errors(self, ask: Any) -> Any:
         try:
             return ask()
         except FileNotFoundError as error:
@@ -199,13 +201,13 @@ def translate_hub_page(address: str) -> str:
     return "hf://datasets/" + "/".join(parts)
 
 
-def _describe(info: dict[str, Any], name: str) -> FileInfo:
+def _build_file_info(info: dict[str, Any], name: str) -> FileInfo:
     tag = next((str(info[each]) for each in TAG_NAMES if info.get(each)), "")
     size = info.get("size")
     return FileInfo(name, -1 if size is None else int(size), tag.strip('"'))
 
 
-def _strip_last(address: str) -> str:
+def _strip_last_part(address: str) -> str:
     start, scheme, path = address.rpartition("://")
     return f"{start}{scheme}{posixpath.dirname(path.partition('?')[0].rstrip('/')) or ('.' if not scheme else '')}"
 

@@ -1,6 +1,7 @@
 """Define the manifest of a set of shards: a parquet file with a row per sample, and a record per shard in its metadata.
 
-1. `read_manifest` and `write_manifest` handle the file; `require_current` checks that its shards are unchanged.
+1. `read_manifest` and `write_manifest` handle the file; `require_unchanged_shards` checks that its shards are
+   unchanged.
 2. `split_rows` selects rows for training and validation, `build_pair_table` locates them for reading.
 3. `tally_manifest` counts samples and problems for messages.
 
@@ -26,7 +27,7 @@ from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import ShardInfo, find_shard
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.errors import InputError, first_line_of_error
-from gapctl.io.atomic import write_whole
+from gapctl.io.atomic import write_file_atomically
 from gapctl.text import list_first_names
 
 Parsed = TypeVar("Parsed")
@@ -208,10 +209,10 @@ def _read_file(path: Path, of: Callable[[bytes], Parsed]) -> Parsed:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write the file atomically. Raise OSError if that fails."""
-    write_whole(path, serialise_manifest(manifest, path.absolute().parent), path.absolute().parent)
+    write_file_atomically(path, serialise_manifest(manifest, path.absolute().parent), path.absolute().parent)
 
 
-def require_current(path: Path, manifest: Manifest) -> None:
+def require_unchanged_shards(path: Path, manifest: Manifest) -> None:
     """Raise InputError with the shards that are missing or were written after the manifest of this name."""
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
         now = list(pool.map(find_shard, [shard.address for shard in manifest.shards]))

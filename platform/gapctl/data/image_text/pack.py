@@ -1,6 +1,7 @@
 """Pack a recognised layout into tar shards, from which all of gapctl reads.
 
-1. `resolve_shards` turns places of any layout into places of shards; it packs into the cache what is no shards yet.
+1. `find_or_pack_shards` turns places of any layout into places of shards; it packs into the cache what is no shards
+   yet.
 2. `pack_shards` writes one layout into a folder: shards in the img2dataset layout, their manifest, and `packed.json`.
 3. `find_packed_classes` returns the class prompts of a folder of shards with class labels.
 
@@ -47,8 +48,8 @@ from gapctl.data.image_text.tar_layouts import CLASS_KIND, CLASS_NAMES, CLASS_TE
 from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
-from gapctl.io.atomic import write_atomically, write_whole
-from gapctl.io.retry import WEB_SCHEMES, is_foreign, retry
+from gapctl.io.atomic import write_atomically, write_file_atomically
+from gapctl.io.retry import WEB_SCHEMES, is_hidden_or_system_file, retry
 
 SAMPLES_PER_SHARD: Final = 10_000
 PACKED_FILE: Final = "packed.json"
@@ -85,7 +86,7 @@ class ResolvedPlace(NamedTuple):
     packed: PackResult | None
 
 
-def resolve_shards(
+def find_or_pack_shards(
     places: Sequence[str], *, local: bool, on_progress: OnProgress = ignore_progress
 ) -> list[ResolvedPlace]:
     """Return the places of shards for places of any layout, packing into the cache what is no shards yet.
@@ -166,7 +167,9 @@ def _require_free(folder: Path, fingerprint: str) -> None:
         return
     own = _read_packed(folder, fingerprint) is not None
     ours = {PACKED_FILE, MANIFEST_NAME, *(path.name for path in list_tar_files(folder))} if own else set()
-    if not folder.is_dir() or any(not is_foreign(path.name) and path.name not in ours for path in folder.iterdir()):
+    if not folder.is_dir() or any(
+        not is_hidden_or_system_file(path.name) and path.name not in ours for path in folder.iterdir()
+    ):
         raise InputError(f"{folder}: holds other data; expected a new or empty folder. Nothing was written")
 
 
@@ -246,7 +249,7 @@ def _pack_into(layout: Layout, scratch: Path, on_progress: OnProgress) -> PackRe
             counts.append(
                 _write_shard(path, keyed, layout.far, partial(_show_samples, on_progress, done, layout.images))
             )
-            write_whole(record, json.dumps(counts[-1]).encode(), scratch)
+            write_file_atomically(record, json.dumps(counts[-1]).encode(), scratch)
         done += counts[-1].samples
     return _finish_folder(layout, scratch, counts)
 
@@ -265,11 +268,11 @@ def _finish_folder(layout: Layout, scratch: Path, counts: Sequence[_ShardCounts]
     write_manifest(scratch / MANIFEST_NAME, manifest)
     if layout.classes is not None:
         for name, lines in ((CLASS_NAMES, layout.classes.names), (CLASS_TEMPLATES, layout.classes.templates)):
-            write_whole(scratch / name, "".join(f"{line}\n" for line in lines).encode(), scratch)
+            write_file_atomically(scratch / name, "".join(f"{line}\n" for line in lines).encode(), scratch)
     packed = PackResult(
         layout.place, layout.kind, layout.fingerprint, len(counts), samples, usable, captions, unreachable
     )
-    write_whole(scratch / PACKED_FILE, json.dumps(asdict(packed), indent=1).encode(), scratch)
+    write_file_atomically(scratch / PACKED_FILE, json.dumps(asdict(packed), indent=1).encode(), scratch)
     for path in scratch.glob(".*.json"):
         path.unlink()
     return packed
@@ -373,7 +376,7 @@ class KeyNamer:
             "image"
         ]
         plain = "/".join([*folders, name.replace(".", "_")])
-        if is_foreign(f"{plain}.jpg"):
+        if is_hidden_or_system_file(f"{plain}.jpg"):
             plain = "key_" + plain.replace("/", "_")
         key, times = plain, 1
         while key in self._used:
@@ -403,7 +406,7 @@ def fetch_shards(place: str, on_progress: OnProgress = ignore_progress) -> Path:
         classes = find_class_files(open_location(shards[0].address).parent)
         if classes is not None:
             for name, lines in ((CLASS_NAMES, classes.names), (CLASS_TEMPLATES, classes.templates)):
-                write_whole(folder / name, "".join(f"{line}\n" for line in lines).encode(), folder)
+                write_file_atomically(folder / name, "".join(f"{line}\n" for line in lines).encode(), folder)
     except OSError as error:
         raise WorkError(f"{folder}: cannot be written ({error.strerror or error}). {DISK_REMEDY}") from error
     return folder

@@ -33,7 +33,7 @@ class PromptSet(NamedTuple):
     prompts: dict[str, tuple[str, ...]]
 
 
-def read_classes(path: Path) -> PromptSet:
+def read_class_prompts(path: Path) -> PromptSet:
     """Read a file without sections. Raise InputError for any fault in it."""
     sections = _read_sections("--classes", path)
     if set(sections) != {""}:
@@ -42,7 +42,7 @@ def read_classes(path: Path) -> PromptSet:
     return _parse_prompts("--classes", path, "", sections[""])
 
 
-def read_attributes(path: Path, option: str = "--attributes") -> dict[str, PromptSet]:
+def read_attribute_prompts(path: Path, option: str = "--attributes") -> dict[str, PromptSet]:
     """Read a file of sections.
 
     Raise InputError for any fault in it, with the option or key that names the file.
@@ -111,7 +111,9 @@ class Labels(NamedTuple):
     names: tuple[str, ...]
 
 
-def read_labels(option: str, samples: Sequence[HasMetadata], key: str, classes: Sequence[str] | None = None) -> Labels:
+def read_sample_labels(
+    option: str, samples: Sequence[HasMetadata], key: str, classes: Sequence[str] | None = None
+) -> Labels:
     """Return the number of each sample's class, which its JSON has under `key`.
 
     Classes are numbered by `classes`, or without them by the sorted values. Raise InputError for a sample without a

@@ -36,7 +36,7 @@ from gapctl.data.image_text.image import (
     resize_as_open_clip,
 )
 from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample
-from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_current
+from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_unchanged_shards
 from gapctl.data.image_text.order import Chunk
 from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
@@ -212,17 +212,17 @@ class ChunkReader:
         self._parts: dict[int, SampleBytes | None] = {}
         with ShardReader() as opened:
             for places in _group_neighbours(reading.table, np.unique(chunk.place_N[wanted_N])):
-                self._read_places(opened, places)
+                self._load_sample_bytes(opened, places)
 
     def get_bytes(self, number: int) -> SampleBytes | None:
         """Return a sample by its place in the chunk's order, or None if its shard is too short."""
         place = int(self._chunk.place_N[number])
         if place not in self._parts:
             with ShardReader() as opened:
-                self._read_places(opened, [place])
+                self._load_sample_bytes(opened, [place])
         return self._parts[place]
 
-    def _read_places(self, opened: ShardReader, places: Sequence[int]) -> None:
+    def _load_sample_bytes(self, opened: ShardReader, places: Sequence[int]) -> None:
         table = self._reading.table
         address = table.addresses[table.shard_N[places[0]]]
         first = int(table.whole_N2[places[0], 0])
@@ -241,7 +241,7 @@ class ChunkReader:
             if len(places) == 1:
                 self._parts[places[0]] = None
             for place in places if len(places) > 1 else ():
-                self._read_places(opened, [place])
+                self._load_sample_bytes(opened, [place])
             return
         for place in places:
             starts = [(int(start) - first, int(size)) for start, size in (span[place] for span in spans)]
@@ -465,7 +465,7 @@ class FeedCounts:
             self.total_s + other.total_s,
         )
 
-    def list_numbers(self) -> list[float]:
+    def list_sample_counts(self) -> list[float]:
         """Return the counts of samples as a list that adds up over workers.
 
         The seconds are not in it, as they are each worker's own.
@@ -473,8 +473,8 @@ class FeedCounts:
         reasons = [self.substituted.get(why, 0) for why in _STATUS_WORDS[1:]]
         return [self.samples, self.words, self.kept, self.empty, *reasons]
 
-    def replace_numbers(self, numbers: list[float]) -> "FeedCounts":
-        """Return counts with these numbers, in the order of `list_numbers`, and the same seconds."""
+    def replace_sample_counts(self, numbers: list[float]) -> "FeedCounts":
+        """Return counts with these numbers, in the order of `list_sample_counts`, and the same seconds."""
         samples, words, kept, empty, *reasons = (round(number) for number in numbers)
         substituted = {why: count for why, count in zip(_STATUS_WORDS[1:], reasons, strict=True) if count}
         return FeedCounts(samples, words, kept, empty, substituted, self.waited_s, self.total_s)
@@ -484,7 +484,7 @@ class FeedCounts:
         return asdict(self)
 
 
-def read_rows(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
+def read_rows_with_samples(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Sample]]:
     """Yield each row with its sample, shard after shard."""
     for shard in rows["shard"].unique(maintain_order=True):
         with open_shard(shard) as content:
@@ -497,13 +497,13 @@ def load_manifest(places: list[str], workers: Workers) -> Manifest:
 
     Raise InputError if the shards of a manifest's file have changed.
     """
-    from gapctl.data.image_text.pack import resolve_shards
+    from gapctl.data.image_text.pack import find_or_pack_shards
     from gapctl.data.image_text.tables import is_table
 
     if len(places) == 1 and places[0].endswith(".parquet") and not is_table(places[0]):
         path = expand_home(places[0])
         manifest = read_manifest(path)
-        require_current(path, manifest)
+        require_unchanged_shards(path, manifest)
         return manifest
-    resolved = resolve_shards(places, local=False)
+    resolved = find_or_pack_shards(places, local=False)
     return build_manifest(list_shards([each for place in resolved for each in place.shards]), workers)

@@ -127,7 +127,7 @@ def find_manifest(source: str) -> Path:
 
     Raise InputError if it is missing, or the place is of no known layout.
     """
-    from gapctl.data.image_text.pack import resolve_shards
+    from gapctl.data.image_text.pack import find_or_pack_shards
     from gapctl.data.image_text.records import EXPECTED as EXPECTED_LAYOUTS
     from gapctl.data.image_text.tables import is_table
 
@@ -139,13 +139,13 @@ def find_manifest(source: str) -> Path:
         return manifest
     if "://" not in source and not path.exists():
         raise MissingDataError(f"{source}: no such file or folder; {EXPECTED_LAYOUTS}", absent=True)
-    resolved = resolve_shards([source], local=False)[0]
+    resolved = find_or_pack_shards([source], local=False)[0]
     if resolved.packed is None:
         raise InputError(f"{source}: no manifest.parquet beside these shards; {EXPECTED}")
     return Path(resolved.shards[0]) / MANIFEST_NAME
 
 
-def find_questions(places: PairPaths) -> Path | None:
+def find_questions_file(places: PairPaths) -> Path | None:
     """Return the path of the zero-shot questions; the bundled pairs have their own."""
     if places.classes:
         return Path(places.classes)
@@ -233,9 +233,9 @@ def open_pairs(places: PairPaths) -> TrialPairs:
 
 
 def _read_current_manifest(source: str) -> "Manifest":
-    from gapctl.data.image_text.manifest import read_manifest, require_current
+    from gapctl.data.image_text.manifest import read_manifest, require_unchanged_shards
 
     path = find_manifest(source)
     manifest = read_manifest(path)
-    require_current(path, manifest)
+    require_unchanged_shards(path, manifest)
     return manifest

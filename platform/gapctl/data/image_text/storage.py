@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from gapctl.data.image_text.tar import ShardBytes
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.io.retry import is_foreign, open_file_system, retry
+from gapctl.io.retry import is_hidden_or_system_file, open_file_system, retry
 
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
 MAX_UNMAPPED_BYTES: Final = 64 << 20
@@ -43,8 +43,8 @@ class ShardInfo:
 def list_shards(places: Sequence[str]) -> list[ShardInfo]:
     """Return the shards of files, folders, braces and addresses, each once; those of a folder sorted by name.
 
-    Files that other systems leave in a folder are ignored (`is_foreign`). Raise InputError for a place without shards,
-    and for an address that cannot be listed.
+    Files that other systems leave in a folder are ignored (`is_hidden_or_system_file`). Raise InputError for a place
+    without shards, and for an address that cannot be listed.
     """
     shards = [shard for place in places for name in expand_braces(place) for shard in _list_named_shards(name)]
     if not shards:
@@ -120,7 +120,7 @@ def _list_named_shards(name: str) -> list[ShardInfo]:
 
 def list_tar_files(folder: Path) -> list[Path]:
     """Return the tar files of a folder sorted by name, without files that other systems leave there."""
-    return sorted(path for path in folder.glob("*.tar") if not is_foreign(path.name))
+    return sorted(path for path in folder.glob("*.tar") if not is_hidden_or_system_file(path.name))
 
 
 def _list_remote_shards(address: str) -> list[ShardInfo]:
@@ -137,7 +137,11 @@ def _list_remote_shards(address: str) -> list[ShardInfo]:
     except OSError as error:
         raise InputError(f"{address}: cannot be listed ({error}); check the address and your rights") from error
     names = [str(entry["name"]).rpartition("/")[2] for entry in listed]
-    shards = [each for each, name in zip(listed, names, strict=True) if name.endswith(".tar") and not is_foreign(name)]
+    shards = [
+        each
+        for each, name in zip(listed, names, strict=True)
+        if name.endswith(".tar") and not is_hidden_or_system_file(name)
+    ]
     if not shards:
         raise InputError(f"{address}: no .tar in this folder; {EXPECTED}")
     return [_describe_remote_shard(file_system, f"{protocol}://{each['name']}", each) for each in shards]
@@ -202,10 +206,10 @@ def list_local_shards(places: Sequence[str]) -> list[ShardInfo]:
 
     Raise InputError for a missing place, one of no known layout, and an empty file.
     """
-    from gapctl.data.image_text.pack import resolve_shards
+    from gapctl.data.image_text.pack import find_or_pack_shards
 
     try:
-        resolved = resolve_shards(places, local=True)
+        resolved = find_or_pack_shards(places, local=True)
         shards = list_shards([shards for place in resolved for shards in place.shards])
     except InputError as error:
         raise InputError(f"--data {error}") from error

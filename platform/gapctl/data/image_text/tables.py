@@ -1,7 +1,7 @@
 """Read tables of images and captions: csv and tsv of any separator, and parquet, whose images may be in its cells.
 
 1. `find_tables` groups the tables in a folder: the pieces of one parquet table belong together.
-2. `read_table` finds the columns, collects the rows of each image, and returns a `Layout`.
+2. `find_table_layout` finds the columns, collects the rows of each image, and returns a `Layout`.
 
 A row that names the image of an earlier row gives it another caption. Rows are counted from 1, below the heading.
 """
@@ -87,15 +87,15 @@ def find_tables(names: Sequence[str]) -> list[list[str]]:
 
 def is_table(place: str) -> bool:
     """Return whether a place that ends in .parquet is a sound table, and no manifest of shards."""
-    return "://" in place or len(expand_braces(place)) > 1 or _find_metadata(place) is False
+    return "://" in place or len(expand_braces(place)) > 1 or _has_manifest_metadata(place) is False
 
 
 def is_manifest(place: str) -> bool:
     """Return whether a file on this machine is a manifest of shards."""
-    return "://" not in place and _find_metadata(place) is True
+    return "://" not in place and _has_manifest_metadata(place) is True
 
 
-def _find_metadata(place: str) -> bool | None:
+def _has_manifest_metadata(place: str) -> bool | None:
     """Return whether a parquet file has a manifest's metadata, or None if it cannot be read."""
     import polars as pl
 
@@ -124,7 +124,7 @@ class _Row:
     about: Mapping[str, Any]
 
 
-def read_table(tables: Sequence[Location], options: LayoutOptions = NO_OPTIONS) -> Layout:
+def find_table_layout(tables: Sequence[Location], options: LayoutOptions = NO_OPTIONS) -> Layout:
     """Return the layout of a table, or of the pieces of one.
 
     Raise InputError with row and column for a cell that is missing, and for an image on this machine that is.

@@ -17,7 +17,7 @@ from gapctl.data.image_text.records import CLASS_PLACEHOLDER, ClassFiles, Layout
 from gapctl.data.image_text.storage import list_shards, open_shard
 from gapctl.data.image_text.tar import ShardBytes, scan_tar
 from gapctl.errors import InputError
-from gapctl.io.retry import is_foreign
+from gapctl.io.retry import is_hidden_or_system_file
 
 CLASS_NAMES: Final = "classnames.txt"
 CLASS_TEMPLATES: Final = "zeroshot_classification_templates.txt"
@@ -37,7 +37,7 @@ class _TarForm(NamedTuple):
 def recognise_tars(place: str, options: LayoutOptions) -> Layout | str:
     """Return the layout of tars with class labels, or in another order; None for others. The first tar decides."""
     if "://" in place:
-        return place  # `pack.resolve_shards` brings them here first, where that is wanted
+        return place  # `pack.find_or_pack_shards` brings them here first, where that is wanted
     try:
         shards = list_shards([place])
         with open_shard(shards[0].address) as content:
@@ -79,7 +79,7 @@ def _iterate_members(content: ShardBytes) -> Iterator[tuple[str, str, int, int]]
         dot = name.find(b".", slash)
         ending = name[dot + 1 :].lower()
         known = ending in READ_ENDINGS or ending == CLASS_KEY.encode()
-        if dot > slash and known and not is_foreign(name.decode("utf-8", "replace")):
+        if dot > slash and known and not is_hidden_or_system_file(name.decode("utf-8", "replace")):
             yield name[:dot].decode("utf-8", "surrogateescape"), ending.decode(), start, size
 
 
@@ -110,17 +110,17 @@ def _read_tar_sample(
     parts: Mapping[str, tuple[int, int]],
     classes: ClassFiles | None,
 ) -> Record:
-    def part(ending: str) -> bytes:
+    def read_member(ending: str) -> bytes:
         start, size = parts[ending]
         return content[start : start + size]
 
     picture = next((ending for ending in ("jpg", "jpeg", "png", "webp") if ending in parts), None)
-    image = part(picture) if picture else None
-    about = parse_metadata(part("json")) if "json" in parts else {}
+    image = read_member(picture) if picture else None
+    about = parse_metadata(read_member("json")) if "json" in parts else {}
     if classes is None:
-        text = part("txt").decode("utf-8", "surrogateescape").removeprefix("\ufeff") if "txt" in parts else ""
+        text = read_member("txt").decode("utf-8", "surrogateescape").removeprefix("\ufeff") if "txt" in parts else ""
         return Record(key, None if image is None else lambda: image, split_caption_lines(text), about, where)
-    written = part(CLASS_KEY).strip() if CLASS_KEY in parts else b""
+    written = read_member(CLASS_KEY).strip() if CLASS_KEY in parts else b""
     number = int(written) if written.isdigit() and len(written) < 10 else -1
     if not 0 <= number < len(classes.names):
         raise InputError(

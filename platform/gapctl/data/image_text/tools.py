@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from gapctl.data.image_text.image import read_image
-from gapctl.data.image_text.index import Sample, SampleRow, build_manifest, decode_image, hash_to_mark, parse_sample
+from gapctl.data.image_text.index import Sample, SampleRow, build_manifest, decode_image, hash_to_64_bits, parse_sample
 from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_held_out
 from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard
@@ -29,8 +29,8 @@ from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import write_atomically, write_whole
-from gapctl.io.retry import is_foreign
+from gapctl.io.atomic import write_atomically, write_file_atomically
+from gapctl.io.retry import is_hidden_or_system_file
 
 REQUEST_FILE: Final = ".resharding.json"
 JPEG_QUALITY: Final = 95
@@ -155,14 +155,14 @@ def _prepare_folder(out: Path, request: ReshardRequest, tasks: Sequence[ShardWri
     try:
         out.mkdir(parents=True, exist_ok=True)
         marked = (out / REQUEST_FILE).read_bytes() if (out / REQUEST_FILE).exists() else None
-        if marked is None and any(not is_foreign(path.name) for path in out.iterdir()):
+        if marked is None and any(not is_hidden_or_system_file(path.name) for path in out.iterdir()):
             raise InputError(f"--out {out}: holds other data; expected a new or empty folder. Nothing was written")
         if marked not in (None, wanted):
             raise InputError(
                 f"--out {out}: was begun otherwise ({marked.decode() if marked else ''}). Give another folder, or "
                 "delete this one. Nothing was written"
             )
-        write_whole(out / REQUEST_FILE, wanted, out)
+        write_file_atomically(out / REQUEST_FILE, wanted, out)
         for folder in {Path(task.address).parent for task in tasks}:
             folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -429,4 +429,4 @@ def _verify_sample(content: ShardBytes, sample: SampleRow) -> SampleRow:
                 read_image(image)
             except ValueError:
                 problem = SampleProblem.UNREADABLE.value
-    return sample._replace(image_mark=hash_to_mark(image), problem=problem)
+    return sample._replace(image_mark=hash_to_64_bits(image), problem=problem)

@@ -29,7 +29,7 @@ CONTEXT_LENGTH: Final = len(FACTOR_NAMES) + 2
 _FIRST_TOKENS: Final = np.array([FIRST_VALUE_TOKEN + find_first_value(name) for name in FACTOR_NAMES], np.int64)
 
 
-def write_caption_tokens(
+def build_caption_tokens(
     about: MadData,
     attributes: int,
     labels_B6: NDArray[np.int64],
@@ -88,7 +88,7 @@ def parse_caption_texts(captions: Sequence[str]) -> NDArray[np.int64]:
     return tokens
 
 
-def write_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int = 0) -> NDArray[np.int64]:
+def build_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int = 0) -> NDArray[np.int64]:
     """Return tokens int64 (K, T, 8): for each value of `factor`, an ensemble of captions that name it.
 
     For the main factor: its value and as many others at random as captions name. For another factor: a random main
@@ -105,7 +105,7 @@ def write_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int
     prompts = []
     for value in range(sizes[asked]):
         labels_T6[:, asked] = value
-        prompts.append(write_caption_tokens(about, attributes, labels_T6, priority_T6, place_T6))
+        prompts.append(build_caption_tokens(about, attributes, labels_T6, priority_T6, place_T6))
     return np.stack(prompts)
 
 

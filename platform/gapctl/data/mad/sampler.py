@@ -1,7 +1,7 @@
 """Draw the digit, variant, colour and caption of each MAD sample, as pure functions of (seed, epoch, index).
 
 1. `MadSampler.samples` turns positions into epochs and indices, and looks up the epoch's draws (`_draw_epoch`).
-2. Caption noise may replace factor values, and `captions.write_caption_tokens` writes the tokens.
+2. Caption noise may replace factor values, and `captions.build_caption_tokens` writes the tokens.
 3. `CaptionImageSampler` draws the pictures that take the captions' place in an image-image training.
 4. `sample_gallery` draws the frozen gallery that all trials are evaluated on.
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData
-from gapctl.data.mad.captions import FIRST_VALUE_TOKEN, write_caption_tokens
+from gapctl.data.mad.captions import FIRST_VALUE_TOKEN, build_caption_tokens
 from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VALUES, VARIANTS, label_factors
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError
@@ -93,7 +93,7 @@ class MadSampler:
             chance_N6, distance_N6 = _draw_caption_noise(self._seed, epoch, len(self._digit_labels_N))
             wrong = chance_N6[index_B] < captions.noise
             named = np.where(wrong, (labels + distance_N6[index_B]) % _SIZES_6, labels)
-        tokens = write_caption_tokens(
+        tokens = build_caption_tokens(
             self._about, captions.attributes, named, draws.priority_N6[index_B], draws.place_N6[index_B]
         )
         return MadSamples(digit, variant, colour, tokens, labels)
@@ -135,7 +135,7 @@ class CaptionImageSampler:
         self._counts = np.bincount(digit_labels_N, minlength=_SIZES_6[0])
         self._starts = np.cumsum(self._counts) - self._counts
 
-    def training_pictures(self, seed: int, position_B: Integers, tokens_BL: Integers) -> ImageIndices:
+    def sample_training_images(self, seed: int, position_B: Integers, tokens_BL: Integers) -> ImageIndices:
         """Return pictures of the captions at these positions of a training, as pure functions of (seed, position)."""
         count = len(self._by_class_N)
         epochs, indices = np.divmod(position_B, count)
@@ -212,7 +212,7 @@ def sample_gallery(digit_labels_N: Integers, size: int, about: MadData) -> MadSa
     priority = make_generator(Purpose.WHICH_FACTORS, GALLERY_SEED).random((size, 6))
     place = make_generator(Purpose.PLACES, GALLERY_SEED).random((size, 6))
     attributes = len(FACTORS) - 1 if about.captions.held_out == "full" else about.captions.attributes
-    tokens = write_caption_tokens(about, attributes, labels, priority, place)
+    tokens = build_caption_tokens(about, attributes, labels, priority, place)
     return MadSamples(digit, variant, colour, tokens, labels)
 
 

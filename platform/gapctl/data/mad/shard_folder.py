@@ -62,7 +62,7 @@ from gapctl.data.shard_jobs import (
     lock_unfinished_folder,
 )
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import hash_file, write_atomically, write_whole
+from gapctl.io.atomic import hash_file, write_atomically, write_file_atomically
 from gapctl.text import list_first_names
 
 DIGIT_BYTES: Final = 24 * 28 * 28
@@ -171,7 +171,7 @@ def make_folder(
 def _begin_folder(folder: Path, request: GenerationRequest) -> None:
     making = folder / MAKING_FOLDER
     try:
-        write_whole(making / REQUEST_FILE, json.dumps(asdict(request)).encode(), making)
+        write_file_atomically(making / REQUEST_FILE, json.dumps(asdict(request)).encode(), making)
         if (folder / DESCRIPTION_FILE).exists():
             (folder / DESCRIPTION_FILE).replace(making / DESCRIPTION_FILE)
     except OSError as error:
@@ -217,9 +217,9 @@ def _finish_folder(folder: Path, description: FolderDescription, tables: Mapping
     making = folder / MAKING_FOLDER
     try:
         for name, content in tables.items():
-            write_whole(folder / name, content, making)
+            write_file_atomically(folder / name, content, making)
         _flush_folder(folder)
-        write_whole(folder / DESCRIPTION_FILE, serialise_description(description), making)
+        write_file_atomically(folder / DESCRIPTION_FILE, serialise_description(description), making)
         _flush_folder(folder)
     except OSError as error:
         raise WorkError(
@@ -250,7 +250,7 @@ def draw_shard(task: ShardTask) -> ShardRecord:
             offsets = _write_arrays(temporary, task) if shard.format == "npy" else _write_tar(temporary, task)
             record = ShardRecord(temporary.stat().st_size, hash_file(temporary), offsets)
         content = json.dumps(record._asdict()).encode()
-        write_whole(_locate_record(folder, shard), content, folder / MAKING_FOLDER)
+        write_file_atomically(_locate_record(folder, shard), content, folder / MAKING_FOLDER)
     except OSError as error:
         raise WorkError(_explain_failure(task.folder, error.strerror or str(error))) from error
     return record

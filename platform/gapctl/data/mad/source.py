@@ -26,7 +26,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.io.retry import is_foreign
+from gapctl.io.retry import is_hidden_or_system_file
 
 Split = Literal["train", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "test")
@@ -143,7 +143,9 @@ def list_foreign_files(folder: Path, shards: Sequence[Shard]) -> list[str]:
     Files that other systems leave in any folder are ignored.
     """
     own = {MAKING_FOLDER, *((DESCRIPTION_FILE, *TABLE_FILES) if shards else ()), *(shard.name for shard in shards)}
-    return sorted(path.name for path in folder.iterdir() if path.name not in own and not is_foreign(path.name))
+    return sorted(
+        path.name for path in folder.iterdir() if path.name not in own and not is_hidden_or_system_file(path.name)
+    )
 
 
 class FileRecord(NamedTuple):
