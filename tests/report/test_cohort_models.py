@@ -10,7 +10,7 @@ from cohort_ledgers import ACCURACY, GAP, PUBLISHED, fill_cohort, list_models, p
 from gapctl.analysis.analyze import analyze_plan
 from gapctl.ledger import Ledger
 from gapctl.report.models import build_models_table, count_removed, fit_lines, list_model_pages
-from gapctl.report.page_parts import read_record
+from gapctl.report.page_parts import read_run_record
 from gapctl.report.sweep_page import render_report
 from page_reading import PageReader
 
@@ -24,7 +24,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> PageReader:
     folder = tmp_path_factory.mktemp("cohort")
     plan, ledger = plan_cohort(folder), Ledger(str(folder / "runs"))
     fill_cohort(ledger, plan, without=NAMES[:1])
-    record = replace(read_record(plan, ledger), model_pages={NAMES[1]: PAGE})
+    record = replace(read_run_record(plan, ledger), model_pages={NAMES[1]: PAGE})
     return PageReader(render_report(analyze_plan(plan, ledger), record))
 
 

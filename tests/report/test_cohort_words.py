@@ -14,7 +14,7 @@ from gapctl.cli.verdict_table import print_verdicts
 from gapctl.ledger import Ledger
 from gapctl.report.figures import plot_all_figures
 from gapctl.report.markdown import render_verdict_markdown
-from gapctl.report.page_parts import read_record
+from gapctl.report.page_parts import read_run_record
 from gapctl.report.sweep_page import render_report
 from gapctl.tracking.views import build_views
 from gapctl_charts.look import FILE_LOOK
@@ -94,6 +94,6 @@ def test_views_of_mlflow_have_a_column_of_models(tmp_path: Path) -> None:
 def test_the_run_record_counts_models(tmp_path: Path) -> None:
     plan, ledger = plan_cohort(tmp_path), Ledger(str(tmp_path / "runs"))
     fill_cohort(ledger, plan)
-    page = PageReader(render_report(analyze_plan(plan, ledger), read_record(plan, ledger))).words
+    page = PageReader(render_report(analyze_plan(plan, ledger), read_run_record(plan, ledger))).words
 
     assert "models 30" in " ".join(page.split())

@@ -12,9 +12,8 @@ import pytest
 from drill.processes import below
 from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
-from gapctl.models.build import build_model
 from gapctl.training.checkpoint import TrainingState, pack_checkpoint
-from gapctl.training.trial_state import choose_vocabulary
+from gapctl.training.trial_state import build_trial_model
 from sweeping import command_for, run_sweep_of, wait_until
 
 pytestmark = pytest.mark.timeout(2400)
@@ -58,7 +57,7 @@ def spoil(file: Path, runs: Path, place: int) -> str:
     trial = load_plan(file, None, []).trainings[place]
     narrow = trial.config.model.model_copy(update={"embed_dim": 16})
     config = trial.config.model_copy(update={"model": narrow})
-    model = build_model(config, choose_vocabulary(config), 0)
+    model = build_trial_model(config, 0)
     Ledger(str(runs)).trial(trial.id).save_checkpoint(0, pack_checkpoint(model, {}, TrainingState()))
     return trial.id
 

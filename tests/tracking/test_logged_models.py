@@ -14,12 +14,11 @@ from gapctl.config.load import load_sweep
 from gapctl.errors import InputError
 from gapctl.inference.logged_model import build_unpickler
 from gapctl.ledger.trial import WEIGHTS
-from gapctl.models.build import build_model
 from gapctl.plan import estimate
 from gapctl.plan.plan import Plan, make_plan
 from gapctl.tracking.mlflow_sync import sync_sweep
 from gapctl.training.checkpoint import pack_weights
-from gapctl.training.trial_state import choose_vocabulary
+from gapctl.training.trial_state import build_trial_model
 
 SIDES = """\
 name: small
@@ -66,7 +65,7 @@ def finish_with_weights(runs: Runs, plan: Plan) -> None:
     """Finish each trial, and put weights in place of the empty ones that `Runs.finish` writes."""
     for trial in plan.trials:
         runs.finish(trial)
-        model = build_model(trial.config, choose_vocabulary(trial.config), seed=99)
+        model = build_trial_model(trial.config, seed=99)
         runs.ledger.trial(trial.id).write(WEIGHTS, pack_weights(model))
 
 
