@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from gapctl.config.base import SpecError
-from gapctl.config.cohort import describe_cohort, parse_table
+from gapctl.config.cohort import TAKEN_NAMES, Cohort, describe_cohort, expand_cohort_table, parse_table
 from gapctl.config.load import LoadedSweep, load_sweep, load_text
 from gapctl.plan.plan import Plan, hash_design, make_plan
 
@@ -97,6 +97,16 @@ def test_a_table_gives_the_same_trials_as_its_rows_in_the_file_and_is_kept_with_
     assert again.spec_sha256 == sweep.spec_sha256
 
 
+def test_a_parquet_table_keeps_the_types_of_its_cells_and_gives_the_same_rows_again(tmp_path: Path) -> None:
+    names, sizes = ["001", "#2"], pl.Series([1.0, float("nan")])
+    pl.DataFrame({"name": names, "size": sizes, "set": ["true", "1\u20282"], "even": [False, None]}).write_parquet(
+        tmp_path / "models.parquet"
+    )
+    _, tables = expand_cohort_table({"cohort": {"models": "models.parquet"}}, tmp_path, {})
+    rows = parse_table(tables["models.parquet"], "models.parquet")
+    assert rows == [{"name": "001", "size": 1.0, "set": "true", "even": False}, {"name": "#2", "set": "1\u20282"}]
+
+
 def test_a_parquet_table_is_read_as_its_csv(tmp_path: Path) -> None:
     pl.DataFrame({"name": ["a", "b"], "init_from.train.samples": [640, 1_920], "set": ["x", None]}).write_parquet(
         tmp_path / "models.parquet"
@@ -111,6 +121,71 @@ def test_cells_are_numbers_truth_values_or_text() -> None:
     assert list(parse_table('name,a,b,c\n"x, y",3,2.5e3,true\n', "t.csv")) == [
         {"name": "x, y", "a": 3, "b": 2500.0, "c": True}
     ]
+
+
+def test_names_and_what_is_no_finite_number_stay_text() -> None:
+    assert parse_table("name,architecture,weights,set,size\n001,true,1e3,nan,inf\n", "t.csv") == [
+        {"name": "001", "architecture": "true", "weights": "1e3", "set": "nan", "size": "inf"}
+    ]
+
+
+def test_only_lines_above_the_header_are_comments_and_csv_alone_splits_lines() -> None:
+    text = '# made by hand\r\n#\nname,set\n#1,a\x0bb\nb\u2028c,"two\nlines"\n'
+    assert parse_table(text, "t.csv") == [{"name": "#1", "set": "a\x0bb"}, {"name": "b\u2028c", "set": "two\nlines"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name,size,size\na,1,2\n", "column 3 of the header has 'size' again; expected each name once"),
+        ("name,,size\na,1,2\n", "column 2 of the header has no name"),
+        ('name,size\n"a,1\n', "cannot be read as csv, near line 2"),
+    ],
+)
+def test_a_header_or_quotes_that_are_wrong_are_refused(text: str, expected: str) -> None:
+    with pytest.raises(SpecError, match=f"t.csv: {expected}"):
+        parse_table(text, "t.csv")
+
+
+def test_a_column_without_values_leaves_out_no_model(tmp_path: Path) -> None:
+    (tmp_path / "models.csv").write_text(
+        TABLE.replace("name,", "name,weak,").replace("t,640", "t,,640").replace("g,2", "g,,2")
+    )
+    sweep = read(HEAD + "cohort: {models: models.csv, where: {exclude: [weak]}}\n", tmp_path)
+    assert sweep.spec.cohort is not None
+    assert len(sweep.spec.cohort.members) == 2
+
+
+def test_models_are_kept_by_what_their_architectures_have() -> None:
+    rows = [{"architecture": "ViT-B-32", "weights": name} for name in ("openai", "laion2b_e16")]
+    cohort = Cohort.model_validate({"models": [*rows, {"architecture": "ViT-L-14"}], "where": {"embed_dim": "<= 512"}})
+    assert [model.place for model in cohort.members] == [0, 1]
+    assert cohort.excluded[0].reason == "embed_dim is 768, not <= 512"
+
+
+HYPOTHESIS = """hypotheses:
+  - {id: it, claim: It does., test: correlation, response: gap/rmg, against: gap/l2m, scope: within_strata,
+     where: {stratum: others}, direction: increasing, smallest_effect: 0.1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [
+        ("stratum: others", "stratum: other", "where.stratum: found 'other', which no model has; did you mean others?"),
+        ("  strata: set\n", "", "scope: found within_strata, and the cohort has no strata; expected cohort.strata"),
+        ("gap/l2m", "kind", "against: found 'kind', and kind of poor is 'b'; expected a covariate that is a number"),
+        ("stratum: others", "kind: 2", "where.kind: found 2, which no model has; expected one of 1, b, 3"),
+    ],
+)
+def test_what_a_hypothesis_names_and_models_lack_is_said(was: str, now: str, expected: str) -> None:
+    text = (HEAD + ROWS + KEYS + HYPOTHESIS).replace("covariates: [", "covariates: [kind, ")
+    for name, kind in (("short", "1"), ("poor", "b"), ("wide", "3"), ("tuned", "4")):
+        text = text.replace(f"{{name: {name},", f"{{name: {name}, kind: {kind},")
+    assert read(text).spec.hypotheses
+    with pytest.raises(SpecError) as caught:
+        read(text.replace(was, now))
+    assert expected in str(caught.value)
 
 
 def test_other_facts_are_another_design_and_models_in_another_order_too() -> None:
@@ -135,6 +210,11 @@ def test_other_facts_are_another_design_and_models_in_another_order_too() -> Non
         ("log size", "log sise", "no model has a fact 'sise'; did you mean size?"),
         ("strata: set", "strata: sett", "no model has a fact 'sett'; did you mean set?"),
         (">= 1e6", ">= many", "expected a comparison such as '< 1e9'"),
+        (">= 1e6", "> 2e6", "leaves wide (short: size is 1000000.0, not > 2e6); expected at least two"),
+        ("log size", "seed", "cohort.covariates[0]: found 'seed', which names another column of an analysis's table"),
+        ("name: poor", 'name: "po\\nor"', "expected at most 200 printable characters"),
+        ("name: poor", f"name: {'p' * 201}", "expected at most 200 printable characters"),
+        ("model.embed_dim: 64", "evaluate.gallery: 64", "found 64; expected it in base, as all models are measured"),
         (">= 1e6", "> 1e9", "leaves no model (short: size is 1000000.0, not > 1e9)"),
         ("exclude: [fine_tuned]", "exclude: [fine_tune]", "did you mean fine_tuned?"),
         ("exclude: [fine_tuned]", "exclude: fine_tuned", "expected a list of facts"),
@@ -153,6 +233,18 @@ def test_wrong_rows_are_said_with_their_place(was: str, now: str, expected: str)
         plan(read(text.replace("init_from.data.captions.keep: half, ", "") if "same training" in expected else text))
     assert isinstance(caught.value, SpecError) or "same training" in expected
     assert expected in str(caught.value)
+
+
+def test_one_model_is_no_cohort() -> None:
+    with pytest.raises(SpecError, match=r"cohort.models: found .*; expected at least 2 entries"):
+        read(HEAD + "cohort: {models: [{name: short}]}\n")
+
+
+def test_no_covariate_of_the_shipped_table_is_named_as_a_column_of_an_analysis() -> None:
+    _, tables = expand_cohort_table({"cohort": {"models": "open_clip"}}, Path(), {})
+    names = {name for row in parse_table(tables["open_clip"], "open_clip") for name in row}
+    assert names & set(TAKEN_NAMES) == {"lineage"}
+    assert "pretraining_samples" in names
 
 
 @pytest.mark.parametrize("size", ["many", "-2", "0"])

@@ -32,7 +32,7 @@ from gapctl.config.base import (
     list_leaf_paths,
     replace_at_path,
 )
-from gapctl.config.cohort import check_cohort
+from gapctl.config.cohort import Cohort, check_cohort, get_column_value, is_same_level
 from gapctl.config.errors import (
     SweepParts,
     TreatmentChanges,
@@ -493,6 +493,9 @@ def check_cohort_trials(spec: SweepFile) -> Iterator[Problem]:
         yield Problem(("seeds",), text)
     found = list(check_cohort(cohort))
     yield from found
+    for index, hypothesis in enumerate(spec.hypotheses if not found else ()):
+        if isinstance(hypothesis, Correlation):
+            yield from _check_named_facts(hypothesis, ("hypotheses", index), cohort)
     known = list_leaf_paths(spec.base.model_dump())
     for member in cohort.members if not found else ():
         at: KeyPath = ("cohort", "models", member.place)
@@ -508,6 +511,30 @@ def check_cohort_trials(spec: SweepFile) -> Iterator[Problem]:
         for problem in _find_misfits(spec.base, settings):
             path = problem.path if problem.path[0] == "cohort" else at
             yield Problem(path, f"{member.name}: {problem.text}")
+
+
+def _check_named_facts(hypothesis: Correlation, at: KeyPath, cohort: Cohort) -> Iterator[Problem]:
+    """Yield what a hypothesis names that a cohort's models lack: strata, values of `where`, and numbers."""
+    if hypothesis.scope in ("within_strata", "between_strata") and not cohort.strata:
+        text = f"found {hypothesis.scope}, and the cohort has no strata; expected cohort.strata, the fact that groups"
+        yield Problem((*at, "scope"), f"{text} models")
+    known_columns = ("stratum", "lineage", *cohort.covariate_names)
+    for name, level in hypothesis.where.items():
+        values = [get_column_value(cohort, member, name) for member in cohort.members]
+        if name in known_columns and not any(is_same_level(value, level) for value in values):
+            known = dict.fromkeys(str(value) for value in values if value is not None)
+            text = f"found {format_value(level)}, which no model has; {format_choices(str(level), known)}"
+            yield Problem((*at, "where", name), text)
+    given = [(("given", place), name) for place, name in enumerate(hypothesis.given) if name.startswith(LOGARITHM)]
+    for key, written in [(("response",), hypothesis.response), (("against",), hypothesis.against), *given]:
+        name, logged = written.removeprefix(LOGARITHM), written.startswith(LOGARITHM)
+        for member in cohort.members if name in cohort.covariate_names else ():
+            value = member.get_fact(name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or (logged and value <= 0):
+                number = "a number above 0" if logged else "a number"
+                text = f"found {format_value(written)}, and {name} of {member.name} is {format_value(value)}"
+                yield Problem((*at, *key), f"{text}; expected a covariate that is {number} in every model")
+                break
 
 
 def check_evaluation_sets(parts: SweepParts) -> Iterator[Problem]:

@@ -10,10 +10,13 @@ finds what is wrong with them.
 """
 
 import csv
+import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO, StringIO
+from itertools import dropwhile
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -52,6 +55,11 @@ COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": lambda found, bound: found < bound,
     ">": lambda found, bound: found > bound,
 }
+TAKEN_NAMES: Final = ("trial", "label", "seed", "model", "arms", "stratum", "lineage", "samples_seen", "seconds")
+"""Columns of the tables of an analysis, which no covariate can be called."""
+LONGEST_NAME: Final = 200
+_TEXT_COLUMNS: Final = ("name", *SHORT_PATHS, *SHORT_PATHS.values())
+"""Columns of a csv table whose cells are text, whatever they look like."""
 _COMPARISON: Final = re.compile(r"(<=|>=|<|>)\s*([-+.\d_eE]+)")
 
 Row = Annotated[
@@ -118,7 +126,7 @@ class Cohort(FrozenModel):
     @classmethod
     def _check_where(cls, where: dict[str, Condition], info: ValidationInfo) -> dict[str, Condition]:
         rows = info.data.get("models", [])
-        known = dict.fromkeys(name for row in rows for name in row)
+        known = _list_fact_names(rows)
         for name, condition in where.items():
             named = condition if name == EXCLUDE else [name]
             if not isinstance(named, list):
@@ -153,13 +161,15 @@ class Cohort(FrozenModel):
             if name == EXCLUDE:
                 assert isinstance(condition, list)
                 for fact in map(str, condition):
-                    if found := row.get(fact):
-                        return found if isinstance(found, str) else fact.replace("_", " ")
-            elif name not in row:
+                    if excluded := row.get(fact):
+                        return excluded if isinstance(excluded, str) else fact.replace("_", " ")
+                continue
+            found = row[name] if name in row else _read_row(row, 0, 0).get_fact(name)
+            if found is None:
                 return f"{name} is not known"
-            elif not _holds(row[name], condition):
+            if not _holds(found, condition):
                 shown = condition if isinstance(condition, str) else format_value(condition)
-                return f"{name} is {format_value(row[name])}, not {shown}"
+                return f"{name} is {format_value(found)}, not {shown}"
         return ""
 
 
@@ -188,6 +198,13 @@ def _holds(found: Level, condition: Condition) -> bool:
     return found == condition
 
 
+def _list_fact_names(rows: Iterable[Mapping[str, Level]]) -> list[str]:
+    """List the names that rows have a value of, and those of derived facts where a row has an architecture."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    derived = DERIVED_FACTS if any(key in names for key in ("architecture", SHORT_PATHS["architecture"])) else ()
+    return list(dict.fromkeys([*names, *derived]))
+
+
 def name_model(row: Mapping[str, Level]) -> str:
     """Return a row's name: its own, or its architecture and weights."""
     named = row.get("name") or " ".join(str(row[key]) for key in ("architecture", "weights") if key in row)
@@ -211,18 +228,24 @@ def _read_row(row: Mapping[str, Level], replicate: int, place: int) -> CohortMod
 def check_cohort(cohort: Cohort) -> Iterator[Problem]:
     """Yield what is wrong with a cohort's rows: names, facts without a value, and numbers that are none."""
     seen: dict[str, int] = {}
-    if not cohort.members:
-        first = cohort.excluded[0]
-        yield Problem(("cohort", "where"), f"leaves no model ({first.name}: {first.reason}); expected at least two")
+    if len(cohort.members) < 2:
+        first, left = cohort.excluded[0], [member.name for member in cohort.members] or ["no model"]
+        yield Problem(("cohort", "where"), f"leaves {left[0]} ({first.name}: {first.reason}); expected at least two")
     for member in cohort.members:
         at: KeyPath = ("cohort", "models", member.place)
         if not member.name:
             yield Problem(at, "has no name; expected name, or architecture")
             continue
+        if len(member.name) > LONGEST_NAME or not member.name.isprintable():
+            text = f"found the name {format_value(member.name)}; expected at most {LONGEST_NAME} printable characters"
+            yield Problem(at, text)
         if member.name in seen:
             text = f"found {member.name!r} again, as row {seen[member.name] + 1} has it; expected each model once"
             yield Problem(at, text)
         seen.setdefault(member.name, member.place)
+        for path in (path for path in member.changes if path.startswith("evaluate.")):
+            text = f"found {format_value(member.changes[path])}; expected it in base, as all models are measured alike"
+            yield Problem((*at, path), text)
         yield from _check_facts(cohort, member, at)
         for key, value in member.facts.items():
             if "/" in key:
@@ -237,13 +260,17 @@ def check_cohort(cohort: Cohort) -> Iterator[Problem]:
 
 
 def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[Problem]:
-    known = {name: "" for row in cohort.models for name in row}
-    known |= dict.fromkeys(DERIVED_FACTS, "") if any("architecture" in row for row in cohort.models) else {}
+    known = _list_fact_names(cohort.models)
     keys: list[tuple[Literal["strata", "lineage"], str]] = [("strata", cohort.strata), ("lineage", cohort.lineage)]
     named: list[tuple[KeyPath, str]] = [(("cohort", key), name) for key, name in keys if name]
     named += [(("cohort", "covariates", place), name) for place, name in enumerate(cohort.covariates)]
     for place, written in named:
         name = written.removeprefix(LOGARITHM)
+        if place[1] == "covariates" and name in TAKEN_NAMES:
+            if member.replicate == 0:
+                text = f"found {format_value(written)}, which names another column of an analysis's table of trials"
+                yield Problem(place, f"{text}; expected another name for this fact")
+            continue
         if name not in known:
             if member.replicate == 0:
                 yield Problem(place, f"no model has a fact {name!r}; {format_choices(name, known)}")
@@ -274,8 +301,14 @@ def expand_cohort_table(
     if not isinstance(name, str) or not isinstance(cohort, Mapping):
         return dict(document), {}
     text = tables[name] if name in tables else _read_table(name, folder)
-    rows = list(parse_table(text, name))
-    return {**document, "cohort": {**cohort, "models": rows}}, {name: text}
+    header, rows = _parse_columns(text, name)
+    found = {**cohort, "models": rows}
+    where = cohort.get("where")
+    if isinstance(where, Mapping) and isinstance(where.get(EXCLUDE), list):
+        # A column without a value leaves out no row.
+        empty = [fact for fact in header if not any(fact in row for row in rows)]
+        found["where"] = {**where, EXCLUDE: [fact for fact in where[EXCLUDE] if fact not in empty]}
+    return {**document, "cohort": found}, {name: text}
 
 
 def list_shipped_tables() -> list[str]:
@@ -305,43 +338,80 @@ def _read_table(name: str, folder: Path) -> str:
 
 
 def _convert_parquet(content: bytes, name: str) -> str:
+    """Return a parquet file as lines of JSON, which keep the type of each value: the header, then each row's cells."""
     import polars as pl
 
     try:
-        return pl.read_parquet(BytesIO(content)).write_csv()
+        table = pl.read_parquet(BytesIO(content))
     except pl.exceptions.PolarsError as error:
         reason = str(error).partition("\n")[0]
         raise SpecError(f"cohort.models: {name}: cannot be read as parquet ({reason})") from error
+    nested = [f"{column} ({kind})" for column, kind in table.schema.items() if kind.is_nested()]
+    if nested:
+        raise SpecError(f"cohort.models: {name}: found the column {nested[0]}; expected numbers, text, true or false")
+    rows = ([_convert_cell(value) for value in row] for row in table.iter_rows())
+    return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in (table.columns, *rows))
 
 
-def parse_table(text: str, name: str) -> Iterator[dict[str, Level]]:
-    """Yield the rows of a csv text, without empty cells; raise SpecError for rows of another length than the header.
+def _convert_cell(value: object) -> Level | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
-    Lines that begin with # are comments.
+
+def parse_table(text: str, name: str) -> list[dict[str, Level]]:
+    """Return the rows of a table of models, without empty cells.
+
+    The text is csv, where lines above the header that begin with # are comments, or the lines of JSON that stand for a
+    parquet file. Raise SpecError for text that is neither, for a header with a name that is empty or written twice, and
+    for rows of another length than the header.
     """
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    reader = csv.reader(StringIO("\n".join(lines)))
-    header = next(reader, [])
-    for number, cells in enumerate(reader, start=1):
-        if not cells:
-            continue
-        if len(cells) != len(header):
+    return _parse_columns(text, name)[1]
+
+
+def _parse_columns(text: str, name: str) -> tuple[list[str], list[dict[str, Level]]]:
+    """Return the names in the header of a table of models, and its rows."""
+    if name.endswith(".parquet") and text.startswith("["):
+        columns, *cells_of_rows = [json.loads(line) for line in StringIO(text)]
+        pairs = (zip(columns, cells, strict=True) for cells in cells_of_rows)
+        return columns, [{key: cell for key, cell in row if cell not in (None, "")} for row in pairs]
+    lines = dropwhile(lambda line: line.startswith("#") or not line.strip(), StringIO(text, newline=""))
+    reader = csv.reader(lines, strict=True)
+    try:
+        header, *rows = [cells for cells in reader if cells] or [[]]
+    except csv.Error as error:
+        raise SpecError(
+            f"cohort.models: {name}: cannot be read as csv, near line {reader.line_num} ({error})"
+        ) from error
+    names = [cell.strip() for cell in header]
+    wrong = next((place for place, key in enumerate(names) if not key or key in names[:place]), None)
+    if wrong is not None:
+        shown = f"{format_value(names[wrong])} again" if names[wrong] else "no name"
+        raise SpecError(f"cohort.models: {name}: column {wrong + 1} of the header has {shown}; expected each name once")
+    for number, cells in enumerate(rows, start=1):
+        if len(cells) != len(names):
             raise SpecError(
-                f"cohort.models: {name}: row {number} has {len(cells)} cells, and the header names {len(header)}; "
+                f"cohort.models: {name}: row {number} has {len(cells)} cells, and the header names {len(names)}; "
                 "expected as many. A value with a comma is written in quotes"
             )
-        yield {key.strip(): _parse_cell(cell.strip()) for key, cell in zip(header, cells, strict=True) if cell.strip()}
+    return names, [
+        {key: _parse_cell(key, cell.strip()) for key, cell in zip(names, cells, strict=True) if cell.strip()}
+        for cells in rows
+    ]
 
 
-def _parse_cell(cell: str) -> Level:
-    """Return a cell as a truth value, a number or text."""
+def _parse_cell(column: str, cell: str) -> Level:
+    """Return a cell as a truth value, a finite number or text."""
+    if column in _TEXT_COLUMNS:
+        return cell
     if cell.lower() in ("true", "false"):
         return cell.lower() == "true"
     for kind in (int, float):
         try:
-            return kind(cell)
+            number = kind(cell)
         except ValueError:
             continue
+        return number if math.isfinite(number) else cell
     return cell
 
 
@@ -354,6 +424,32 @@ def read_lineage(cohort: Cohort, model: CohortModel) -> str | None:
     """Return the training run that a model belongs to, None where the cohort does not say."""
     found = model.get_fact(cohort.lineage) if cohort.lineage else None
     return None if found is None else str(found)
+
+
+def is_same_level(found: Level | None, level: Level) -> bool:
+    """Return whether a fact, which tables may hold as text, is the level that a hypothesis names."""
+    if found is None or found == level or str(found) == str(level):
+        return found is not None
+    try:
+        return isinstance(level, int | float) and not isinstance(level, bool) and float(found) == level
+    except ValueError:
+        return False
+
+
+def get_column_value(cohort: Cohort, model: CohortModel, name: str) -> Level | None:
+    """Return what the table of trials says of a model: its stratum, its lineage, or a covariate."""
+    if name == "stratum":
+        return name_stratum(cohort, model)
+    return read_lineage(cohort, model) if name == "lineage" else model.get_fact(name)
+
+
+def select_members(cohort: Cohort, where: Mapping[str, Level]) -> list[CohortModel]:
+    """Return the models whose stratum, lineage and covariates are at the levels of a hypothesis."""
+    return [
+        model
+        for model in cohort.members
+        if all(is_same_level(get_column_value(cohort, model, name), level) for name, level in where.items())
+    ]
 
 
 def list_strata(cohort: Cohort) -> dict[str, list[str]]:

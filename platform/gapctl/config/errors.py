@@ -108,6 +108,8 @@ def _describe_expected(wrong: object, errors: Sequence[ErrorDetails]) -> str:
             phrases += ["image_text" if word == "cc12m" else word for word in named]  # the name to write now
         else:
             template = EXPECTED.get(error["type"])
+            if error["type"] == "too_short" and context["min_length"] > 1:
+                template = "at least {min_length} entries"
             phrases.append(template.format_map(context) if template else error["msg"])
     if set(phrases) == ANY_LEVEL:
         return "a number, text, true or false"
