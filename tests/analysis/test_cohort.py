@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,10 +10,15 @@ import pytest
 from cohorts import ACCURACY, GAP, SIZES, declare, judge, make_models, measure
 from scipy import stats
 
+from cohort_ledgers import WITHIN, fill_cohort, plan_cohort
 from gapctl.analysis.cohort import NOT_MEASURED
 from gapctl.analysis.documents import build_sweep_document
+from gapctl.analysis.measured import measure_hypothesis
 from gapctl.analysis.results import AnalysisResults, CohortSummary
+from gapctl.analysis.tables import read_tables
+from gapctl.config.hypotheses import Level
 from gapctl.errors import InputError
+from gapctl.ledger import Ledger
 from gapctl.report.text import describe_effect_with_unit, name_replicates
 
 
@@ -292,3 +298,32 @@ def test_a_table_that_lacks_something_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=expected):
         measure(declare(**changes), models)
+
+
+@pytest.mark.parametrize(
+    ("values", "level"), [(["True", "False"], True), (["2000000000.0", "5.0"], 2_000_000_000), ([1.0, 2.0], 1)]
+)
+def test_where_keeps_models_by_truth_values_and_numbers_however_the_table_holds_them(
+    values: list[object], level: Level
+) -> None:
+    models = make_models(within=1.0, between=-1.0)
+    models = models.with_columns(pl.Series("fact", [values[place % 2] for place in range(len(models))]))
+
+    assert summarise(models, where={"fact": level}).models == len(models) / 2
+
+
+def test_an_unfinished_model_that_where_leaves_out_leaves_a_hypothesis_complete(tmp_path: Path) -> None:
+    one, other = ({**WITHIN, "id": name, "where": {**WITHIN["where"], "stratum": name}} for name in ("wit", "webli"))
+    plan = plan_cohort(tmp_path, one, other)
+    last = plan.trials[-1].model
+    assert last is not None
+    assert last.facts["pretraining_set"] == "webli"
+    ledger = Ledger(str(tmp_path / "runs"))
+    fill_cohort(ledger, plan, without=[last.name])
+
+    trials = read_tables(plan, ledger).trials
+    whole, waiting = (measure_hypothesis(each, trials, plan.sweep.spec) for each in plan.sweep.spec.hypotheses)
+
+    assert (whole.complete, waiting.complete) == (True, False)
+    assert waiting.cohort is not None
+    assert waiting.cohort.summary.left_out == {NOT_MEASURED: (last.name,)}

@@ -57,6 +57,7 @@ from gapctl.analysis.stratified_tau import (
 )
 from gapctl.config.arms import RANDOM_DEALS
 from gapctl.config.base import did_you_mean
+from gapctl.config.cohort import is_same_level
 from gapctl.config.hypotheses import LOGARITHM, Correlation, Scope
 from gapctl.errors import InputError
 
@@ -87,7 +88,7 @@ def estimate_cohort(
     planned: Sequence[str] = (),
     permutations: int = RANDOM_DEALS,
 ) -> CohortEstimate:
-    """Estimate a correlation over the models of a table; `planned` names all models of the cohort.
+    """Estimate a correlation over the models of a table; `planned` names those of the cohort that `where` keeps.
 
     p within strata is that of permutations within strata. For the other scopes it is Student's with strata left out in
     turn, as a permutation of models ignores that those of one stratum resemble each other. Raise InputError where the
@@ -283,7 +284,7 @@ def read_units(hypothesis: Correlation, models: pl.DataFrame, planned: Sequence[
     _check_table(models)
     waiting = [name for name in planned if name not in set(models[LABEL])]
     for column, level in hypothesis.where.items():
-        models = models.filter([value == level for value in _get_column(models, column, "where")])
+        models = models.filter([is_same_level(value, level) for value in _get_column(models, column, "where")])
     sets, names = tuple(hypothesis.sets) or ("",), (hypothesis.response, hypothesis.against, *hypothesis.given)
     columns = {(one, name): _read_column(models, one, name, name in hypothesis.given) for one in sets for name in names}
     lineage = models[LINEAGE] if LINEAGE in models.columns else pl.Series([None] * len(models), dtype=pl.String)

@@ -40,6 +40,7 @@ from gapctl.analysis.paired import (
 from gapctl.analysis.results import Interval, Outcome, RefutationKind
 from gapctl.analysis.tables import build_model_table
 from gapctl.config.arms import Arm, build_arm_grid, select_arms
+from gapctl.config.cohort import select_members
 from gapctl.config.hypotheses import (
     Contrast,
     Correlation,
@@ -107,7 +108,7 @@ def _measure_over_models(hypothesis: Correlation, trials: pl.DataFrame, spec: Sw
     assert spec.cohort is not None
     models = build_model_table(trials, spec, hypothesis)
     facts = {name: level for name, level in hypothesis.where.items() if name not in spec.vary}
-    planned = [model.name for model in spec.cohort.members]
+    planned = [model.name for model in select_members(spec.cohort, facts)]
     found = measure_cohort_hypothesis(hypothesis.model_copy(update={"where": facts}), models, spec.alpha, planned)
     return replace(found, hypothesis=hypothesis)
 
@@ -117,8 +118,8 @@ def measure_cohort_hypothesis(
 ) -> HypothesisResult:
     """Estimate a correlation over the models of a table, whose columns `cohort.py` lists.
 
-    `planned` names all models of the cohort, so that a verdict on some of them is exploratory. Raise InputError for a
-    table that lacks a column.
+    `planned` names the models of the cohort that `where` keeps, so that a verdict on some of them is exploratory. Raise
+    InputError for a table that lacks a column.
     """
     found = estimate_cohort(hypothesis, models, get_direction(hypothesis), alpha, planned)
     unpaired = PairedResponses((), np.empty((2, 0, 1)), 1, (), (), found.summary.models, found.planned)
