@@ -201,7 +201,7 @@ def _holds(found: Level, condition: Condition) -> bool:
 def _list_fact_names(rows: Iterable[Mapping[str, Level]]) -> list[str]:
     """List the names that rows have a value of, and those of derived facts where a row has an architecture."""
     names = dict.fromkeys(name for row in rows for name in row)
-    derived = DERIVED_FACTS if any(key in names for key in ("architecture", SHORT_PATHS["architecture"])) else ()
+    derived = list(DERIVED_FACTS) if any(key in names for key in ("architecture", SHORT_PATHS["architecture"])) else []
     return list(dict.fromkeys([*names, *derived]))
 
 
