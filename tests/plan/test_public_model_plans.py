@@ -112,6 +112,60 @@ def test_a_plan_is_rebuilt_from_a_ledger_without_the_weights(place: Path, tmp_pa
     assert record_sweep_file(rebuilt).fingerprints == record_sweep_file(found).fingerprints
 
 
+COHORT_OF_FILES = """\
+name: cohort
+question: Do wide models differ?
+base:
+  data: {dataset: image_text}
+  model: {architecture: tiny.json, weights: tiny.pt}
+  train: {samples: 0, batch_size: 16, precision: float32}
+  evaluate: {every: 32, gallery: 20}
+cohort: {models: models.csv, covariates: [log parameters, embed_dim]}
+"""
+
+
+def test_a_sweep_started_by_name_is_rebuilt_from_another_folder_without_its_models(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(place / "other", TINY_VIT, seed=1)
+    (place / "models.csv").write_text(
+        "name,architecture,weights\none,tiny.json,tiny.pt\ntwo,tiny.json,local-dir:other\n", encoding="utf-8"
+    )
+    (place / "cohort.yaml").write_text(COHORT_OF_FILES, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    found = make_plan(load_sweep(Path("cohort")), compute_fingerprint)
+    ledger = Ledger(str(tmp_path / "runs"))
+    ledger.declare_plan(found)
+    for name in ("tiny.pt", "models.csv"):
+        (place / name).unlink()
+    (place / "tiny.json").write_text(json.dumps({**TINY_VIT, "embed_dim": 24}), encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    declaration = ledger.read_declaration("cohort")
+    assert declaration is not None
+    assert declaration.asked["base"].folder == str(place)
+    rebuilt = rebuild_plan(declaration, "base", "here")
+    assert ids(rebuilt) == ids(found)
+    assert [trial.model.get_fact("embed_dim") for trial in rebuilt.trials if trial.model] == [12, 12], "as declared"
+    (place / "tiny.json").unlink()
+    assert rebuild_plan(declaration, "base", "here") == rebuilt
+
+
+def test_an_older_declaration_without_the_folder_is_still_rebuilt(place: Path, tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / "runs"))
+    found = plan(place, "{architecture: tiny.json, weights: tiny.pt}")
+    ledger.declare_plan(found)
+    path = tmp_path / "runs" / "public.sweep.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for kept in ("asked", "declared"):
+        del document[kept]["base"]["folder"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+    older = ledger.read_declaration("public")
+    assert older is not None
+    assert ids(rebuild_plan(older, "base", "here")) == ids(found)
+
+
 def test_presets_keep_their_ids(place: Path) -> None:
     found = plan(place, "{preset: pairs-small, embed_dim: 32}")
     assert ids(found) == PRESET_IDS
@@ -129,8 +183,8 @@ def test_the_plan_shows_parameters_operations_and_weights(place: Path) -> None:
     size, start = "0.8 M parameters", f"weights local-dir:.*, sha256 {sha256[:12]}"
     assert re.search(rf"tiny.json: {size}, [\d.]+e\+06 FLOPs for training on a pair; {start}", printed)
     trial = json.loads(gapctl("plan", str(sweep), "--json").out)["trials"][0]
-    assert trial["model"]["weights_sha256"] == sha256
-    assert trial["model"]["flops"] == 32 * find_architecture(str(place / "tiny.json")).count_training_flops()
+    assert trial["public_model"]["weights_sha256"] == sha256
+    assert trial["public_model"]["flops"] == 32 * find_architecture(str(place / "tiny.json")).count_training_flops()
 
 
 @pytest.mark.parametrize(
@@ -289,16 +343,16 @@ def test_every_model_of_the_shipped_table_is_planned_without_a_network_and_witho
     trials = document["trials"]
     assert len(trials) == len({trial["id"] for trial in trials}) == 196
     assert all(trial["provisional"] and re.fullmatch(r"[0-9a-f]{12}\?", trial["id"]) for trial in trials)
-    assert {trial["model"]["weights_sha256"] for trial in trials} == {""}
-    unknown = {trial["model"]["name"].split()[0] for trial in trials if trial["model"]["parameters"] is None}
+    assert {trial["public_model"]["weights_sha256"] for trial in trials} == {""}
+    unknown = {trial["model"]["name"].split()[0] for trial in trials if trial["public_model"]["parameters"] is None}
     assert unknown == {"nllb-clip-base-siglip", "nllb-clip-large-siglip"}  # the table has no number either
     assert len(document["totals"]["unknown_weights"]) == 196
     siglip = next(trial["model"] for trial in trials if trial["model"]["name"] == "ViT-B-16-SigLIP webli")
     assert siglip["parameters"] == 203_155_970  # the cohort's facts, as timm's tower cannot be counted
     assert siglip["flops"] == 20 * 46_440_000_000
-    counted = next(trial["model"]["flops"] for trial in trials if trial["model"]["name"] == "ViT-B-32 openai")
+    counted = next(trial["public_model"]["flops"] for trial in trials if trial["model"]["name"] == "ViT-B-32 openai")
     assert counted == pytest.approx(20 * 14.78e9, rel=1e-3)  # a pass over the gallery, as open_clip publishes it
-    assert sum(trial["model"]["flops"] is None for trial in trials) == document["totals"]["unknown"] > 0
+    assert sum(trial["public_model"]["flops"] is None for trial in trials) == document["totals"]["unknown"] > 0
 
 
 def test_a_sweep_lists_all_weights_that_it_lacks_before_it_begins(

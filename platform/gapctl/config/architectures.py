@@ -6,6 +6,9 @@ of other libraries (timm, transformers), whose layers it does not describe.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -25,6 +28,24 @@ HEAD_WIDTH: Final = 64
 VIT_ADAMW: Final = ((0.9, 0.98), 1e-6)
 OTHER_ADAMW: Final = ((0.9, 0.999), 1e-8)
 """Betas and epsilon by which open_clip trains transformers, and other image towers."""
+
+
+_TEXTS: Final[ContextVar[Mapping[str, str]]] = ContextVar("architecture_texts")
+
+
+@contextmanager
+def use_architecture_texts(texts: Mapping[str, str]) -> Iterator[None]:
+    """Let cohorts that are read meanwhile keep these texts of json files, by path: what files say may change later."""
+    token = _TEXTS.set(texts)
+    try:
+        yield
+    finally:
+        _TEXTS.reset(token)
+
+
+def get_architecture_texts() -> Mapping[str, str]:
+    """Return the texts of json files that a cohort which is being read keeps."""
+    return _TEXTS.get({})
 
 
 def is_architecture_file(name: str) -> bool:
@@ -60,10 +81,19 @@ def find_architecture(name: str) -> "Architecture":
 
 def _read_architecture(name: str, path: Path) -> "Architecture":
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"found {name!r}, which cannot be read ({reason}); expected JSON") from error
+    return parse_architecture(name, text)
+
+
+def parse_architecture(name: str, text: str) -> "Architecture":
+    """Return the architecture of a json file's text. Raise ValueError with what was found and expected."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"found {name!r}, which cannot be read ({error}); expected JSON") from error
     return build_architecture(name, document)
 
 

@@ -20,9 +20,9 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
-from gapctl.config.architectures import Architecture, find_architecture
+from gapctl.config.architectures import Architecture, find_architecture, get_architecture_texts, parse_architecture
 from gapctl.config.base import (
     FrozenModel,
     KeyPath,
@@ -73,6 +73,7 @@ class CohortModel(NamedTuple):
 
     `replicate` is its number among the members, `place` that among all rows. `changes` are values of its training by
     dotted path, `published` numbers of others by metric name, `facts` everything else that its row says.
+    `architecture_text` is that of its architecture's json file, as it was when the sweep was read.
     """
 
     replicate: int
@@ -81,6 +82,7 @@ class CohortModel(NamedTuple):
     changes: Mapping[str, Level]
     facts: Mapping[str, Level]
     published: Mapping[str, float]
+    architecture_text: str = ""
 
     def get_fact(self, name: str) -> Level | None:
         """Return what is known of the model by this name; None for nothing.
@@ -91,8 +93,9 @@ class CohortModel(NamedTuple):
         architecture = self.changes.get(SHORT_PATHS["architecture"])
         if written is not None or name not in DERIVED_FACTS or architecture is None:
             return written
+        found, text = str(architecture), self.architecture_text
         try:
-            return DERIVED_FACTS[name](find_architecture(str(architecture)))
+            return DERIVED_FACTS[name](parse_architecture(found, text) if text else find_architecture(found))
         except ValueError:
             return None
 
@@ -121,6 +124,7 @@ class Cohort(FrozenModel):
     strata: str = ""
     lineage: str = ""
     source: str = ""
+    _architecture_texts: Mapping[str, str] = PrivateAttr(default_factory=get_architecture_texts)
 
     @field_validator("where", mode="after")
     @classmethod
@@ -142,7 +146,9 @@ class Cohort(FrozenModel):
     def members(self) -> tuple[CohortModel, ...]:
         """The models that `where` keeps, in their order."""
         kept = [(place, row) for place, row in enumerate(self.models) if not self._explain_exclusion(row)]
-        return tuple(_read_row(row, replicate, place) for replicate, (place, row) in enumerate(kept))
+        return tuple(
+            _read_row(row, replicate, place, self._architecture_texts) for replicate, (place, row) in enumerate(kept)
+        )
 
     @cached_property
     def excluded(self) -> tuple[ExcludedModel, ...]:
@@ -211,7 +217,7 @@ def name_model(row: Mapping[str, Level]) -> str:
     return str(named) if named else ""
 
 
-def _read_row(row: Mapping[str, Level], replicate: int, place: int) -> CohortModel:
+def _read_row(row: Mapping[str, Level], replicate: int, place: int, texts: Mapping[str, str]) -> CohortModel:
     changes: dict[str, Level] = {}
     facts: dict[str, Level] = {}
     published: dict[str, float] = {}
@@ -222,7 +228,8 @@ def _read_row(row: Mapping[str, Level], replicate: int, place: int) -> CohortMod
             published[key] = float(value)
         elif key != "name":
             facts[key] = value
-    return CohortModel(replicate, place, name_model(row), changes, facts, published)
+    text = texts.get(str(changes.get(SHORT_PATHS["architecture"])), "")
+    return CohortModel(replicate, place, name_model(row), changes, facts, published, text)
 
 
 def check_cohort(cohort: Cohort) -> Iterator[Problem]:

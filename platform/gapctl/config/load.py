@@ -4,19 +4,21 @@
 2. `_check_plain_file` checks the file itself and every scale in it, chosen or not.
 3. `_build_sweep` applies the chosen scale and the `--set` overrides as `Setting`s and checks the result again;
    `resolve_override` finds the whole path of a short form.
-4. A table of models that `cohort.models` names is read first, each time, so that all checks see its rows.
+4. A table of models that `cohort.models` names is read first, each time, so that all checks see its rows. Its text and
+   those of its models' architecture files are kept with the sweep.
 5. The result is a `LoadedSweep`. It remembers the source and the settings, so that later errors can name the line or
    option that a value came from (`LoadedSweep.locate_problem`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
 
-from gapctl.config.architectures import LOCAL_FOLDER
+from gapctl.config.architectures import LOCAL_FOLDER, is_architecture_file, use_architecture_texts
 from gapctl.config.base import (
     KeyPath,
     Problem,
@@ -86,7 +88,8 @@ class LoadedSweep:
     """A sweep file with its scale and overrides applied: `settings`, later ones over earlier ones.
 
     `path` is the file or name as typed, which every verb accepts again; `source` is the file that was read. `overrides`
-    are the texts of `--set`, with whole paths. `tables` are the texts of tables of models, by the names in the file.
+    are the texts of `--set`, with whole paths. `tables` are the texts of tables of models, by the names in the file,
+    and of their architecture files, by absolute path. `folder` is the absolute one from which the file names others.
     """
 
     path: Path
@@ -98,6 +101,7 @@ class LoadedSweep:
     hypotheses_sha256: str
     overrides: tuple[str, ...] = ()
     tables: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = Path()
 
     @property
     def scale_name_or_base(self) -> str:
@@ -126,19 +130,26 @@ def load_text(
     scale: str | None = None,
     overrides: Sequence[str] = (),
     tables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> LoadedSweep:
     """Check a sweep file's text, such as one from a ledger; `path` is what messages call it.
 
-    `tables` are the texts of tables of models by the names that the file has, in place of files.
+    `tables` are the texts of tables of models by the names that the file has, in place of files. `folder` is
+    the one from which it names files, if not that of `path`.
     """
-    return _build_sweep(path, parse_yaml(path, text), scale, overrides, tables)
+    return _build_sweep(path, parse_yaml(path, text), scale, overrides, tables, folder)
 
 
 def _build_sweep(
-    path: Path, source: YamlSource, scale: str | None, overrides: Sequence[str], kept: Mapping[str, str] | None = None
+    path: Path,
+    source: YamlSource,
+    scale: str | None,
+    overrides: Sequence[str],
+    kept: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> LoadedSweep:
-    tables = dict(kept or {})
-    plain = _check_plain_file(source, tables)
+    files = _Files((folder or source.path.parent).absolute(), dict(kept or {}))
+    plain = _check_plain_file(source, files)
     chosen = plain.default_scale if scale is None else scale
     if chosen is not None and chosen not in plain.scales:
         raise SpecError(
@@ -147,20 +158,27 @@ def _build_sweep(
     from_scale = [] if chosen is None else list_scale_settings(plain.scales, chosen)
     chosen_by_option = [resolve_override(parse_override(text), plain) for text in overrides]
     wanted = (*from_scale, *chosen_by_option)
-    spec, lines = _check_settings(source, plain, wanted, chosen, tables, values=True)
+    spec, lines = _check_settings(source, plain, wanted, chosen, files, values=True)
     if spec is None or lines:
         raise build_spec_error(lines)
     hashes = spec_sha256(spec), hypotheses_sha256(spec)
     whole = (
         f"{setting.written}={text.partition('=')[2]}" for setting, text in zip(chosen_by_option, overrides, strict=True)
     )
-    return LoadedSweep(path, source, chosen, wanted, spec, *hashes, tuple(whole), tables)
+    return LoadedSweep(path, source, chosen, wanted, spec, *hashes, tuple(whole), files.texts, files.folder)
 
 
-def _check_plain_file(source: YamlSource, tables: dict[str, str]) -> SweepFile:
+class _Files(NamedTuple):
+    """Where a sweep file's other files lie, and the texts of those that are kept with it."""
+
+    folder: Path
+    texts: dict[str, str]
+
+
+def _check_plain_file(source: YamlSource, files: _Files) -> SweepFile:
     """Check the file and all its scales, chosen or not, so that a typo in one shows before it is needed."""
-    expanded = _expand_tables(source.document, source, tables, "")
-    spec, problems = check_document(_resolve_model_files(expanded, source.path.parent))
+    expanded = _expand_tables(source.document, source, files, "")
+    spec, problems = _check_values(expanded, files)
     if spec is not None and spec.default_scale not in (None, *spec.scales):
         wrong = str(spec.default_scale)
         problems.append(Problem(("default_scale",), f"found {format_value(wrong)}; {_describe_scales(spec, wrong)}"))
@@ -170,21 +188,19 @@ def _check_plain_file(source: YamlSource, tables: dict[str, str]) -> SweepFile:
     if spec is not None:
         for name in spec.scales:
             settings = list_scale_settings(spec.scales, name)
-            lines += _check_settings(source, spec, settings, name, tables, values=not problems)[1]
+            lines += _check_settings(source, spec, settings, name, files, values=not problems)[1]
     if spec is None or lines:
         raise build_spec_error(lines)
     return spec
 
 
-def _expand_tables(
-    document: Mapping[str, Any], source: YamlSource, tables: dict[str, str], where: str
-) -> dict[str, Any]:
-    """Return the values with the rows of a table that `cohort.models` names, and keep the table's text in `tables`."""
+def _expand_tables(document: Mapping[str, Any], source: YamlSource, files: _Files, where: str) -> dict[str, Any]:
+    """Return the values with the rows of a table that `cohort.models` names, and keep the table's text."""
     try:
-        expanded, found = expand_cohort_table(document, source.path.parent, tables)
+        expanded, found = expand_cohort_table(document, files.folder, files.texts)
     except SpecError as error:
         raise SpecError(f"{where or source.locate(('cohort', 'models'))}: {error}") from error
-    tables |= found
+    files.texts.update(found)
     return expanded
 
 
@@ -193,7 +209,7 @@ def _check_settings(
     plain: SweepFile,
     settings: Sequence[Setting],
     scale: str | None,
-    tables: dict[str, str],
+    files: _Files,
     *,
     values: bool,
 ) -> tuple[SweepFile | None, list[str]]:
@@ -207,9 +223,23 @@ def _check_settings(
     document = source.document
     for setting in settings:
         document = replace_at_path(document, [str(step) for step in setting.path], setting.value)
-    expanded = _expand_tables(document, source, tables, f"{source.path}: scale {scale}")
-    spec, problems = check_document(_resolve_model_files(expanded, source.path.parent))
+    expanded = _expand_tables(document, source, files, f"{source.path}: scale {scale}")
+    spec, problems = _check_values(expanded, files)
     return spec, list(dict.fromkeys(_format_problem(problem, source, settings, scale) for problem in problems))
+
+
+def _check_values(document: dict[str, Any], files: _Files) -> tuple[SweepFile | None, list[Problem]]:
+    """Check values with what the architecture files of a cohort's rows say, of which the texts are kept."""
+    resolved = _resolve_model_files(document, files.folder)
+    rows = _read_mapping(resolved.get("cohort")).get("models")
+    for row in rows if isinstance(rows, list) else ():
+        for name in ("architecture", SHORT_PATHS["architecture"]):
+            path = _read_mapping(row).get(name)
+            if isinstance(path, str) and is_architecture_file(path) and path not in files.texts:
+                with suppress(OSError, UnicodeDecodeError):  # the check says what is wrong with it
+                    files.texts[path] = Path(path).read_text(encoding="utf-8")
+    with use_architecture_texts(files.texts):
+        return check_document(resolved)
 
 
 MODEL_PATHS: Final = ("model.architecture", "model.weights")

@@ -31,7 +31,9 @@ class SweepFileRecord:
     """A sweep file as it was run at one scale, so that its plan can be rebuilt without the file.
 
     `file` is its path as typed, `text` its content, `scale` and `overrides` the options. `fingerprints` are those of
-    the data by source, `recipe_version` is the code's. `tables` are the texts of tables of models that it names.
+    the data by source, `recipe_version` is the code's. `tables` are the texts of tables of models and of
+    their architecture files that it names.
+    `folder` is the absolute one of the file that was read, from which it names files; "" in older declarations.
     """
 
     file: str
@@ -41,6 +43,7 @@ class SweepFileRecord:
     recipe_version: int
     fingerprints: dict[str, str]
     tables: dict[str, str] = field(default_factory=dict)
+    folder: str = ""
 
 
 @with_config(STRICT_DOCUMENT)
@@ -143,6 +146,7 @@ def record_sweep_file(plan: Plan) -> SweepFileRecord:
             },
         },
         tables=dict(sweep.tables),
+        folder=str(sweep.folder),
     )
 
 
@@ -183,7 +187,8 @@ def find_declared_file(declaration: Declaration, scale: str) -> SweepFileRecord 
 
 def load_recorded_sweep(asked: SweepFileRecord) -> LoadedSweep:
     """Return the sweep of a kept file. Raises InputError if it cannot be read."""
-    return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides, asked.tables)
+    folder = Path(asked.folder) if asked.folder else None
+    return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides, asked.tables, folder)
 
 
 def _list_scale_files(declaration: Declaration, scale: str) -> list[SweepFileRecord]:
