@@ -14,7 +14,7 @@ from scipy import stats
 
 from command_line import gapctl
 from gapctl.analysis.analyze import analyze_plan
-from gapctl.analysis.learning import CHANCE_P, compute_guessing_loss
+from gapctl.analysis.learning import CHANCE_P, _describe_failures, _SeedCheck, compute_guessing_loss
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
 from gapctl.config.trial import FACTOR_VALUES, Loss
@@ -312,3 +312,14 @@ def test_the_mark_stands_wherever_the_verdict_is_shown(tmp_path: Path) -> None:
     assert f"attributes=0: {verdict['not_learned'][0]['reason']}" == why
     assert summarise_verdicts(found) == "1 supported (not learned)"
     assert why in render_verdict_markdown(found)
+
+
+def test_a_failure_names_the_bar_of_each_model_where_they_differ() -> None:
+    failed = [
+        _SeedCheck(0, passed=False, value=4.852, bar="not 2 % below the 4.852 of guessing", model="one"),
+        _SeedCheck(1, passed=False, value=3.466, bar="not 2 % below the 3.466 of guessing", model="two"),
+    ]
+    assert _describe_failures("train/loss", failed, 2) == (
+        "loss 3.466 to 4.852 in all 2 models, one not 2 % below the 4.852 of guessing; "
+        "two not 2 % below the 3.466 of guessing"
+    )

@@ -34,7 +34,7 @@ class ArmCheck:
     """The result of one check, named by its metric, on an arm.
 
     `seeds` were checked, and `failed` are those that did not pass; `reason` describes the failures, or why none was
-    checked. `steps` are the steps of the arm's trainings.
+    checked. `steps` are the least steps of the arm's trainings.
     """
 
     arm: str
@@ -128,7 +128,7 @@ def _check_arm(
             seeds,
             tuple(look.seed for look in failed),
             reason,
-            config.train.steps,
+            min(of.config.train.steps for _, _, of in looked),
         )
 
 
@@ -195,7 +195,10 @@ def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> s
     some = f"{len(failed)} of {seeds} {noun}s ({list_first_names([look.model or str(look.seed) for look in failed])})"
     where = some if len(failed) < seeds else f"all {seeds} {noun}s" if seeds > 1 else f"its only {noun}"
     what = "loss" if name == LOSS_METRIC else name.removeprefix("quality/").replace("_", " ")
-    return f"{what} {ran}{unit} in {where}, {failed[0].bar}"
+    bars = dict.fromkeys(look.bar for look in failed)
+    if len(bars) > 1:
+        bars = dict.fromkeys(f"{look.model or look.seed} {look.bar}" for look in failed)
+    return f"{what} {ran}{unit} in {where}, {'; '.join(bars)}"
 
 
 def is_in_arm(levels: Mapping[str, Level], arm: Arm) -> bool:
