@@ -136,7 +136,9 @@ class InputOptions:
     ] = None
     sweep: Annotated[
         Path | None,
-        typer.Option("--sweep", help="The sweep file that defines --evaluation-set.", metavar="FILE"),
+        typer.Option(
+            "--sweep", help="The sweep file that defines --evaluation-set, at its default scale.", metavar="FILE"
+        ),
     ] = None
 
 
