@@ -135,7 +135,7 @@ def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
         "config": trial.config.model_dump(mode="json"),
         "steps": trial.config.train.steps,
         "finished": finished,
-        **({"model": _describe_model(trial)} if public else {}),
+        **({"public_model": _describe_model(trial)} if public else {}),
     }
 
 
