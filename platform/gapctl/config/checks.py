@@ -637,7 +637,7 @@ def _explain_no_comparison(key: str, base: TrialConfig, vary: Vary) -> str:
         return "trainings compare on one gallery, and evaluate.gallery varies"
     own = base.model.embed_dim if isinstance(base.model, Model) else MANY_DIMENSIONS
     widths = _list_values("model.embed_dim", own, vary)
-    if key == "agreement/leading_dims_seeds" and max(int(width) for width in widths) <= 10:
+    if key == "agreement/leading_dims_seeds" and max(int(width or MANY_DIMENSIONS) for width in widths) <= 10:
         return "of ten dimensions, all are leading"
     return ""
 
