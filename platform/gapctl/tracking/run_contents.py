@@ -165,7 +165,10 @@ class TreatmentColumns:
         if trial.model is None:
             return {"seed": self._replicates[trial.replicate]}
         facts = {**trial.model.facts, **trial.model.published}
-        return {"model": trial.model.name, **{name: str(value) for name, value in facts.items()}}
+        legal = {_ILLEGAL_IN_NAMES.sub("_", name): str(value)[:LONGEST_PARAM] for name, value in facts.items()}
+        taken = ("seed", *self.names)
+        kept = {name: value for name, value in legal.items() if name not in taken}
+        return {**kept, "model": trial.model.name[:LONGEST_PARAM]}
 
     def run_name(self, trial: Trial) -> str:
         """Return a name such as `attributes=05 seed=1`, which sorts by treatment and seed, or by model.
@@ -196,6 +199,8 @@ OVERRIDES = "gapctl.overrides"
 FAILURE = "gapctl.failure"
 MODEL = "gapctl.model"
 RUN_NAME = "mlflow.runName"
+_ILLEGAL_IN_NAMES: Final = re.compile(r"[^\w\-. :/]")
+"""Characters that MLflow does not accept in names of parameters."""
 LONGEST_PARAM = 500
 """Characters that each version of MLflow accepts."""
 DIGEST_LENGTH = 36
