@@ -12,13 +12,15 @@ import pytest
 from command_line import Answer, gapctl
 from gapctl.cli.options import compute_fingerprint
 from gapctl.config.architectures import find_architecture
+from gapctl.config.checks import explain_unlogged
 from gapctl.config.load import load_sweep
 from gapctl.errors import InputError
 from gapctl.io.atomic import hash_file
 from gapctl.ledger import Ledger
 from gapctl.ledger.preregistration import rebuild_plan, record_sweep_file
 from gapctl.models.public import read_public_model
-from gapctl.plan.plan import Plan, make_plan
+from gapctl.plan.plan import Plan, hash_design, make_plan
+from gapctl.tracking.run_contents import LONGEST_PARAM, build_columns
 from hub import Hub, serve_hub, use_hub
 from tiny_models import HALVES, TINY_OWN_WORDS, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
 
@@ -164,6 +166,46 @@ def test_an_older_declaration_without_the_folder_is_still_rebuilt(place: Path, t
     older = ledger.read_declaration("public")
     assert older is not None
     assert ids(rebuild_plan(older, "base", "here")) == ids(found)
+
+
+def test_a_folder_that_moves_keeps_the_design_of_files_that_are_levels(place: Path, tmp_path: Path) -> None:
+    (place / "other.pt").write_bytes((write_model(place / "other", TINY_VIT, seed=1) / WEIGHTS).read_bytes())
+    asked = """hypotheses:
+  - {id: weights, claim: They differ., test: contrast, response: gap/rmg, factor: model.weights,
+     between: [tiny.pt, other.pt], direction: either, smallest_effect: 0.01}
+"""
+
+    def read() -> Plan:
+        sweep = write_sweep(place, "{architecture: tiny.json}", vary="{model.weights: [tiny.pt, other.pt]}")
+        sweep.write_text(sweep.read_text(encoding="utf-8") + asked, encoding="utf-8")
+        return make_plan(load_sweep(sweep), compute_fingerprint)
+
+    before = read()
+    place = place.rename(tmp_path / "moved")
+    after = read()
+    assert [trial.arm_label for trial in before.trials] == ["weights=tiny.pt", "weights=other.pt"]
+    assert ids(after) == ids(before)
+    assert hash_design(after) == hash_design(before)
+    assert after.sweep.hypotheses_sha256 == before.sweep.hypotheses_sha256
+
+
+def test_names_of_facts_are_legal_in_mlflow_and_overwrite_no_column(place: Path) -> None:
+    (place / "models.csv").write_text(
+        "name,architecture,weights,params (M),seed,size\none,tiny.json,tiny.pt,5,x,7\n"
+        f"two,tiny.json,,6,y,{'long' * 200}\n",
+        encoding="utf-8",
+    )
+    text = COHORT_OF_FILES.replace("samples: 0", "samples: 32")
+    (place / "cohort.yaml").write_text(text, encoding="utf-8")
+    found = plan_file(place / "cohort.yaml")
+    one, two = (build_columns(found, trial) for trial in found.trials)
+    assert one == {"params _M_": "5", "size": "7", "model": "one"}
+    assert len(two["size"]) == LONGEST_PARAM
+
+
+def test_a_model_of_another_width_is_compared_by_its_leading_dimensions(place: Path) -> None:
+    base = load_sweep(write_sweep(place, "{architecture: tiny.json, weights: tiny.pt}")).spec.base
+    assert not explain_unlogged("agreement/leading_dims_seeds", base, {"model.embed_dim": ["", 64]})
 
 
 def test_presets_keep_their_ids(place: Path) -> None:
@@ -344,13 +386,13 @@ def test_every_model_of_the_shipped_table_is_planned_without_a_network_and_witho
     assert len(trials) == len({trial["id"] for trial in trials}) == 196
     assert all(trial["provisional"] and re.fullmatch(r"[0-9a-f]{12}\?", trial["id"]) for trial in trials)
     assert {trial["public_model"]["weights_sha256"] for trial in trials} == {""}
-    unknown = {trial["model"]["name"].split()[0] for trial in trials if trial["public_model"]["parameters"] is None}
+    unknown = {trial["model"].split()[0] for trial in trials if trial["public_model"]["parameters"] is None}
     assert unknown == {"nllb-clip-base-siglip", "nllb-clip-large-siglip"}  # the table has no number either
     assert len(document["totals"]["unknown_weights"]) == 196
-    siglip = next(trial["model"] for trial in trials if trial["model"]["name"] == "ViT-B-16-SigLIP webli")
+    siglip = next(trial["public_model"] for trial in trials if trial["model"] == "ViT-B-16-SigLIP webli")
     assert siglip["parameters"] == 203_155_970  # the cohort's facts, as timm's tower cannot be counted
     assert siglip["flops"] == 20 * 46_440_000_000
-    counted = next(trial["public_model"]["flops"] for trial in trials if trial["model"]["name"] == "ViT-B-32 openai")
+    counted = next(trial["public_model"]["flops"] for trial in trials if trial["model"] == "ViT-B-32 openai")
     assert counted == pytest.approx(20 * 14.78e9, rel=1e-3)  # a pass over the gallery, as open_clip publishes it
     assert sum(trial["public_model"]["flops"] is None for trial in trials) == document["totals"]["unknown"] > 0
 

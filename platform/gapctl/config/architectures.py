@@ -21,6 +21,8 @@ from gapctl.config.presets import CLIP_CONTEXT, PatchTower, ResNet, Tower
 JSON_SUFFIX: Final = ".json"
 LOCAL_FOLDER: Final = "local-dir:"
 """open_clip's scheme of folders with a configuration and weights."""
+MODEL_PATHS: Final = ("model.architecture", "model.weights")
+"""Values of a training that may be files."""
 REQUIRED_KEYS: Final = ("embed_dim", "vision_cfg", "text_cfg")
 CLIP_TOKENS: Final = 49_408
 """Tokens of open_clip's own tokenizer."""
@@ -61,6 +63,15 @@ def list_architectures() -> dict[str, Path]:
         return {}
     folder = Path(package.submodule_search_locations[0]) / "model_configs"
     return {path.stem: path for path in sorted(folder.glob(f"*{JSON_SUFFIX}"))}
+
+
+def strip_folder(value: Any) -> Any:
+    """Return a model's file, or each of a list, by its name where it is an absolute path; anything else as it is."""
+    if isinstance(value, list):
+        return [strip_folder(each) for each in value]
+    if not isinstance(value, str) or not Path(value.removeprefix(LOCAL_FOLDER)).is_absolute():
+        return value
+    return Path(value.removeprefix(LOCAL_FOLDER)).name
 
 
 def find_architecture(name: str) -> "Architecture":

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from gapctl.config.architectures import LOCAL_FOLDER, is_architecture_file, use_architecture_texts
+from gapctl.config.architectures import LOCAL_FOLDER, MODEL_PATHS, is_architecture_file, use_architecture_texts
 from gapctl.config.base import (
     KeyPath,
     Problem,
@@ -242,7 +242,6 @@ def _check_values(document: dict[str, Any], files: _Files) -> tuple[SweepFile | 
         return check_document(resolved)
 
 
-MODEL_PATHS: Final = ("model.architecture", "model.weights")
 MODEL_SUFFIXES: Final = (".json", ".pt", ".pth", ".bin", ".safetensors")
 
 
@@ -276,6 +275,18 @@ def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, An
             for path in MODEL_PATHS:
                 if isinstance(value := _read_mapping(changes).get(path), str):
                     found = replace_at_path(found, ("treatments", name, level, path), resolve(value))
+    hypotheses = document.get("hypotheses")
+    for index, hypothesis in enumerate(hypotheses if isinstance(hypotheses, list) else ()):
+        asked = _read_mapping(hypothesis)
+        if asked.get("factor") in MODEL_PATHS and isinstance(asked.get("between"), list):
+            asked = {**asked, "between": resolve(asked["between"])}
+        if isinstance(where := asked.get("where"), Mapping):
+            held = {path: resolve(level) if path in MODEL_PATHS else level for path, level in where.items()}
+            asked = {**asked, "where": held}
+        if asked:
+            place = [*found["hypotheses"]]
+            place[index] = dict(asked)
+            found = {**found, "hypotheses": place}
     rows = _read_mapping(document.get("cohort")).get("models")
     for index, row in enumerate(rows if isinstance(rows, list) else ()):
         for name in (*MODEL_PATHS, *SHORT_PATHS):

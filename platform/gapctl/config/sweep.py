@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gapctl.config.architectures import MODEL_PATHS, strip_folder
 from gapctl.config.base import (
     FrozenModel,
     OmitFromHash,
@@ -261,4 +262,16 @@ def spec_sha256(spec: SweepFile) -> str:
 
 def hypotheses_sha256(spec: SweepFile) -> str:
     """Hash the hypotheses, in their order, and alpha, as a declaration in the ledger records them."""
-    return hash_value({"hypotheses": [select_hashed_fields(item) for item in spec.hypotheses], "alpha": spec.alpha})
+    hypotheses = [_strip_model_folders(select_hashed_fields(item)) for item in spec.hypotheses]
+    return hash_value({"hypotheses": hypotheses, "alpha": spec.alpha})
+
+
+def _strip_model_folders(hypothesis: dict[str, Any]) -> dict[str, Any]:
+    """Return a hypothesis with files of models by their name, so that a moved folder keeps the hash."""
+    found = dict(hypothesis)
+    if found.get("factor") in MODEL_PATHS and "between" in found:
+        found["between"] = strip_folder(found["between"])
+    if "where" in found:
+        held = found["where"].items()
+        found["where"] = {path: strip_folder(level) if path in MODEL_PATHS else level for path, level in held}
+    return found

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from gapctl.config.architectures import MODEL_PATHS, strip_folder
 from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
 from gapctl.config.base import (
     KeyPath,
@@ -182,14 +183,28 @@ def _build_arm(
         paths = [path for path, _ in list_changes(spec, factor, factors[factor])]
         return not any(path in config.init_from or path.startswith(("init_from.", "evaluate.")) for path in paths)
 
+    shown = {
+        level: name
+        for path, levels in spec.vary.items()
+        if path in MODEL_PATHS
+        for level, name in _name_files(levels).items()
+    }
     own = {names[factor]: level for factor, level in factors.items()}
     kept = {names[factor]: level for factor, level in factors.items() if shared(factor)}
     changed = {path.rsplit(".", 1)[-1]: level for path, level in config.init_from.items()}
-    return _Arm(factors, config, _format_levels(own), f"preparation {_format_levels(kept | changed)}", model)
+    return _Arm(
+        factors, config, _format_levels(own, shown), f"preparation {_format_levels(kept | changed, shown)}", model
+    )
 
 
-def _format_levels(levels: Mapping[str, Level]) -> str:
-    return " ".join(f"{name}={level}" for name, level in levels.items())
+def _format_levels(levels: Mapping[str, Level], shown: Mapping[Level, Level] = MappingProxyType({})) -> str:
+    return " ".join(f"{name}={shown.get(level, level)}" for name, level in levels.items())
+
+
+def _name_files(levels: Sequence[Level]) -> dict[Level, Level]:
+    """Map each file of a model among a factor's levels to its name, where no other level has that name."""
+    names = {level: strip_folder(level) for level in levels if isinstance(level, str)}
+    return {level: name for level, name in names.items() if list(names.values()).count(name) == 1 and name != level}
 
 
 def _plan_sets(
@@ -377,6 +392,11 @@ def _describe_cohort_for_hash(cohort: Cohort) -> dict[str, object]:
     return {**values, "models": rows}
 
 
+def _strip_folders(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes by path with files of models by their name, as their fingerprints are hashed beside them."""
+    return {path: strip_folder(value) if path in MODEL_PATHS else value for path, value in changes.items()}
+
+
 def hash_design(plan: Plan) -> str:
     """Hash what is trained, on which data, from which seed on: changing any of it after seeing results is a choice.
 
@@ -388,13 +408,18 @@ def hash_design(plan: Plan) -> str:
     first: dict[str, object] = {"first_seed": spec.first_seed} if spec.first_seed else {}
     models = sorted({trial.model_fingerprint for trial in plan.trainings} - {""})
     first |= {"models": models} if models else {}
-    named = {"treatments": spec.treatments} if spec.treatments else {}
+    vary = {path: _strip_folders({path: levels})[path] for path, levels in spec.vary.items()}
+    treatments = {
+        name: {level: _strip_folders(changes) for level, changes in levels.items()}
+        for name, levels in spec.treatments.items()
+    }
+    named = {"treatments": treatments} if treatments else {}
     code = _hash_extensions({name: each for trial in plan.trainings for name, each in trial.extensions.items()})
     sets = {name: each.fingerprint for trial in plan.trials for name, each in trial.evaluation_sets.items()}
     measured = {"sets": sets} if sets else {}
     base = select_trial_id_fields(spec.base)
     cohort = {} if spec.cohort is None else {"cohort": _describe_cohort_for_hash(spec.cohort)}
-    return hash_value({"base": base, "vary": spec.vary, "data": data, **named, **first, **code, **measured, **cohort})
+    return hash_value({"base": base, "vary": vary, "data": data, **named, **first, **code, **measured, **cohort})
 
 
 SIGNIFICANT_DIGITS: Final = 3
