@@ -170,7 +170,7 @@ class Cohort(FrozenModel):
                     if excluded := row.get(fact):
                         return excluded if isinstance(excluded, str) else fact.replace("_", " ")
                 continue
-            found = row[name] if name in row else _read_row(row, 0, 0).get_fact(name)
+            found = row[name] if name in row else _read_row(row, 0, 0, self._architecture_texts).get_fact(name)
             if found is None:
                 return f"{name} is not known"
             if not _holds(found, condition):

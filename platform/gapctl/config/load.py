@@ -284,9 +284,9 @@ def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, An
             held = {path: resolve(level) if path in MODEL_PATHS else level for path, level in where.items()}
             asked = {**asked, "where": held}
         if asked:
-            place = [*found["hypotheses"]]
-            place[index] = dict(asked)
-            found = {**found, "hypotheses": place}
+            listed = [*found["hypotheses"]]
+            listed[index] = dict(asked)
+            found = {**found, "hypotheses": listed}
     rows = _read_mapping(document.get("cohort")).get("models")
     for index, row in enumerate(rows if isinstance(rows, list) else ()):
         for name in (*MODEL_PATHS, *SHORT_PATHS):
