@@ -43,11 +43,12 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def test_a_wheel_holds_the_sweeps_as_they_are_here(wheel: Path) -> None:
-    shipped = sorted((REPOSITORY / "sweeps").iterdir())
+    folder = REPOSITORY / "sweeps"
+    shipped = sorted(path for path in folder.rglob("*") if path.is_file())
 
     assert "schema.json" in [path.name for path in shipped]
     for path in shipped:
-        assert content_of(wheel, f"gapctl/sweeps/{path.name}") == path.read_bytes()
+        assert content_of(wheel, f"gapctl/sweeps/{path.relative_to(folder).as_posix()}") == path.read_bytes()
 
 
 def test_a_wheel_says_that_it_is_typed(wheel: Path) -> None:

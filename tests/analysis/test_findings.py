@@ -318,7 +318,7 @@ def test_before_anything_ran_the_page_says_what_would_be_tested(
     page = gapctl("claims").out
 
     assert page.count("No sweep of this ledger tests it yet") == len(load_claims()) - 1
-    assert "no sweep here measures any" in page.split("### Claim 6")[1].split("### ")[0]
+    assert "none was measured here" in page.split("### Claim 6")[1].split("### ")[0]
 
 
 @pytest.mark.parametrize(("out", "said"), [("findings.html", "expected .md"), ("none/findings.md", "no folder")])

@@ -138,6 +138,7 @@ def test_class_labels_and_their_prompts_are_measured_without_further_options(
 
 def test_a_wrong_place_is_refused_before_a_model_is_built(place: Path) -> None:
     (place / "pairs.csv").write_text("image,caption\na.jpg,words\n", encoding="utf-8")
+    (place / "nothing.pt").touch()
 
     ran = gapctl("measure", "--model", MODEL, "--pretrained", "nothing.pt", "--data", "pairs.csv")
 

@@ -215,18 +215,20 @@ CONTRADICTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "no weights": (("--model", MODEL, "--data", "x"), "--model without --pretrained; expected"),
     "neither": (("--model", MODEL), "--model without --pretrained and --data; expected"),
     "classes without labels": (
-        ("--model", MODEL, "--pretrained", "a", "--data", "b", "--classes", "c"),
+        ("--model", MODEL, "--pretrained", "w.pt", "--data", "b", "--classes", "c"),
         "--classes without --label-key",
     ),
     "attributes without labels": (
-        ("--model", MODEL, "--pretrained", "a", "--data", "b", "--attributes", "c"),
+        ("--model", MODEL, "--pretrained", "w.pt", "--data", "b", "--attributes", "c"),
         "--attributes without --label-key",
     ),
 }
 
 
 @pytest.mark.parametrize("wrong", CONTRADICTIONS)
-def test_options_that_contradict_are_refused(wrong: str) -> None:
+def test_options_that_contradict_are_refused(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options, message = CONTRADICTIONS[wrong]
+    monkeypatch.chdir(tmp_path)
+    Path("w.pt").touch()
 
     assert_refused(gapctl("measure", *options), message)

@@ -44,8 +44,14 @@ def _at_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def shard_of(caption: str, key: str = "0") -> str:
+    whole = {**json.loads(pair(0)["json"]), "caption": caption}  # as img2dataset says that lines are one caption
     bad = {**pair(1), "jpg": b"no picture"}
-    return str(write_shard(Path("a.tar"), [(key, {**pair(0), "txt": caption.encode()}), (f"bad{key}", bad)]))
+    return str(
+        write_shard(
+            Path("a.tar"),
+            [(key, {**pair(0), "txt": caption.encode(), "json": json.dumps(whole).encode()}), (f"bad{key}", bad)],
+        )
+    )
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -68,6 +74,7 @@ def test_control_characters_of_captions_and_keys_are_shown(name: str) -> None:
 def test_control_characters_of_names_are_shown_in_errors(name: str) -> None:
     sent, shown = HOSTILE[name]
     shard = shard_of("a cat")
+    Path("w.pt").touch()
     classes = Path("classes.txt")
     in_a_line = sent.replace("\r", "\x1b")
     classes.write_bytes(f"cat\nx{in_a_line}x\nx{in_a_line}x\n".encode())

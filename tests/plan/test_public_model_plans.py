@@ -190,9 +190,10 @@ def test_a_folder_that_moves_keeps_the_design_of_files_that_are_levels(place: Pa
 
 
 def test_names_of_facts_are_legal_in_mlflow_and_overwrite_no_column(place: Path) -> None:
+    write_model(place / "other", TINY_VIT, seed=1)
     (place / "models.csv").write_text(
         "name,architecture,weights,params (M),seed,size\none,tiny.json,tiny.pt,5,x,7\n"
-        f"two,tiny.json,,6,y,{'long' * 200}\n",
+        f"two,tiny.json,local-dir:other,6,y,{'long' * 200}\n",
         encoding="utf-8",
     )
     text = COHORT_OF_FILES.replace("samples: 0", "samples: 32")

@@ -75,7 +75,9 @@ def draw_pictures() -> tuple[bytes, bytes]:
     pairs = GalleryPairs(image_NHWC, [f"{number}-thickening-red" for number in range(8)])
     shown = draw_neighbors(
         Embeddings(image_ND, text_ND),
-        lambda place_B: GalleryPairs(pairs.image_BHWC[place_B], [pairs.captions[place] for place in place_B.tolist()]),
+        lambda image_B, text_B: GalleryPairs(
+            pairs.image_BHWC[image_B], [pairs.captions[one] for one in text_B.tolist()]
+        ),
     )
     return draw_clouds(image_ND, text_ND), shown
 

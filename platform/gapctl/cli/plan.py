@@ -178,7 +178,10 @@ def _note_unknown_weights(plan: Plan) -> list[str]:
 def _note_tokenizers(plan: Plan) -> list[str]:
     """Say how many models need the transformers library where it is not installed."""
     models = {trial.config.model for trial in plan.trainings if isinstance(trial.config.model, OpenClipModel)}
-    needed = sum(isinstance(model, OpenClipModel) and model.towers.tokenizer is not None for model in models)
+    needed = sum(
+        isinstance(model, OpenClipModel) and model.is_described and model.towers.tokenizer is not None
+        for model in models
+    )
     if not needed or is_installed("transformers"):
         return []
     named = f"{format_count(needed, 'model')} cannot be trained or measured here without the transformers library"

@@ -23,7 +23,12 @@ from pydantic import (
     model_validator,
 )
 
-from gapctl.config.architectures import Architecture, find_architecture, is_architecture_file
+from gapctl.config.architectures import (
+    Architecture,
+    find_architecture,
+    is_architecture_file,
+    list_architectures,
+)
 from gapctl.config.base import (
     NO_PASSWORD,
     Address,
@@ -325,11 +330,16 @@ class OpenClipModel(FrozenModel):
     @classmethod
     def _check_architecture(cls, architecture: str) -> str:
         # A file may be elsewhere when a trial is read again; it is looked for when a plan is made.
-        if not is_architecture_file(architecture):
+        if not is_architecture_file(architecture) and list_architectures():
             why = find_architecture(architecture).explain_unmeasurable()
             if why is not None:
                 raise ValueError(f"found {architecture!r}, {why}")
         return architecture
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the architecture can be read here: without open_clip, only a file can."""
+        return is_architecture_file(self.architecture) or bool(list_architectures())
 
     @property
     def towers(self) -> Architecture:
@@ -590,7 +600,7 @@ class TrialConfig(FrozenModel):
     @classmethod
     def _check_removed_dimensions(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
         model = info.data.get("model")
-        if isinstance(model, OpenClipModel) and is_architecture_file(model.architecture):
+        if isinstance(model, OpenClipModel) and (is_architecture_file(model.architecture) or not model.is_described):
             return evaluate  # its width is known when a plan is made
         if model is not None and evaluate.removed is not None and evaluate.removed >= model.embed_dim:
             found = f"found {evaluate.intervention!r} with model.embed_dim {model.embed_dim}"
