@@ -10,7 +10,7 @@ from gapctl.config.hypotheses import LOGARITHM, SLUG, TESTS, Correlation
 from gapctl.config.metrics import METRICS
 from gapctl.config.settings import list_known_paths
 from gapctl.config.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
-from gapctl.config.trial import Model, PairData, TrialConfig
+from gapctl.config.trial import Model, OpenClipModel, PairData, TrialConfig
 
 Schema = dict[str, Any]
 
@@ -32,6 +32,10 @@ def build_schema() -> Schema:
             {"pattern": SLUG.replace("^", r"^evaluation_sets\.").replace("$", r"(\.[a-z_]+)+$")},
         ]
     }
+    models = schema["$defs"]["Cohort"]["properties"]["models"]
+    schema["$defs"]["Cohort"]["properties"]["models"] = {
+        "anyOf": [models, {"type": "string"}]
+    }  # rows, or a table of them
     schema["oneOf"] = [{"anyOf": [{"required": ["vary"]}, {"required": ["cohort"]}]}, {"required": ["search"]}]
     search = schema["$defs"]["Search"]["properties"]
     search["metric"] |= _build_metric_schema()
@@ -44,8 +48,10 @@ def build_schema() -> Schema:
 
 
 def _list_bases() -> list[TrialConfig]:
-    """List a configuration of each dataset."""
-    return [TrialConfig(), TrialConfig(data=PairData(dataset="cc12m"), model=Model(preset="pairs-small"))]
+    """List a configuration of each dataset and each kind of model."""
+    pairs = PairData(dataset="cc12m")
+    models: list[Model | OpenClipModel] = [Model(preset="pairs-small"), OpenClipModel(architecture="ViT-B-32")]
+    return [TrialConfig(), *(TrialConfig(data=pairs, model=model) for model in models)]
 
 
 def _merge_lists(lists: Iterable[list[str]]) -> list[str]:
