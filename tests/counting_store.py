@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-SECONDS = 0.01
+SECONDS = 0.1
 
 
 class CountingStore(MemoryFileSystem):  # type: ignore[misc]

@@ -107,9 +107,9 @@ def write_model(folder: Path, config: dict[str, Any], seed: int = 0, preprocess:
         torch.manual_seed(seed)
         model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     logging.disable(logging.NOTSET)
-    save_file(
-        {key: value.contiguous() for key, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
+    # open_clip leaves some weights of CoCa's decoder as memory happened to be, which no two tensors of NaN equal.
+    weights = {key: value.nan_to_num().contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
     return folder
 
 
