@@ -11,7 +11,15 @@ import pytest
 from PIL import Image
 
 from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, find_set
-from gapctl.data.image_text.evaluation_sets import ATTRIBUTE, CLASS, OBJECT, PAIR, OpenSet, open_set, read_images
+from gapctl.data.image_text.evaluation_sets import (
+    ATTRIBUTE,
+    CLASS,
+    OBJECT,
+    PAIR,
+    OpenedEvaluationSet,
+    open_set,
+    read_images,
+)
 from gapctl.errors import InputError
 from pair_shards import COLOURS, SHAPES, jpeg, pair, write_shard
 from small_sets import IMAGES, write_classification, write_composition, write_retrieval
@@ -23,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def opened(source: Path | str, kind: str, **more: Any) -> OpenSet:
+def opened(source: Path | str, kind: str, **more: Any) -> OpenedEvaluationSet:
     definition = EvaluationSet.model_validate({"kind": kind, "source": str(source), **more})
     return open_set(NamedSet("mine", definition))
 
@@ -36,7 +44,7 @@ def refused(source: Path | str, kind: str, **more: Any) -> str:
     return message
 
 
-def prompts(found: OpenSet, key: str) -> list[tuple[str, ...]]:
+def prompts(found: OpenedEvaluationSet, key: str) -> list[tuple[str, ...]]:
     return list(found.questions[key].prompts.prompts.values())
 
 

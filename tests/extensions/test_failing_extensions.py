@@ -19,7 +19,7 @@ from gapctl.config.trial import PairCaptions
 from gapctl.data.treatments import treat_caption
 from gapctl.errors import InputError
 from gapctl.extensions import ExtensionError
-from gapctl.models.losses import GatheredFeatures, make_local_loss
+from gapctl.models.losses import GatheredFeatures, make_worker_loss
 from sweep_texts import document
 
 
@@ -71,7 +71,7 @@ def test_a_loss_that_fails_is_named(use: Callable[[Path], None], found: Callable
     rows = GatheredFeatures.of(*(torch.randn(4, 6, requires_grad=True) for _ in range(2)), first=0)
 
     with pytest.raises(ExtensionError, match=f"loss own_loss of {found.__module__} {text}"):
-        make_local_loss("own_loss")(rows, torch.tensor(10.0), None)
+        make_worker_loss("own_loss")(rows, torch.tensor(10.0), None)
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ import torch
 from torch.nn.functional import normalize
 
 from command_line import gapctl
-from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, PlannedSet, is_set_metric
+from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, PlannedEvaluationSet, is_set_metric
 from gapctl.config.metrics import METRICS
-from gapctl.data.image_text.evaluation_sets import OpenSet, open_set, read_images
+from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet, open_set, read_images
 from gapctl.data.load import load_dataset
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger
 from gapctl.metrics.bias import moad
 from gapctl.metrics.embedding_set import normalise_rows
-from gapctl.training.set_evaluation import EncodedSet, build_set_model, encode_set, measure_set
+from gapctl.training.set_evaluation import EncodedEvaluationSet, build_set_model, encode_set, measure_set
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from memory_store import MemoryStore
@@ -43,17 +43,17 @@ def model() -> Any:
     return finished(CONFIG, MemoryStore()).model
 
 
-def opened(folder: Path, name: str, **more: Any) -> OpenSet:
+def opened(folder: Path, name: str, **more: Any) -> OpenedEvaluationSet:
     kind = KINDS[NAMES.index(name)]
     return open_set(NamedSet(name, EvaluationSet.model_validate({"kind": kind, "source": str(folder / name), **more})))
 
 
-def encoded(folder: Path, name: str, model: Any, **more: Any) -> EncodedSet:
+def encoded(folder: Path, name: str, model: Any, **more: Any) -> EncodedEvaluationSet:
     return encode_set(opened(folder, name, **more), build_set_model(model, CONFIG))
 
 
 @torch.no_grad()
-def plain_images(found: OpenSet, model: Any) -> torch.Tensor:
+def plain_images(found: OpenedEvaluationSet, model: Any) -> torch.Tensor:
     """The images by open_clip's own calls, one by one."""
     shown = build_set_model(model, CONFIG)
     model.eval()
@@ -189,9 +189,9 @@ def test_captions_that_the_context_cuts_are_counted_or_refused(tmp_path: Path, m
         encoded(tmp_path, "words", model, cut_captions="refuse")
 
 
-def planned(folder: Path) -> dict[str, PlannedSet]:
+def planned(folder: Path) -> dict[str, PlannedEvaluationSet]:
     found = [opened(folder, name) for name in NAMES]
-    return {each.name: PlannedSet(each.definition, each.fingerprint) for each in found}
+    return {each.name: PlannedEvaluationSet(each.definition, each.fingerprint) for each in found}
 
 
 def member(folder: Path, store: MemoryStore, **evaluate: Any) -> TrialState:
@@ -244,7 +244,7 @@ def kill(*_: object) -> None:
 
 
 def test_a_trial_does_not_begin_with_another_set_than_it_was_planned_with(folder: Path) -> None:
-    sets = {**planned(folder), "words": PlannedSet(planned(folder)["words"].definition, "0" * 16)}
+    sets = {**planned(folder), "words": PlannedEvaluationSet(planned(folder)["words"].definition, "0" * 16)}
     config = pair_config(evaluate={"sets": list(NAMES)})
 
     with pytest.raises(WorkError, match=r"evaluation set words: .* is another set here"):

@@ -48,7 +48,7 @@ from gapctl.analysis.stratified_tau import (
     Residuals,
     Tau,
     bootstrap_strata,
-    compute_taus_by_set,
+    compute_taus_by_evaluation_set,
     count_pairs,
     estimate_tau,
     leave_groups_out,
@@ -229,7 +229,7 @@ def compare_units(units: "Units", scope: Scope) -> Comparison | None:
         ranks_y.append(rank_within_strata(y.values_1N, strata, slack_11)[0])
     rank_y_EN = np.array(ranks_y)
     pairs = count_pairs(np.array(ranks_x), rank_y_EN)
-    if not np.isfinite(compute_taus_by_set(pairs, select_pairs(units.stratum_N, scope))).all():
+    if not np.isfinite(compute_taus_by_evaluation_set(pairs, select_pairs(units.stratum_N, scope))).all():
         return None
     return Comparison(tuple(predictors), rank_y_EN, pairs, estimate_tau(pairs, units.stratum_N, scope))
 

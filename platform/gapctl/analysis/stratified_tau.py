@@ -144,7 +144,10 @@ def estimate_tau(pairs: Pairs, stratum_N: IntArray, scope: Scope, *, other_strat
     group_N = stratum_N if across else np.arange(len(stratum_N))
     pairs_N = scope_NN.sum(axis=1)
     size_G = np.bincount(group_N, pairs_N if scope == "within_strata" else pairs_N > 0)
-    by_set, left_EG = compute_taus_by_set(pairs, scope_NN), leave_groups_out(pairs, scope_NN, group_N)[:, size_G > 0]
+    by_set, left_EG = (
+        compute_taus_by_evaluation_set(pairs, scope_NN),
+        leave_groups_out(pairs, scope_NN, group_N)[:, size_G > 0],
+    )
     size_G = size_G[size_G > 0]
     groups = len(size_G)
     if groups < FEWEST_GROUPS or not (np.isfinite(by_set).all() and np.isfinite(left_EG).all()):
@@ -175,7 +178,7 @@ def estimate_tau(pairs: Pairs, stratum_N: IntArray, scope: Scope, *, other_strat
     )
 
 
-def compute_taus_by_set(pairs: Pairs, scope_NN: BoolArray) -> FloatArray:
+def compute_taus_by_evaluation_set(pairs: Pairs, scope_NN: BoolArray) -> FloatArray:
     """Return each set's tau-b over the pairs of a scope (E,); NaN where one metric ties them all."""
     with np.errstate(invalid="ignore"):
         return _compute_tau([(count_ENN * scope_NN).sum(axis=(1, 2)) for count_ENN in pairs])

@@ -447,12 +447,14 @@ def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrial
             if responses.absent
             else _describe_unusable_responses(responses.odd)
         )
-        clauses.append(f"{_name_seeds(responses.not_finite, responses, remaining)} left out as {' and '.join(why)}")
+        clauses.append(
+            f"{_name_replicates(responses.not_finite, responses, remaining)} left out as {' and '.join(why)}"
+        )
     hypothesis, correlated = measured.hypothesis, measured.correlated
     if isinstance(hypothesis, Correlation) and correlated and correlated.constant:
         same = f"{join_or([hypothesis.response, hypothesis.against])} is the same in all arms compared"
         nothing = ", or nothing of it is left beside the given metrics" if hypothesis.given else ""
-        clauses.append(f"{_name_seeds(correlated.constant, responses, remaining)} left out as {same}{nothing}")
+        clauses.append(f"{_name_replicates(correlated.constant, responses, remaining)} left out as {same}{nothing}")
     return clauses
 
 
@@ -464,7 +466,7 @@ def _name_models(labels: Sequence[str]) -> str:
 def _explain_missing_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:
     responses = measured.responses
     done = f"{responses.found} of {responses.planned} trainings are done"
-    clauses = [f"{_name_seeds(responses.missing, responses, remaining)} left out as {done}"]
+    clauses = [f"{_name_replicates(responses.missing, responses, remaining)} left out as {done}"]
     untrained, damaged = remaining.of(measured.cells, measured.hypothesis.where)
     if untrained:
         clauses.append(f"`{remaining.command}` trains the other {len(untrained)} ({_join_labels(untrained)})")
@@ -500,7 +502,7 @@ def _locate_responses(odd: Sequence[UnusableResponse]) -> str:
     return f"in {listed}" if odd[0].value is None else f"({listed})"
 
 
-def _name_seeds(first: Sequence[int], responses: PairedResponses, remaining: RemainingTrials) -> str:
+def _name_replicates(first: Sequence[int], responses: PairedResponses, remaining: RemainingTrials) -> str:
     """Name the seeds, or the models of a cohort, of these replicates."""
     seeds = [seed + more for seed in first for more in range(responses.each)]
     if responses.of_models:

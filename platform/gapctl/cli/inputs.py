@@ -31,7 +31,7 @@ from gapctl.ledger import Ledger
 
 if TYPE_CHECKING:
     from gapctl.config.evaluation_sets import EvaluationSet
-    from gapctl.data.image_text.evaluation_sets import OpenSet
+    from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet
     from gapctl.data.image_text.manifest import ManifestTally
     from gapctl.data.image_text.pack import ResolvedPlace
     from gapctl.data.load import Dataset
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gapctl.metrics.classification import ZeroShotTasks
     from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.sampling import SampleLimits
-    from gapctl.training.set_evaluation import EncodedSet
+    from gapctl.training.set_evaluation import EncodedEvaluationSet
 
 SOURCE_OPTIONS = ("--embeddings", "--trial", "--model")
 SET_EXCLUDES = ("--embeddings", "--data", "--captions", "--label-key", "--classes", "--attributes", "--workers")
@@ -363,7 +363,7 @@ def _show_set_to_trial(asked: InputOptions, trial_id: str, name: str) -> Inputs:
     return _describe_set_inputs(trial.encoded, f"trial {trial.id} ({trial.described.label})", facts)
 
 
-def _show_set_to_model(choice: ModelChoice, opened: "OpenSet") -> Inputs:
+def _show_set_to_model(choice: ModelChoice, opened: "OpenedEvaluationSet") -> Inputs:
     """Show an evaluation set to an open_clip model, by the code that trials are measured by."""
     import torch
 
@@ -384,7 +384,7 @@ def _show_set_to_model(choice: ModelChoice, opened: "OpenSet") -> Inputs:
     return _describe_set_inputs(encoded, str(choice), facts)
 
 
-def _describe_set_inputs(encoded: "EncodedSet", whose: str, facts: Mapping[str, object]) -> Inputs:
+def _describe_set_inputs(encoded: "EncodedEvaluationSet", whose: str, facts: Mapping[str, object]) -> Inputs:
     shown = encoded.opened
     described = {
         "name": shown.name,
@@ -414,7 +414,7 @@ def _open_data(asked: InputOptions) -> Iterator[Callable[[ModelChoice], Inputs]]
         yield lambda choice: _encode_pairs(choice, data)
 
 
-def _open_named_set(name: str, declared: "Mapping[str, EvaluationSet]") -> "OpenSet":
+def _open_named_set(name: str, declared: "Mapping[str, EvaluationSet]") -> "OpenedEvaluationSet":
     from gapctl.data.image_text.evaluation_sets import open_set
 
     try:
@@ -441,7 +441,7 @@ def _describe_embeddings(embeddings: "Embeddings") -> str:
     return f"{images:,} images and {len(embeddings.text_MD):,} texts, {width} wide"
 
 
-class SharedPairs(NamedTuple):
+class PairsToEncode(NamedTuple):
     """Image-text pairs that models are shown, and everything about them that is the same for each model.
 
     `problems` are the samples of each shard that are left out, and why. `open_ray` starts Ray where it is not running.
@@ -464,7 +464,7 @@ class SharedPairs(NamedTuple):
 
 
 @contextmanager
-def _open_pair_data(asked: InputOptions) -> Iterator[SharedPairs]:
+def _open_pair_data(asked: InputOptions) -> Iterator[PairsToEncode]:
     """Check everything about the data that is quick to check; raise InputError for anything wrong."""
     from gapctl.data.image_text.index import build_damage_error, build_manifest
     from gapctl.data.image_text.manifest import tally_manifest
@@ -498,10 +498,10 @@ def _open_pair_data(asked: InputOptions) -> Iterator[SharedPairs]:
     }
     rule = asked.captions or CaptionLineMode.LINES
     with ExitStack() as stack:
-        yield SharedPairs(asked, paths, problems, tally, labels, rule, workers, resolved, _RaySession(stack).open)
+        yield PairsToEncode(asked, paths, problems, tally, labels, rule, workers, resolved, _SharedRay(stack).open)
 
 
-class _RaySession:
+class _SharedRay:
     """A local Ray that the models share: started for the first that needs it, and anew for one that needs more."""
 
     def __init__(self, stack: ExitStack) -> None:
@@ -522,7 +522,7 @@ def _list_prompt_files(asked: InputOptions) -> dict[str, Path | None]:
     return {"classes": asked.classes, "attributes": asked.attributes}
 
 
-def _encode_pairs(choice: ModelChoice, data: SharedPairs) -> Inputs:
+def _encode_pairs(choice: ModelChoice, data: PairsToEncode) -> Inputs:
     """Show a model the pairs; raise InputError for anything wrong with it."""
     from gapctl.inference.model import open_model
     from gapctl.inference.pairs import assemble_pairs

@@ -85,8 +85,8 @@ def _point_to_schema(text: str, source: Path, target: Path) -> str:
     if source.parent.resolve() == target.parent.resolve():
         return text
 
-    def write_line(match: "re.Match[str]") -> str:
+    def write_new_line(match: "re.Match[str]") -> str:
         schema = source.parent.resolve() / match[2]
         return f"{match[1]}{schema}" if schema.is_file() else "#"
 
-    return SCHEMA_LINE.sub(write_line, text)
+    return SCHEMA_LINE.sub(write_new_line, text)

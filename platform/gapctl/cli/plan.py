@@ -179,7 +179,7 @@ def _note_tokenizers(plan: Plan) -> list[str]:
     """Say how many models need the transformers library where it is not installed."""
     models = {trial.config.model for trial in plan.trainings if isinstance(trial.config.model, OpenClipModel)}
     needed = sum(
-        isinstance(model, OpenClipModel) and model.is_described and model.towers.tokenizer is not None
+        isinstance(model, OpenClipModel) and model.can_read_architecture and model.towers.tokenizer is not None
         for model in models
     )
     if not needed or is_installed("transformers"):

@@ -138,7 +138,7 @@ class NamedSet:
 
 
 @dataclass(frozen=True)
-class PlannedSet:
+class PlannedEvaluationSet:
     """A set of a trial: its definition, and the fingerprint of all that decides the numbers on it."""
 
     definition: EvaluationSet

@@ -34,7 +34,12 @@ from gapctl.config.base import (
 )
 from gapctl.config.checks import check_document
 from gapctl.config.cohort import SHORT_PATHS, expand_cohort_table
-from gapctl.config.settings import explain_unknown_setting, find_setting_paths, list_known_paths, list_set_paths
+from gapctl.config.settings import (
+    explain_unknown_setting,
+    find_setting_paths,
+    list_evaluation_set_paths,
+    list_known_paths,
+)
 from gapctl.config.sweep import SweepFile, hypotheses_sha256, spec_sha256
 from gapctl.config.yaml_file import (
     SWEEP_KIND,
@@ -361,7 +366,11 @@ def resolve_override(setting: Setting, spec: SweepFile) -> Setting:
 
 def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
     """Yield the changes of paths that do not exist or can only be changed in the file, each with its problem."""
-    known = [*list_known_paths(spec.base), *(f"vary.{name}" for name in spec.treatments), *list_set_paths(spec)]
+    known = [
+        *list_known_paths(spec.base),
+        *(f"vary.{name}" for name in spec.treatments),
+        *list_evaluation_set_paths(spec),
+    ]
     treatments = [f"treatments.{name}" for name in spec.treatments]
     for setting in settings:
         if setting.in_the_file and setting.written in treatments:

@@ -82,7 +82,7 @@ def _list_section_paths(sections: Mapping[str, type[FrozenModel]]) -> list[str]:
     return [f"{section}.{name}" for section, model in sections.items() for name in model.model_fields]
 
 
-def list_set_paths(spec: SweepFile) -> list[str]:
+def list_evaluation_set_paths(spec: SweepFile) -> list[str]:
     """List the dotted paths of a file's evaluation sets that a scale or `--set` may change."""
     named = dict.fromkeys([*spec.evaluation_sets, *spec.base.evaluate.sets])
     inner = [

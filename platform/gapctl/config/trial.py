@@ -337,7 +337,7 @@ class OpenClipModel(FrozenModel):
         return architecture
 
     @property
-    def is_described(self) -> bool:
+    def can_read_architecture(self) -> bool:
         """Whether the architecture can be read here: without open_clip, only a file can."""
         return is_architecture_file(self.architecture) or bool(list_architectures())
 
@@ -600,7 +600,9 @@ class TrialConfig(FrozenModel):
     @classmethod
     def _check_removed_dimensions(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
         model = info.data.get("model")
-        if isinstance(model, OpenClipModel) and (is_architecture_file(model.architecture) or not model.is_described):
+        if isinstance(model, OpenClipModel) and (
+            is_architecture_file(model.architecture) or not model.can_read_architecture
+        ):
             return evaluate  # its width is known when a plan is made
         if model is not None and evaluate.removed is not None and evaluate.removed >= model.embed_dim:
             found = f"found {evaluate.intervention!r} with model.embed_dim {model.embed_dim}"

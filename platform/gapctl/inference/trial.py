@@ -11,7 +11,7 @@ from open_clip.model import CLIP
 
 from gapctl.config.evaluation_sets import EvaluationSet
 from gapctl.config.trial import Data, TrialConfig
-from gapctl.data.image_text.evaluation_sets import OpenSet
+from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import parse_caption_texts
@@ -24,7 +24,7 @@ from gapctl.models.public import read_model_input
 from gapctl.text import list_first_names
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluation import GalleryEncoding
-from gapctl.training.set_evaluation import EncodedSet, build_set_model, encode_set
+from gapctl.training.set_evaluation import EncodedEvaluationSet, build_set_model, encode_set
 from gapctl.training.trial_state import build_evaluation, build_trial_model
 
 if TYPE_CHECKING:
@@ -145,11 +145,11 @@ class EncodedTrialSet(NamedTuple):
     id: str
     described: TrialDescription
     result: Result
-    encoded: EncodedSet
+    encoded: EncodedEvaluationSet
 
 
 def encode_trial_set(
-    ledger: Ledger, prefix: str, open_named: Callable[[TrialDescription], OpenSet], on_progress: OnProgress
+    ledger: Ledger, prefix: str, open_named: Callable[[TrialDescription], OpenedEvaluationSet], on_progress: OnProgress
 ) -> EncodedTrialSet:
     """Show an evaluation set to the model of the finished trial whose id begins with `prefix`, as its trial did.
 

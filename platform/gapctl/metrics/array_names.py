@@ -3,7 +3,7 @@
 1. `match_array_names` maps each known array to the name that it has in a file.
 2. `convert_words_to_numbers` turns labels and attributes in words into numbers, in sorted order, equally for all
    shards.
-3. `read_tensors` reads a dict of tensors; nothing in it is unpickled.
+3. `read_torch_arrays` reads a dict of tensors; nothing in it is unpickled.
 """
 
 import pickle
@@ -118,7 +118,7 @@ def _refuse_prompts(path: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -
         )
 
 
-def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+def read_torch_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read a `.pt` file of a dict of tensors by name, or of lists of words and whole numbers.
 
     Raise InputError for a missing or damaged file, for pickled objects, and for anything but such a dict.

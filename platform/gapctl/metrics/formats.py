@@ -32,7 +32,7 @@ from gapctl.metrics.array_names import (
     convert_words_to_numbers,
     list_array_names,
     match_array_names,
-    read_tensors,
+    read_torch_arrays,
 )
 from gapctl.metrics.checks import CLOUDS, NUMBERS, AnyArray, Pairing, check_arrays
 from gapctl.metrics.embedding_set import Embeddings, build_embeddings
@@ -338,7 +338,7 @@ def _require_numbers(path: Path, column: pl.Series) -> None:
 
 def read_pt(path: Path) -> LoadedArrays:
     """Read a file's known tensors. Raise InputError for a missing or damaged file, and for pickled objects."""
-    tensors = read_tensors(path)
+    tensors = read_torch_arrays(path)
     names = match_array_names(path, tensors, KNOWN_ARRAYS)
     for name in ("image", "text"):
         if name not in names:

@@ -116,7 +116,7 @@ LocalLoss = Callable[[GatheredFeatures, Tensor, Tensor | None], Tensor]
 LOCAL_LOSSES: dict[LossKind, LocalLoss] = {"clip": local_clip_loss, "siglip": local_siglip_loss}
 
 
-def make_local_loss(kind: LossKind) -> LocalLoss:
+def make_worker_loss(kind: LossKind) -> LocalLoss:
     """Return a worker's share of a loss, whose mean over workers is the loss of all pairs.
 
     A loss of another package is computed by each worker over all pairs. What it raises, or returns instead of a scalar

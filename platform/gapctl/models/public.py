@@ -32,10 +32,10 @@ from gapctl.models.sources import (
     find_config_folder,
     find_or_download_weights,
     find_sha256,
-    find_tag,
     has_own_weights,
     hash_tokenizer_files,
     read_config,
+    read_tag_settings,
 )
 from gapctl.models.weights import load_weights
 from gapctl.text import join_or
@@ -113,7 +113,7 @@ def read_public_model(model: OpenClipModel) -> PublicModel:
         configuration["quick_gelu"] = bool(document["model_cfg"].get("quick_gelu", False))
         own = document.get("preprocess_cfg") or {}
     elif model.weights and not expand_home(model.weights).is_file():
-        own = _name_weights(model, lambda name, tag: find_tag(name, str(tag)))
+        own = _name_weights(model, lambda name, tag: read_tag_settings(name, str(tag)))
         configuration["quick_gelu"] = bool(own.get("quick_gelu", False)) or bool(configuration.get("quick_gelu", False))
     if not configuration.get("quick_gelu"):
         configuration.pop("quick_gelu", None)

@@ -95,7 +95,7 @@ def check_model(name: str, pretrained: str | None) -> None:
     if pretrained is None:
         raise InputError(f"--model {name} without --pretrained; expected a tag, or a file of weights")
     if not expand_home(pretrained).is_file():
-        find_tag(name, pretrained)
+        read_tag_settings(name, pretrained)
 
 
 def require_known_model(name: str) -> None:
@@ -121,7 +121,7 @@ def find_sha256(name: str, pretrained: str | None) -> str:
             raise problem.build_error(name) from problem
     if name.startswith(FOLDER) or (pretrained is not None and expand_home(pretrained).is_file()):
         return find_or_download_weights(name, pretrained).sha256
-    settings = find_tag(name, pretrained or "")
+    settings = read_tag_settings(name, pretrained or "")
     repository, _, file = str(settings.get("hf_hub", "")).rpartition("/")
     if not repository:
         return find_or_download_weights(name, pretrained).sha256
@@ -145,12 +145,12 @@ def find_or_download_weights(name: str, pretrained: str | None) -> WeightsFile:
     path = expand_home(pretrained)
     if path.is_file():
         return WeightsFile(path.absolute(), hash_file(path), {})
-    settings = find_tag(name, pretrained)
+    settings = read_tag_settings(name, pretrained)
     path = _download_tag_weights(name, pretrained, settings)
     return WeightsFile(path.absolute(), _hash_verified(f"{name} {pretrained}", path), settings)
 
 
-def find_tag(name: str, tag: str) -> ImageSettings:
+def read_tag_settings(name: str, tag: str) -> ImageSettings:
     """Return open_clip's record of a tag; raise InputError for a folder or an unknown tag."""
     import open_clip
 

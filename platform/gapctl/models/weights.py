@@ -138,7 +138,7 @@ class CheckpointWeights(NamedTuple):
         return averaged, usual if self.keys else -1, len(self.keys) + len(self.less)
 
 
-class _TensorSet(NamedTuple):
+class _NamedTensors(NamedTuple):
     """Named tensors, and the keys of the mappings that contain them."""
 
     keys: tuple[str, ...]
@@ -182,18 +182,18 @@ def _load_content(path: Path) -> object:
         raise InputError(f"{path}: damaged, or no checkpoint ({reason}); expected {EXPECTED}") from error
 
 
-def _find_tensor_sets(document: Mapping[object, object], keys: tuple[str, ...] = ()) -> Iterator[_TensorSet]:
+def _find_tensor_sets(document: Mapping[object, object], keys: tuple[str, ...] = ()) -> Iterator[_NamedTensors]:
     """Iterate over all mappings from names to tensors, at any depth."""
     tensors = {key: value for key, value in document.items() if isinstance(key, str) and torch.is_tensor(value)}
     if tensors:
-        yield _TensorSet(keys, tensors)
+        yield _NamedTensors(keys, tensors)
     if len(keys) < MAX_DEPTH:
         for key, value in document.items():
             if isinstance(key, str) and isinstance(value, Mapping):
                 yield from _find_tensor_sets(value, (*keys, key))
 
 
-def _strip_prefixes(found: _TensorSet, names: Collection[str]) -> Iterator[CheckpointWeights]:
+def _strip_prefixes(found: _NamedTensors, names: Collection[str]) -> Iterator[CheckpointWeights]:
     """Yield a set under each prefix after which names of the model follow, without parts that programs add."""
     less = [mark for mark in NAME_WRITERS if any(f".{mark}" in f".{name}" for name in found.tensors)]
     tensors = {_remove_marks(name, less): value for name, value in found.tensors.items()}

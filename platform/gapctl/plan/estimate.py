@@ -71,7 +71,7 @@ def count_pair_flops(trial: Trial) -> int | None:
     They follow from the cohort's fact `gflops`, of a forward pass, where they cannot be counted; None for neither.
     """
     assert isinstance(trial.config.model, OpenClipModel)
-    counted = trial.config.model.towers.count_training_flops() if trial.config.model.is_described else None
+    counted = trial.config.model.towers.count_training_flops() if trial.config.model.can_read_architecture else None
     known = None if counted is not None or trial.model is None else trial.model.facts.get("gflops")
     return round(3e9 * known) if isinstance(known, int | float) else counted
 
@@ -90,7 +90,7 @@ VOCABULARY_SIZES: Final = {"clip": 49_408, "mad": 64}
 def count_model_parameters(model: Model | OpenClipModel) -> int | None:
     """Return the number of a model's weights; None for towers of other libraries than open_clip."""
     if isinstance(model, OpenClipModel):
-        return model.towers.count_parameters() if model.is_described else None
+        return model.towers.count_parameters() if model.can_read_architecture else None
     return count_parameters(model.towers, model.embed_dim)
 
 

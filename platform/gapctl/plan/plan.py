@@ -24,7 +24,7 @@ from gapctl.config.base import (
     select_hashed_fields,
 )
 from gapctl.config.cohort import SHORT_PATHS, Cohort, CohortModel
-from gapctl.config.evaluation_sets import NamedSet, PlannedSet, require_set
+from gapctl.config.evaluation_sets import NamedSet, PlannedEvaluationSet, require_set
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
 from gapctl.config.sweep import Domain, Search, SweepFile
@@ -52,7 +52,7 @@ class Trial:
     data_fingerprint: str
     parent: str | None = None
     extensions: Mapping[str, ExtensionCode] = field(default_factory=dict)
-    evaluation_sets: Mapping[str, PlannedSet] = field(default_factory=dict)
+    evaluation_sets: Mapping[str, PlannedEvaluationSet] = field(default_factory=dict)
     model: CohortModel | None = None
     model_fingerprint: str = ""
 
@@ -163,7 +163,7 @@ def make_plan(
         raise InputError(missing[0])
     if unknown and not provisional:
         raise _build_unknown_weights_error(sweep, unknown)
-    sets = _plan_sets(sweep, grid, fingerprint_of)
+    sets = _plan_evaluation_sets(sweep, grid, fingerprint_of)
     seeds = spec.replicates if spec.cohort is None else [spec.first_seed]
     made = [_build_trial(arm, seed, fingerprints, sets, recipe_version) for seed in seeds for arm in grid]
     trials = tuple(trial for trial, _ in made)
@@ -207,18 +207,18 @@ def _name_files(levels: Sequence[Level]) -> dict[Level, Level]:
     return {level: name for level, name in names.items() if list(names.values()).count(name) == 1 and name != level}
 
 
-def _plan_sets(
+def _plan_evaluation_sets(
     sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[DataSource], str]
-) -> dict[str, PlannedSet]:
+) -> dict[str, PlannedEvaluationSet]:
     """Return the evaluation sets that any arm names; raise InputError with the place of one that cannot be used."""
-    found: dict[str, PlannedSet] = {}
+    found: dict[str, PlannedEvaluationSet] = {}
     for arm in grid:
         for index, name in enumerate(arm.config.evaluate.sets):
             if name in found:
                 continue
             try:
                 definition = require_set(name, sweep.spec.evaluation_sets)
-                found[name] = PlannedSet(definition, fingerprint_of(NamedSet(name, definition)))
+                found[name] = PlannedEvaluationSet(definition, fingerprint_of(NamedSet(name, definition)))
             except InputError as error:
                 place: KeyPath = ("base", "evaluate", "sets", index)
                 if name in sweep.spec.evaluation_sets:
@@ -272,7 +272,7 @@ def _build_trial(
     arm: _Arm,
     seed: int,
     fingerprints: Mapping[str, str],
-    planned: Mapping[str, PlannedSet],
+    planned: Mapping[str, PlannedEvaluationSet],
     recipe_version: int,
 ) -> tuple[Trial, Trial | None]:
     """Return an arm's trial, and the training that it starts from, if any."""

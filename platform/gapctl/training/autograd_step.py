@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gapctl.errors import InputError, WorkError
 from gapctl.models.build import PixelNormaliser, set_temperatures
-from gapctl.models.losses import NO_TERMS, GatheredFeatures, LossKind, LossTerms, make_local_loss, sum_loss_terms
+from gapctl.models.losses import NO_TERMS, GatheredFeatures, LossKind, LossTerms, make_worker_loss, sum_loss_terms
 from gapctl.training.optimizer import OptimizerState, StepOptimizer
 from gapctl.training.step_options import Precision, StepOptions
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
@@ -252,7 +252,7 @@ class FeatureLoss:
     """A contrastive loss with its added terms, over the pairs of all workers of a group."""
 
     def __init__(self, kind: LossKind, group: WorkerGroup, terms: LossTerms = NO_TERMS) -> None:
-        self._loss = make_local_loss(kind)
+        self._loss = make_worker_loss(kind)
         self._terms = terms
         self._group = group
 

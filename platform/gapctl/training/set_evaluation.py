@@ -22,9 +22,17 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
-from gapctl.config.evaluation_sets import NamedSet, PlannedSet
+from gapctl.config.evaluation_sets import NamedSet, PlannedEvaluationSet
 from gapctl.config.trial import TrialConfig
-from gapctl.data.image_text.evaluation_sets import ATTRIBUTE, CLASS, OBJECT, PAIR, OpenSet, open_set, read_images
+from gapctl.data.image_text.evaluation_sets import (
+    ATTRIBUTE,
+    CLASS,
+    OBJECT,
+    PAIR,
+    OpenedEvaluationSet,
+    open_set,
+    read_images,
+)
 from gapctl.data.image_text.questions import PromptSet
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.shard_jobs import OnProgress, ignore_progress
@@ -77,10 +85,10 @@ def build_set_model(model: Any, config: TrialConfig) -> SetModel:
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedSet:
+class EncodedEvaluationSet:
     """A set as a model sees it: embeddings, questions, the model's temperature, and how many captions were cut."""
 
-    opened: OpenSet
+    opened: OpenedEvaluationSet
     embeddings: Embeddings
     questions: Mapping[str, ClassPrompts]
     temperature: dict[str, float]
@@ -107,7 +115,9 @@ class EncodedSet:
 
 
 @torch.no_grad()
-def encode_set(opened: OpenSet, shown: SetModel, on_progress: OnProgress = ignore_progress) -> EncodedSet:
+def encode_set(
+    opened: OpenedEvaluationSet, shown: SetModel, on_progress: OnProgress = ignore_progress
+) -> EncodedEvaluationSet:
     """Show a set to a model, in float32 on the device where it is; `on_progress` gets the images done, and all.
 
     Raise InputError for captions that are cut where the set refuses that, and for embeddings that are not finite.
@@ -129,11 +139,11 @@ def encode_set(opened: OpenSet, shown: SetModel, on_progress: OnProgress = ignor
             )
     temperature = measure_temperature(shown.model)
     embeddings = _build_embeddings(opened, image_ND, text_MD, questions, temperature["temperature/logit_scale"])
-    return EncodedSet(opened, embeddings, questions, temperature, cut)
+    return EncodedEvaluationSet(opened, embeddings, questions, temperature, cut)
 
 
 def _build_embeddings(
-    opened: OpenSet,
+    opened: OpenedEvaluationSet,
     image_ND: Floats,
     text_MD: Floats | None,
     questions: Mapping[str, ClassPrompts],
@@ -162,7 +172,7 @@ def _build_embeddings(
     )
 
 
-def measure_set(encoded: EncodedSet, others: Sequence[str] | None = None) -> dict[str, float]:
+def measure_set(encoded: EncodedEvaluationSet, others: Sequence[str] | None = None) -> dict[str, float]:
     """Return all metrics of an encoded set by name, with entropies at the model's own logit scale.
 
     `others` are metrics of other packages, all of them if None. Raise ExtensionError for one that goes wrong.
@@ -175,10 +185,10 @@ def measure_set(encoded: EncodedSet, others: Sequence[str] | None = None) -> dic
 class SetEvaluation:
     """The sets of a trial, opened before it is trained so that what is wrong with them shows then."""
 
-    def __init__(self, planned: Mapping[str, PlannedSet], config: TrialConfig) -> None:
+    def __init__(self, planned: Mapping[str, PlannedEvaluationSet], config: TrialConfig) -> None:
         """Raise InputError for a set that is not whole, and WorkError for another than the trial was planned with."""
         self._config = config
-        self._opened: list[OpenSet] = []
+        self._opened: list[OpenedEvaluationSet] = []
         for name in config.evaluate.sets:
             if name not in planned:
                 raise WorkError(f"evaluation set {name}: the trial was planned without it; plan it again")
@@ -225,7 +235,7 @@ def _find_device(model: Any) -> torch.device:
     return device
 
 
-def _encode_images(opened: OpenSet, shown: SetModel, threads: int, on_progress: OnProgress) -> Floats:
+def _encode_images(opened: OpenedEvaluationSet, shown: SetModel, threads: int, on_progress: OnProgress) -> Floats:
     """Return the unit embeddings of all images (N, D), batch by batch: read and encoded side by side on a CPU."""
     device = _find_device(shown.model)
 
@@ -292,7 +302,7 @@ def _average_prompts(prompts: PromptSet, shown: SetModel, threads: int) -> Float
     return unit_CD
 
 
-def _count_cut(opened: OpenSet, texts: Sequence[str], shown: SetModel) -> int:
+def _count_cut(opened: OpenedEvaluationSet, texts: Sequence[str], shown: SetModel) -> int:
     """Return how many captions the model's context cuts; raise InputError where the set refuses that.
 
     A text is cut if one more place for tokens changes the others, or leaves something in the last.

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from open_clip.model import CLIP
 
-from gapctl.config.evaluation_sets import PlannedSet
+from gapctl.config.evaluation_sets import PlannedEvaluationSet
 from gapctl.config.trial import LOSSES, OpenClipModel, TrialConfig
 from gapctl.data.image_text.read import FeedCounts
 from gapctl.data.image_text.source import PairPaths
@@ -130,7 +130,7 @@ class TrialState:
         *,
         initial: bytes | None = None,
         leads: bool = True,
-        sets: Mapping[str, PlannedSet] = MappingProxyType({}),
+        sets: Mapping[str, PlannedEvaluationSet] = MappingProxyType({}),
         weights_sha256: str = "",
     ) -> None:
         self.config = config
@@ -355,7 +355,7 @@ def build_trial_model(config: TrialConfig, seed: int) -> CLIP:
     return build_model(config, vocabulary, seed)
 
 
-def build_set_evaluation(sets: Mapping[str, PlannedSet], config: TrialConfig) -> "SetEvaluation":
+def build_set_evaluation(sets: Mapping[str, PlannedEvaluationSet], config: TrialConfig) -> "SetEvaluation":
     """Return the evaluation on the sets that a configuration names; raise as `SetEvaluation` does."""
     from gapctl.training.set_evaluation import SetEvaluation
 

@@ -3,7 +3,7 @@
 1. `locate_source` finds the images: where the definition says, or where `gapctl data fetch` left them.
 2. `open_set` packs other layouts, indexes the shards and decodes every image once (`_load_manifest`).
 3. It reads captions, classes, or objects and attributes, and refuses a set that lacks any, or has other counts.
-4. `OpenSet` has all that decides the numbers on it, with a fingerprint; `read_images` decodes a batch.
+4. `OpenedEvaluationSet` has all that decides the numbers on it, with a fingerprint; `read_images` decodes a batch.
 
 Index letters: N images, M captions.
 """
@@ -69,7 +69,7 @@ class SetQuestion(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class OpenSet:
+class OpenedEvaluationSet:
     """A set that is whole: its images, by their rows in a manifest, and what they are compared with.
 
     `captions` are those of each image, for retrieval alone; `questions` are by `class`, or by `object`, `attribute` and
@@ -123,7 +123,7 @@ def locate_fetched(name: str) -> Path:
     return find_cache_root() / "sets" / name
 
 
-def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> OpenSet:
+def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> OpenedEvaluationSet:
     """Open a set and check it; its images are decoded once, and the result is kept in the cache.
 
     `on_progress` gets the finished bytes and all bytes. Raise InputError, with the set's name and the place, for images
@@ -172,7 +172,7 @@ def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> Open
         **{noun: count for noun, count in counts.items() if count},
         "checksum": manifest.fingerprint,
     }
-    return OpenSet(name, definition, manifest, row_N, captions, questions, hash_value(identity)[:16], about)
+    return OpenedEvaluationSet(name, definition, manifest, row_N, captions, questions, hash_value(identity)[:16], about)
 
 
 def _require_all_shards(where: str, name: str, place: str) -> None:
@@ -439,7 +439,7 @@ def _require_expected(
         )
 
 
-def read_images(opened: OpenSet, row_B: NDArray[np.int64]) -> "Iterator[Image.Image]":
+def read_images(opened: OpenedEvaluationSet, row_B: NDArray[np.int64]) -> "Iterator[Image.Image]":
     """Yield the decoded images of some of a set's rows; raise WorkError for one that is no longer there."""
     columns = opened.manifest.samples[row_B].select("shard", "key", "image_offset", "image_bytes").iter_rows()
     with ShardReader() as reader:

@@ -165,7 +165,7 @@ def _require_free(folder: Path, fingerprint: str) -> None:
     """Raise InputError for a folder that holds anything but shards of this layout that were packed before."""
     if not folder.exists():
         return
-    own = _read_packed(folder, fingerprint) is not None
+    own = _read_pack_record(folder, fingerprint) is not None
     ours = {PACKED_FILE, MANIFEST_NAME, *(path.name for path in list_tar_files(folder))} if own else set()
     if not folder.is_dir() or any(
         not is_hidden_or_system_file(path.name) and path.name not in ours for path in folder.iterdir()
@@ -175,7 +175,7 @@ def _require_free(folder: Path, fingerprint: str) -> None:
 
 def _find_packed(folder: Path, fingerprint: str) -> PackResult | None:
     """Return what a folder holds, or None if it was not packed from this layout or lacks a shard."""
-    packed = _read_packed(folder, fingerprint)
+    packed = _read_pack_record(folder, fingerprint)
     return packed if packed and len(list_tar_files(folder)) == packed.shards else None
 
 
@@ -191,7 +191,7 @@ def _index_packed(folder: Path) -> Manifest:
     return build_manifest(list_shards([str(folder)]), Workers(1), captions=CaptionLineMode.LINES)
 
 
-def _read_packed(folder: Path, fingerprint: str) -> PackResult | None:
+def _read_pack_record(folder: Path, fingerprint: str) -> PackResult | None:
     try:
         document = json.loads((folder / PACKED_FILE).read_bytes())
         packed = PackResult(**document)
