@@ -502,7 +502,7 @@ def _open_pair_data(asked: InputOptions) -> Iterator[PairsToEncode]:
 
 
 class _SharedRay:
-    """A local Ray that the models share: started for the first that needs it, and anew for one that needs more."""
+    """Start a local Ray for the first model that needs one, and a larger one for a model that needs more workers."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack, self._cpus = stack, 0

@@ -215,10 +215,11 @@ def _format_values(measured: Sequence[MeasuredModel], key: str) -> list[str]:
 
 
 def _render_models_page(measured: Sequence[MeasuredModel], problems: Sequence[str]) -> str:
-    from gapctl.report.measure_page import ModelColumn, ModelLine, render_models_page
+    from gapctl.report.measure_page import MeasureLine, ModelColumn, render_models_page
 
     lines = [
-        ModelLine(key, tuple(_format_values(measured, key)), explain_metric(key)) for key in _list_metric_keys(measured)
+        MeasureLine(key, tuple(_format_values(measured, key)), explain_metric(key))
+        for key in _list_metric_keys(measured)
     ]
     columns = [
         ModelColumn(str(each.choice), each.inputs.title, each.inputs.notes, dict(_flatten_facts("", each.inputs.facts)))
@@ -374,7 +375,7 @@ def _render_page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
     page = MeasurePage(
         title=inputs.title,
         notes=inputs.notes,
-        lines=[MeasureLine(key, format_metric(key, value), explain_metric(key)) for key, value in metrics.items()],
+        lines=[MeasureLine(key, (format_metric(key, value),), explain_metric(key)) for key, value in metrics.items()],
         facts=dict(_flatten_facts("", inputs.facts)),
         images=[PlanePoint(*map(float, row)) for row in plane.image_P2],
         texts=[PlanePoint(*map(float, row)) for row in plane.text_P2],

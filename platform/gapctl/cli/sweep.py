@@ -241,7 +241,10 @@ def list_exceeded_limits(plan: Plan, ledger: Ledger, left: Cost) -> list[str]:
 
 
 def _explain_stop(plan: Plan, ledger: Ledger, budget: Budget, reason: str) -> str:
-    """Explain why the sweep stopped, what is left, and how to resume; `reason` is why the cluster stopped it."""
+    """Return what a person reads when a sweep stopped: why, how many trainings are left, and how to go on.
+
+    A limit of the sweep file is the reason where one was reached, else `reason`, which is the cluster's.
+    """
     from gapctl.sweep.driver import find_remaining_work
 
     few = f" ({budget.unpriced} machines of unknown price were not counted)" if budget.unpriced else ""

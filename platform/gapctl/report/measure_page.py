@@ -45,10 +45,10 @@ class Removal(NamedTuple):
 
 
 class MeasureLine(NamedTuple):
-    """A measure: its key, its value as text, and its meaning."""
+    """A measure: its key, its value of each model as text, "" where a model has none, and its meaning."""
 
     key: str
-    value: str
+    values: Sequence[str]
     meaning: str
 
 
@@ -81,13 +81,12 @@ def render_measure_page(measured: MeasurePage) -> str:
     """Return the complete HTML document; equal records give equal text. Escape the user's texts."""
     plots = [_plot_plane, _plot_similarities, _plot_mean_difference, *([_plot_removals] if measured.removals else [])]
     figures = [plot(measured, PAGE_LOOK) for plot in plots]
-    groups = groupby(measured.lines, lambda line: line.key.split("/", 1)[0])
     return render_page(
         "measure",
         measured.title,
         figures,
         notes=measured.notes,
-        groups=[(name, list(lines)) for name, lines in groups],
+        groups=_group_lines(measured.lines),
         record=measured.facts,
     )
 
@@ -101,25 +100,22 @@ class ModelColumn(NamedTuple):
     facts: Mapping[str, str]
 
 
-class ModelLine(NamedTuple):
-    """A measure: its key, its value of each model as text, "" where a model has none, and its meaning."""
-
-    key: str
-    values: Sequence[str]
-    meaning: str
-
-
-def render_models_page(models: Sequence[ModelColumn], lines: Sequence[ModelLine], problems: Sequence[str]) -> str:
+def render_models_page(models: Sequence[ModelColumn], lines: Sequence[MeasureLine], problems: Sequence[str]) -> str:
     """Return the HTML document that shows several models beside each other. Escape the user's texts."""
-    groups = groupby(lines, lambda line: line.key.split("/", 1)[0])
     return render_page(
         "measure_models",
         f"{len(models)} models on the same data" if len(models) > 1 else models[0].title,
         [],
         problems=problems,
         models=models,
-        groups=[(name, list(lines)) for name, lines in groups],
+        groups=_group_lines(lines),
     )
+
+
+def _group_lines(lines: Sequence[MeasureLine]) -> list[tuple[str, list[MeasureLine]]]:
+    """Return the lines of each group of metrics, in their order."""
+    groups = groupby(lines, lambda line: line.key.split("/", 1)[0])
+    return [(name, list(some)) for name, some in groups]
 
 
 def _plot_plane(measured: MeasurePage, look: Look) -> Figure:

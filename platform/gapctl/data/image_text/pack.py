@@ -180,7 +180,7 @@ def _find_packed(folder: Path, fingerprint: str) -> PackResult | None:
 
 
 def _renew_manifest(folder: Path) -> None:
-    """Write the manifest anew if it is missing, or of a version that did not count captions."""
+    """Index packed shards again where their manifest is missing, or was written before captions were counted."""
     with suppress(InputError):
         if counts_captions(folder / MANIFEST_NAME):
             return
