@@ -45,7 +45,7 @@
     if (!trial || typeof item.tooltip !== "object") { unpin(); return; }
     const actions = document.createElement("p");
     if (Runs.pageOf(trial)) actions.append(Runs.link(trial, "Open the run in MLflow"));
-    if (item.datum.link) actions.append(Runs.outside(item.datum.link, "Open the page of its weights"));
+    if (item.datum.link) actions.append(Runs.linkTo(item.datum.link, "Open the page of its weights"));
     if (rowOf(trial)) actions.append(button("Show in the table", "", () => showRow(rowOf(trial))));
     pinned.replaceChildren(button("×", "Close", unpin), told(item.tooltip), actions);
     pinned.hidden = false;

@@ -29,13 +29,13 @@ const Runs = (() => {
     offer("Another page", "This frame may not open pages. Copy the address, or open the link from its context menu.", written(link.href, 2));
   };
 
-  const outside = (href, words) => {
+  const linkTo = (href, words) => {
     const made = document.createElement("a");
     Object.assign(made, { href, target: "_blank", rel: "noopener", textContent: words });
     made.addEventListener("click", (event) => open(event, made));
     return made;
   };
-  const link = (trial, words) => outside(pageOf(trial), words);
+  const link = (trial, words) => linkTo(pageOf(trial), words);
 
   const picture = (blob) => {
     const image = document.createElement("img");
@@ -74,5 +74,5 @@ const Runs = (() => {
   for (const place of document.querySelectorAll("[data-mlflow]")) askFor(place);
   relink();
 
-  return { pageOf, link, outside, save };
+  return { pageOf, link, linkTo, save };
 })();
