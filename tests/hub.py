@@ -1,7 +1,8 @@
-"""A hub of models on this machine, which speaks the protocol of huggingface.co to huggingface_hub's own client.
+"""A hub of models and data sets on this machine, which speaks the protocol of huggingface.co to huggingface_hub's own client.
 
-Small files are answered in place, with the ETag of their git object. Weights are answered with a redirect to another
-origin, as the hub's storage is, with their sha256 as ETag; there ranges are served, so a broken download goes on.
+Small files are answered in place, with the ETag of their git object. Weights and shards are answered with a redirect to
+another origin, as the hub's storage is, with their sha256 as ETag; there ranges are served, so a broken download goes
+on.
 Faults are those that hubs have: a status for a repository or a file, a file that stops in the middle.
 """
 
@@ -21,8 +22,10 @@ from typing import Final
 import pytest
 
 COMMIT: Final = "1" * 40
-STORED: Final = (".safetensors", ".bin", ".pt")
+STORED: Final = (".safetensors", ".bin", ".pt", ".tar")
 """Endings of files that a hub keeps in its storage."""
+REPOSITORY: Final = r"((?:datasets/)?[\w.-]+/[\w.-]+)"
+"""A model's repository, or a data set's with its prefix."""
 
 
 @dataclass
@@ -31,8 +34,9 @@ class Hub:
 
     `statuses` are answers in place of a repository (`organisation/name`) or of one of its files
     (`organisation/name/file`). `stops` are the bytes of a file after which the connection breaks, for good: what is
-    asked from there on never comes. After those of `breaks` it breaks once. `asked` lists every request: method,
-    path and range.
+    asked from there on never comes. After each of those of `breaks` it breaks once. `spoilt` files arrive with another
+    content than the hub says. `asked` lists every request: method, path and range. The repositories of data sets begin
+    with `datasets/`.
     """
 
     address: str
@@ -40,12 +44,14 @@ class Hub:
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
     stops: dict[str, int] = field(default_factory=dict)
-    breaks: dict[str, int] = field(default_factory=dict)
+    breaks: dict[str, list[int]] = field(default_factory=dict)
+    spoilt: set[str] = field(default_factory=set)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add(self, repository: str, folder: Path) -> str:
         """Serve the files of a folder; return the name that `--model` takes."""
-        self.repositories[repository] = {path.name: path.read_bytes() for path in folder.iterdir()}
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        self.repositories[repository] = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
         return f"hf-hub:{repository}"
 
     def downloads(self) -> list[str]:
@@ -122,11 +128,11 @@ class _HubHandler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = self.path.partition("?")[0].lstrip("/")
         self.served.asked.append((self.command, f"/{path}", self.headers.get("Range", "")))
-        if stored := re.fullmatch(r"storage/([\w.-]+/[\w.-]+)/([\w.-]+)", path):
+        if stored := re.fullmatch(rf"storage/{REPOSITORY}/(.+)", path):
             self._send_range(f"{stored[1]}/{stored[2]}", self.served.repositories[stored[1]][stored[2]])
-        elif described := re.fullmatch(r"api/models/([\w.-]+/[\w.-]+)(/revision/\w+)?", path):
+        elif described := re.fullmatch(rf"api/models/{REPOSITORY}(/revision/\w+)?", path):
             self._describe(described[1])
-        elif asked := re.fullmatch(r"([\w.-]+/[\w.-]+)/resolve/(\w+)/([\w.-]+)", path):
+        elif asked := re.fullmatch(rf"{REPOSITORY}/resolve/(\w+)/(.+)", path):
             self._resolve(asked[1], asked[2], asked[3])
         else:
             self._send(404, {})
@@ -173,7 +179,10 @@ class _HubHandler(BaseHTTPRequestHandler):
 
     def _send_range(self, where: str, content: bytes) -> None:
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        stop = self.served.stops.get(where, self.served.breaks.pop(where, len(content)))
+        breaks = self.served.breaks.get(where) if self.command == "GET" else None
+        stop = self.served.stops.get(where, breaks.pop(0) if breaks else len(content))
+        if where in self.served.spoilt:
+            content = content[:-1] + bytes([content[-1] ^ 1])
         about = {"ETag": f'"{hashlib.md5(content).hexdigest()}"', "Accept-Ranges": "bytes"}
         if "Range" in self.headers:
             about["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"

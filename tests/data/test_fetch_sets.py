@@ -9,20 +9,20 @@ import pytest
 from command_line import Answer, gapctl
 from gapctl.config import evaluation_sets
 from gapctl.config.evaluation_sets import ShippedSet
-from local_hub import LocalHub, serving
+from hub import Hub, serve_hub
 from small_sets import IMAGES, write_classification
 from unhelpful_servers import unused_address
 
-REPOSITORY = "clip-benchmark/wds_colours"
+REPOSITORY = "datasets/clip-benchmark/wds_colours"
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with a set of classes that gapctl ships for this test, and a cache of its own."""
     shipped = ShippedSet.model_validate(
         {
             "title": "coloured shapes",
-            "hub": f"https://huggingface.co/datasets/{REPOSITORY}",
+            "hub": f"https://huggingface.co/{REPOSITORY}",
             "fetch": True,
             "licence": "ours",
             "how": "Ask us.",
@@ -33,28 +33,34 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     for place in ("gapctl.config.evaluation_sets", "gapctl.cli.data", "gapctl.data.image_text.evaluation_sets"):
         monkeypatch.setattr(f"{place}.load_shipped_sets", lambda: known)
     monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
-    with serving(write_classification(tmp_path / "hub"), REPOSITORY) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+    with serve_hub() as hub:
+        hub.add(REPOSITORY, write_classification(tmp_path / "hub"))
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        yield hub
+
+
+def read_content_requests(hub: Hub) -> list[str]:
+    """The paths of files that were asked for, not of what the hub says about them."""
+    return [path for method, path, _ in hub.asked if method == "GET"]
 
 
 def fetch(*more: str) -> Answer:
     return gapctl("data", "fetch", "colours", *more)
 
 
-def test_shards_classes_and_templates_arrive_and_are_counted(hub: LocalHub, tmp_path: Path) -> None:
+def test_shards_classes_and_templates_arrive_and_are_counted(hub: Hub, tmp_path: Path) -> None:
     ran = fetch("--out", str(tmp_path / "here"), "--json")
 
     document = json.loads(ran.out)
     assert ran.exit_code == 0, ran.err
     assert (document["images"], document["classes"], document["shards"]) == (IMAGES, 3, 1)
     for name in ("test/0.tar", "test/nshards.txt", "classnames.txt", "zeroshot_classification_templates.txt"):
-        assert (tmp_path / "here" / name).read_bytes() == (hub.folder / name).read_bytes()
+        assert (tmp_path / "here" / name).read_bytes() == hub.repositories[REPOSITORY][name]
 
 
-def test_what_was_fetched_is_found_by_its_name(hub: LocalHub, tmp_path: Path) -> None:
+def test_what_was_fetched_is_found_by_its_name(hub: Hub, tmp_path: Path) -> None:
     fetch()
-    hub.status = 500
+    hub.statuses[REPOSITORY] = 500
 
     (tmp_path / "a.yaml").write_text(
         "name: a\nquestion: Does it find them?\nvary: {train.lr: [1.0e-3]}\nbase:\n  data: {dataset: image_text}\n"
@@ -67,31 +73,29 @@ def test_what_was_fetched_is_found_by_its_name(hub: LocalHub, tmp_path: Path) ->
     assert len(json.loads(ran.out)["trials"]) == 1
 
 
-def test_a_second_call_downloads_nothing(hub: LocalHub, tmp_path: Path) -> None:
+def test_a_second_call_downloads_nothing(hub: Hub, tmp_path: Path) -> None:
     fetch("--out", str(tmp_path / "here"))
-    before = dict(hub.asked)
+    before = read_content_requests(hub)
 
     ran = fetch("--out", str(tmp_path / "here"), "--json")
 
     assert json.loads(ran.out)["fetched"] == 0
-    assert dict(hub.asked) == before
+    assert read_content_requests(hub) == before
 
 
-def test_a_download_that_breaks_off_is_continued(
-    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_that_breaks_off_is_continued(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 4096)  # what is kept of a broken answer
-    hub.break_off = (20_000, 2)
+    hub.breaks[f"{REPOSITORY}/test/0.tar"] = [20_000, 36_384]
 
     ran = fetch("--out", str(tmp_path / "here"))
 
     assert ran.exit_code == 0, ran.err
-    assert hub.ranges == ["bytes=16384-", "bytes=32768-"]
-    assert (tmp_path / "here/test/0.tar").read_bytes() == (hub.folder / "test/0.tar").read_bytes()
+    assert [part for _, _, part in hub.asked if part] == ["bytes=16384-", "bytes=32768-"]
+    assert (tmp_path / "here/test/0.tar").read_bytes() == hub.repositories[REPOSITORY]["test/0.tar"]
 
 
-def test_a_file_with_another_content_than_the_hub_says_is_deleted(hub: LocalHub, tmp_path: Path) -> None:
-    hub.spoilt = {"test/0.tar"}
+def test_a_file_with_another_content_than_the_hub_says_is_deleted(hub: Hub, tmp_path: Path) -> None:
+    hub.spoilt = {f"{REPOSITORY}/test/0.tar"}
 
     ran = fetch("--out", str(tmp_path / "here"))
 
@@ -106,8 +110,8 @@ def test_a_file_with_another_content_than_the_hub_says_is_deleted(hub: LocalHub,
     ("status", "code", "message"),
     [(401, 2, "asks who you are"), (403, 2, "set HF_TOKEN"), (404, 2, "answered 404; expected nshards.txt")],
 )
-def test_a_hub_that_refuses_is_quoted(hub: LocalHub, tmp_path: Path, status: int, code: int, message: str) -> None:
-    hub.status = status
+def test_a_hub_that_refuses_is_quoted(hub: Hub, tmp_path: Path, status: int, code: int, message: str) -> None:
+    hub.statuses[REPOSITORY] = status
 
     ran = fetch("--out", str(tmp_path / "here"))
 
@@ -116,9 +120,9 @@ def test_a_hub_that_refuses_is_quoted(hub: LocalHub, tmp_path: Path, status: int
     assert "Traceback" not in ran.err
 
 
-def test_a_set_with_another_count_than_is_published_is_refused(hub: LocalHub, tmp_path: Path) -> None:
+def test_a_set_with_another_count_than_is_published_is_refused(hub: Hub, tmp_path: Path) -> None:
     write_classification(tmp_path / "fewer", images=30)
-    (hub.folder / "test/0.tar").write_bytes((tmp_path / "fewer/test/0.tar").read_bytes())
+    hub.repositories[REPOSITORY]["test/0.tar"] = (tmp_path / "fewer/test/0.tar").read_bytes()
 
     ran = fetch("--out", str(tmp_path / "here"))
 
@@ -126,8 +130,8 @@ def test_a_set_with_another_count_than_is_published_is_refused(hub: LocalHub, tm
     assert "found 30 images, not 40" in ran.err
 
 
-def test_a_count_of_shards_that_is_none_is_refused(hub: LocalHub, tmp_path: Path) -> None:
-    (hub.folder / "test/nshards.txt").write_text("<html>", encoding="utf-8")
+def test_a_count_of_shards_that_is_none_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[REPOSITORY]["test/nshards.txt"] = b"<html>"
 
     ran = fetch("--out", str(tmp_path / "here"))
 
@@ -135,7 +139,7 @@ def test_a_count_of_shards_that_is_none_is_refused(hub: LocalHub, tmp_path: Path
     assert "nshards.txt: found '<html>'; expected the number of shards" in ran.err
 
 
-def test_a_set_with_a_licence_of_its_own_is_not_downloaded(hub: LocalHub) -> None:
+def test_a_set_with_a_licence_of_its_own_is_not_downloaded(hub: Hub) -> None:
     ran = gapctl("data", "fetch", "imagenet")
 
     assert ran.exit_code == 2
@@ -144,7 +148,7 @@ def test_a_set_with_a_licence_of_its_own_is_not_downloaded(hub: LocalHub) -> Non
     assert not hub.asked
 
 
-def test_an_unknown_set_is_answered_with_the_nearest(hub: LocalHub) -> None:
+def test_an_unknown_set_is_answered_with_the_nearest(hub: Hub) -> None:
     ran = gapctl("data", "fetch", "flickr30")
 
     assert ran.exit_code == 2
@@ -152,10 +156,10 @@ def test_an_unknown_set_is_answered_with_the_nearest(hub: LocalHub) -> None:
 
 
 @pytest.mark.slow
-def test_a_hub_that_cannot_be_reached_or_is_busy_says_what_to_do(hub: LocalHub, tmp_path: Path) -> None:
+def test_a_hub_that_cannot_be_reached_or_is_busy_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
     """huggingface_hub itself waits for half a minute before it gives up."""
     nobody = fetch("--out", str(tmp_path / "here"), "--mirror", unused_address())
-    hub.status = 500
+    hub.statuses[REPOSITORY] = 500
     busy = fetch("--out", str(tmp_path / "here"))
 
     assert (nobody.exit_code, busy.exit_code) == (1, 1)

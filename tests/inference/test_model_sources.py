@@ -64,7 +64,7 @@ def test_what_is_in_the_cache_needs_no_hub(hub: Hub) -> None:
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)  # of 10 MiB, more than the file has
-    hub.breaks[f"{REPOSITORY}/{WEIGHTS}"] = 1_000_000
+    hub.breaks[f"{REPOSITORY}/{WEIGHTS}"] = [1_000_000]
     assert find_or_download_weights(NAME, None).path.read_bytes() == hub.repositories[REPOSITORY][WEIGHTS]
     first, second = [where for method, path, where in hub.asked if "/storage/" in path and method == "GET"]
     assert first == ""

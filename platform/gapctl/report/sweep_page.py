@@ -68,9 +68,7 @@ DESCRIPTIVE: Final = (
 DESCRIPTIVE_OF_MODELS: Final = (
     "Descriptive: models differ in much beside the gap, so that what goes together here need not cause one another."
 )
-MODELS_LEAD: Final = (
-    "Each correlation over the models, and what each keeps when its largest dimensions are removed."
-)
+MODELS_LEAD: Final = "Each correlation over the models, and what each keeps when its largest dimensions are removed."
 NO_MEAN_EMBEDDINGS: Final = "None of these trainings kept its mean embeddings, so there is nothing to show here."
 
 
