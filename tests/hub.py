@@ -1,4 +1,4 @@
-"""A hub of models and data sets on this machine, which speaks the protocol of huggingface.co to huggingface_hub's own client.
+"""A hub of models and data sets on this machine, in the protocol that huggingface_hub's own client speaks.
 
 Small files are answered in place, with the ETag of their git object. Weights and shards are answered with a redirect to
 another origin, as the hub's storage is, with their sha256 as ETag; there ranges are served, so a broken download goes

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from gapctl.analysis.cohort import CohortEstimate, estimate_cohort
+from gapctl.analysis.cohort import LABEL, CohortEstimate, estimate_cohort
 from gapctl.analysis.correlation import CorrelationEstimate, estimate_correlation
 from gapctl.analysis.estimates import (
     Direction,
@@ -38,7 +38,7 @@ from gapctl.analysis.paired import (
     derive_replicates,
 )
 from gapctl.analysis.results import Interval, Outcome, RefutationKind
-from gapctl.analysis.tables import build_model_table
+from gapctl.analysis.tables import select_finished_models
 from gapctl.config.arms import Arm, build_arm_grid, select_arms
 from gapctl.config.cohort import select_members
 from gapctl.config.hypotheses import (
@@ -106,8 +106,10 @@ def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
 
 def _measure_over_models(hypothesis: Correlation, trials: pl.DataFrame, spec: SweepFile) -> HypothesisResult:
     assert spec.cohort is not None
-    models = build_model_table(trials, spec, hypothesis)
+    levels = {name: level for name, level in hypothesis.where.items() if name in spec.vary}
     facts = {name: level for name, level in hypothesis.where.items() if name not in spec.vary}
+    arms = len(select_arms(spec.vary, levels))
+    models = select_finished_models(trials, list(spec.vary), levels, arms).rename({"model": LABEL})
     planned = [model.name for model in select_members(spec.cohort, facts)]
     found = measure_cohort_hypothesis(hypothesis.model_copy(update={"where": facts}), models, spec.alpha, planned)
     return replace(found, hypothesis=hypothesis)

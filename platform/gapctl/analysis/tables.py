@@ -11,12 +11,11 @@ from typing import NamedTuple
 import polars as pl
 
 from gapctl.analysis.between_trainings import TrialValues, compute_cross_trial_metrics
-from gapctl.analysis.cohort import LABEL, LINEAGE, STRATUM
+from gapctl.analysis.cohort import LINEAGE, STRATUM
 from gapctl.analysis.learning import ArmCheck, check_learning
-from gapctl.analysis.paired import build_identity_columns, build_level_column
-from gapctl.config.arms import select_arms
-from gapctl.config.cohort import Cohort, name_stratum, read_lineage
-from gapctl.config.hypotheses import Correlation, Level, list_named_metrics
+from gapctl.analysis.paired import build_identity_columns
+from gapctl.config.cohort import Cohort, is_same_level, name_stratum, read_lineage
+from gapctl.config.hypotheses import Level, list_named_metrics
 from gapctl.config.metrics import is_cross_trial_metric
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError, first_line_of_error
@@ -126,21 +125,22 @@ def build_cohort_columns(trials: Sequence[Trial], cohort: Cohort) -> list[pl.Ser
     ]
 
 
-def build_model_table(trials: pl.DataFrame, spec: SweepFile, hypothesis: Correlation) -> pl.DataFrame:
-    """Return a row for each model whose trials are done at the levels of a hypothesis, averaged over other factors.
+def select_finished_models(
+    trials: pl.DataFrame, factors: Sequence[str], where: Mapping[str, Level], arms: int | None = None
+) -> pl.DataFrame:
+    """Return a row for each model whose trials at some levels, or of some facts, are done: `arms` of them.
 
-    `label` is the model's name, as `cohort.py` expects it.
+    Metrics are means over its trials, `trial` is the first. Without `arms`, as many count as the most complete model
+    has.
     """
-    for path, level in hypothesis.where.items():
-        if path in spec.vary:
-            trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
-    arms = len(select_arms(spec.vary, {path: hypothesis.where[path] for path in hypothesis.where if path in spec.vary}))
+    for name, level in where.items():
+        trials = trials.filter([is_same_level(value, level) for value in trials[name]])
     metrics = list_metric_columns(trials)
-    facts = [name for name in trials.columns if name not in (*metrics, *spec.vary, "label", "model", "trial")]
+    facts = [name for name in trials.columns if name not in (*metrics, *factors, "label", "model")]
     models = trials.group_by("model", maintain_order=True).agg(
-        pl.col(metrics).mean(), pl.col(facts).first(), pl.len().alias("arms")
+        pl.col(facts).first(), pl.col(metrics).cast(pl.Float64).mean(), pl.len().alias("arms")
     )
-    return models.filter(pl.col("arms") == arms).drop("arms").rename({"model": LABEL})
+    return models.filter(pl.col("arms") == (pl.col("arms").max() if arms is None else arms)).drop("arms")
 
 
 def _build_fact_column(name: str, values: Sequence[Level | None]) -> pl.Series:

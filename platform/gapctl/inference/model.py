@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gapctl.config.architectures import LOCAL_FOLDER
 from gapctl.errors import InputError, first_line_of_error, make_missing_package_error
-from gapctl.models.sources import FOLDER, HUB, ImageSettings, WeightsFile, hash_config, read_config
+from gapctl.models.sources import HUB, ImageSettings, WeightsFile, hash_config, read_config
 from gapctl.models.weights import load_weights
 from gapctl.training.set_evaluation import SetModel
 
@@ -56,7 +57,7 @@ def open_model(name: str, weights: WeightsFile) -> OpenModel:
     from open_clip.transform import merge_preprocess_dict
 
     quick = bool(weights.preprocess.get("quick_gelu", False))
-    known_as = name if weights.folder is None else f"{FOLDER}{weights.folder}"
+    known_as = name if weights.folder is None else f"{LOCAL_FOLDER}{weights.folder}"
     with _silence_open_clip():
         try:
             model = open_clip.create_model(known_as, load_weights=False, pretrained_text=False, force_quick_gelu=quick)
@@ -87,7 +88,7 @@ def load_tokenizer(name: str, folder: Path | None = None) -> Callable[[Sequence[
                 **described.get("tokenizer_kwargs", {}),
             )
         else:
-            found = open_clip.get_tokenizer(name if folder is None else f"{FOLDER}{folder}")
+            found = open_clip.get_tokenizer(name if folder is None else f"{LOCAL_FOLDER}{folder}")
     return found
 
 

@@ -19,7 +19,7 @@ import torch
 from open_clip import CLIP, CoCa, CustomTextCLIP
 from open_clip.transform import PreprocessCfg
 
-from gapctl.config.architectures import Architecture, HubTokenizer, fingerprint_model_parts
+from gapctl.config.architectures import LOCAL_FOLDER, Architecture, HubTokenizer, fingerprint_model_parts
 from gapctl.config.base import flatten_document
 from gapctl.config.presets import Colour
 from gapctl.config.trial import Model, OpenClipModel, TrialConfig, has_logit_bias
@@ -28,7 +28,6 @@ from gapctl.extensions import find_extension
 from gapctl.folders import expand_home
 from gapctl.models.build import SIGLIP_INITIAL_BIAS
 from gapctl.models.sources import (
-    FOLDER,
     find_config_folder,
     find_or_download_weights,
     find_sha256,
@@ -92,12 +91,12 @@ def find_tokenizer(model: OpenClipModel) -> HubTokenizer | None:
     found = find_towers(model).tokenizer
     if found is None or not is_own_folder(model):
         return found
-    return replace(found, source=str(expand_home(model.weights.removeprefix(FOLDER)).absolute()))
+    return replace(found, source=str(expand_home(model.weights.removeprefix(LOCAL_FOLDER)).absolute()))
 
 
 def is_own_folder(model: OpenClipModel) -> bool:
     """Return whether a model's weights are in a folder with a configuration, whose tokenizer open_clip takes too."""
-    return model.weights.startswith(FOLDER)
+    return model.weights.startswith(LOCAL_FOLDER)
 
 
 @cache

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from gapctl.config.architectures import LOCAL_FOLDER, REQUIRED_KEYS
 from gapctl.config.base import did_you_mean, hash_value
 from gapctl.errors import InputError, UnknownWeightsError, first_line_of_error, require_packages
 from gapctl.folders import expand_home
@@ -27,10 +28,7 @@ from gapctl.io.atomic import hash_file
 from gapctl.text import list_first_names
 
 HUB: Final = "hf-hub:"
-FOLDER: Final = "local-dir:"
 CONFIG_NAME: Final = "open_clip_config.json"
-MODEL_KEYS: Final = ("embed_dim", "vision_cfg", "text_cfg")
-"""Keys that open_clip requires of an architecture."""
 WEIGHTS_NAMES: Final = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -53,7 +51,7 @@ MAX_NAMED: Final = 4
 SILENT_SECONDS: Final = 60.0
 """For how long a hub that could not be reached is not asked for hashes again: a plan has many models."""
 LOG_IN: Final = "log in with `hf auth login`, or set HF_TOKEN"
-BY_HAND: Final = f"Or copy {CONFIG_NAME} and the weights into a folder, and give --model {FOLDER}FOLDER"
+BY_HAND: Final = f"Or copy {CONFIG_NAME} and the weights into a folder, and give --model {LOCAL_FOLDER}FOLDER"
 
 Answer = TypeVar("Answer")
 ImageSettings = Mapping[str, Any]
@@ -78,7 +76,7 @@ class WeightsFile(NamedTuple):
 
 def has_own_weights(name: str) -> bool:
     """Return whether a name stands for a configuration and weights in one place, a folder or a repository."""
-    return name.startswith((HUB, FOLDER))
+    return name.startswith((HUB, LOCAL_FOLDER))
 
 
 def check_model(name: str, pretrained: str | None) -> None:
@@ -88,7 +86,7 @@ def check_model(name: str, pretrained: str | None) -> None:
         if pretrained is not None:
             raise InputError(f"--pretrained {pretrained}: {name} has weights of its own; leave --pretrained out")
         folder = find_config_folder(name)
-        if name.startswith(FOLDER):
+        if name.startswith(LOCAL_FOLDER):
             _choose_weights(name, folder)
         return
     require_known_model(name)
@@ -105,7 +103,7 @@ def require_known_model(name: str) -> None:
     names = open_clip.list_models()
     if name not in names:
         close = did_you_mean(name, names)
-        other = f", or {HUB}ORGANISATION/NAME or {FOLDER}FOLDER" if not close else ""
+        other = f", or {HUB}ORGANISATION/NAME or {LOCAL_FOLDER}FOLDER" if not close else ""
         raise InputError(
             f"--model {name}: no such model; expected one of open_clip's {len(names)} architectures{other}{close}"
         )
@@ -119,7 +117,7 @@ def find_sha256(name: str, pretrained: str | None) -> str:
             return find_hub_sha256(name.removeprefix(HUB), HUB_WEIGHTS_NAMES, revision=folder.name)
         except FetchError as problem:
             raise problem.build_error(name) from problem
-    if name.startswith(FOLDER) or (pretrained is not None and expand_home(pretrained).is_file()):
+    if name.startswith(LOCAL_FOLDER) or (pretrained is not None and expand_home(pretrained).is_file()):
         return find_or_download_weights(name, pretrained).sha256
     settings = read_tag_settings(name, pretrained or "")
     repository, _, file = str(settings.get("hf_hub", "")).rpartition("/")
@@ -135,7 +133,7 @@ def find_or_download_weights(name: str, pretrained: str | None) -> WeightsFile:
     """Return a model's weights, downloaded if needed. Raise InputError if there are none, HubError if a hub fails."""
     if has_own_weights(name):
         folder = find_config_folder(name)
-        if name.startswith(FOLDER):
+        if name.startswith(LOCAL_FOLDER):
             path = _choose_weights(name, folder)
         else:  # huggingface_hub names the folder by the commit, from which the weights are to be too
             path = _download_own(name, HUB_WEIGHTS_NAMES, revision=folder.name)
@@ -162,7 +160,7 @@ def read_tag_settings(name: str, tag: str) -> ImageSettings:
             if held
             else "a file of weights, and it holds none"
         )
-        whole = f", or --model {FOLDER}{tag} for the model in it" if (path / CONFIG_NAME).is_file() else ""
+        whole = f", or --model {LOCAL_FOLDER}{tag} for the model in it" if (path / CONFIG_NAME).is_file() else ""
         raise InputError(f"--pretrained {tag}: a folder; expected {inside}{whole}")
     settings: ImageSettings = open_clip.get_pretrained_cfg(name, tag)
     if settings:
@@ -178,9 +176,9 @@ def find_config_folder(name: str) -> Path:
 
     Raise InputError where there is none, or it is none that open_clip can build; HubError where the hub fails.
     """
-    if name.startswith(FOLDER):
-        folder = expand_home(name.removeprefix(FOLDER))
-        if not name.removeprefix(FOLDER) or not folder.is_dir():
+    if name.startswith(LOCAL_FOLDER):
+        folder = expand_home(name.removeprefix(LOCAL_FOLDER))
+        if not name.removeprefix(LOCAL_FOLDER) or not folder.is_dir():
             raise InputError(f"--model {name}: no such folder; expected one with {CONFIG_NAME} and weights")
         if not (folder / CONFIG_NAME).is_file():
             raise InputError(f"--model {name}: no {CONFIG_NAME} in this folder; expected open_clip's, and weights")
@@ -198,13 +196,13 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"--model {name}: {path}: damaged ({first_line_of_error(error)}); expected JSON") from error
     described = document.get("model_cfg") if isinstance(document, dict) else None
-    if not isinstance(described, dict) or any(key not in described for key in MODEL_KEYS):
+    if not isinstance(described, dict) or any(key not in described for key in REQUIRED_KEYS):
         found = f"{', '.join(map(str, document)) or 'nothing'}" if isinstance(document, dict) else "no object"
         raise InputError(
-            f"--model {name}: {path}: found {found}; expected `model_cfg` with {', '.join(MODEL_KEYS)}, as open_clip's "
-            "models have it"
+            f"--model {name}: {path}: found {found}; expected `model_cfg` with {', '.join(REQUIRED_KEYS)}, as "
+            "open_clip's models have it"
         )
-    wrong = [key for key in MODEL_KEYS[1:] if not isinstance(described[key], dict)]
+    wrong = [key for key in REQUIRED_KEYS[1:] if not isinstance(described[key], dict)]
     if wrong:
         raise InputError(f"--model {name}: {path}: model_cfg.{wrong[0]} is no object; expected open_clip's settings")
     options = described["text_cfg"].get("tokenizer_kwargs") or {}

@@ -1,7 +1,7 @@
 """The models of a cohort on a page and in files: their table, scatters of correlations, and curves of ablations.
 
-1. `select_models` gives a row for each model: what is known of it, and its metrics.
-2. `build_leaderboard` is the table that people sort and cite, for the page and for LaTeX; `build_models_table` is the
+1. `select_finished_models` (of the analysis) gives a row for each model: what is known of it, and its metrics.
+2. `build_leaderboard` is the table on the page that people sort and cite; `build_models_table` is the
    one with everything, for an export.
 3. `plot_models` draws every correlation over models, and every metric against the number of removed dimensions.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from gapctl.analysis.results import AnalysisResults, EstimateWithInterval, Verdict
-from gapctl.analysis.tables import list_metric_columns
+from gapctl.analysis.tables import list_metric_columns, select_finished_models
 from gapctl.analysis.verdict import SCOPE_WORDS
 from gapctl.config.hypotheses import LOGARITHM, Level
 from gapctl.config.metrics import PUBLISHED
@@ -79,21 +79,6 @@ def list_covariates(analysis: AnalysisResults) -> list[str]:
     return [name for name in after if "/" not in name and name not in ("stratum", "lineage", "samples_seen", "seconds")]
 
 
-def select_models(analysis: AnalysisResults, where: Mapping[str, Level]) -> pl.DataFrame:
-    """Return a row for each model whose trials at these levels, or of these facts, are all done.
-
-    The columns are `model`, `trial` (its first), `stratum`, `lineage`, covariates, and metrics, means over trials.
-    """
-    trials = analysis.trials
-    for name, level in where.items():
-        trials = trials.filter(pl.col(name) == (str(level) if trials.schema[name] == pl.String else level))
-    facts = ["trial", "stratum", "lineage", *list_covariates(analysis)]
-    models = trials.group_by("model", maintain_order=True).agg(
-        pl.col(facts).first(), pl.col(list_metric_columns(trials)).cast(pl.Float64).mean(), pl.len().alias("arms")
-    )
-    return models.filter(pl.col("arms") == pl.col("arms").max()).drop("arms")
-
-
 def choose_untouched_arm(analysis: AnalysisResults) -> dict[str, Level]:
     """Return the level of each factor that stands for the models as they are: the first, or no intervention."""
     levels = {path: analysis.trials[path][0] for path in analysis.factors if path in analysis.trials.columns}
@@ -114,7 +99,7 @@ class Leaderboard(NamedTuple):
 def build_leaderboard(analysis: AnalysisResults, main_metrics: Sequence[str], source: str = "") -> Leaderboard:
     """Return the models as they are, with published numbers, metrics of hypotheses and the main ones."""
     arm = choose_untouched_arm(analysis)
-    models = select_models(analysis, arm)
+    models = select_finished_models(analysis.trials, analysis.factors, arm)
     known = [name for name in list_metric_columns(models) if models[name].is_not_null().any()]
     published = [name for name in known if name.startswith(PUBLISHED)]
     asked = [name for verdict in analysis.verdicts for name in _list_columns(verdict)]
@@ -140,7 +125,7 @@ def _list_sets(verdict: Verdict) -> list[str]:
 
 def build_models_table(analysis: AnalysisResults, pages: Mapping[str, str]) -> pl.DataFrame:
     """Return a row for each model as it is, with all that is known and was measured of it, and its weights' page."""
-    models = select_models(analysis, choose_untouched_arm(analysis))
+    models = select_finished_models(analysis.trials, analysis.factors, choose_untouched_arm(analysis))
     links = pl.Series("page", [pages.get(name) for name in models["model"]], pl.String)
     facts = ["model", "stratum", "lineage", *list_covariates(analysis)]
     return models.with_columns(links).select(*facts, pl.exclude(*facts, "trial", "page"), "page", "trial")
@@ -165,7 +150,7 @@ def _plot_correlation(
 ) -> Figure | None:
     """Plot a point for each model, on one evaluation set; None where fewer than two have both values."""
     log, against = verdict.factor.startswith(LOGARITHM), verdict.factor.removeprefix(LOGARITHM).strip()
-    models = select_models(analysis, verdict.where)
+    models = select_finished_models(analysis.trials, analysis.factors, verdict.where)
     columns = [_find_column(models, one, name) for name in (against, verdict.response)]
     if None in columns or any(not models.schema[str(name)].is_numeric() for name in columns):
         return None
@@ -269,7 +254,9 @@ def _plot_ablations(analysis: AnalysisResults, look: Look) -> list[Figure]:
         return []
     asked = [name for verdict in analysis.verdicts for name in _list_columns(verdict)]
     parts = [
-        select_models(analysis, {INTERVENTION: level}).with_columns(removed=pl.lit(count))
+        select_finished_models(analysis.trials, analysis.factors, {INTERVENTION: level}).with_columns(
+            removed=pl.lit(count)
+        )
         for level, count in sorted(removals.items(), key=lambda each: each[1])
     ]
     models = pl.concat(parts, how="diagonal")
