@@ -112,6 +112,7 @@ COLUMNS: Final = (
     "fine_tuned",
     "duplicate",
     "weak",
+    "repository",
     *RESULTS,
 )
 PARAMETERS: Final = "params (M)"
@@ -167,6 +168,7 @@ def describe_model(
         "loss": "siglip" if "siglip" in architecture.lower() else "coca" if "coca" in architecture else "clip",
         "lineage": f"{RESOLUTION.sub('', plain)} {VARIANT.sub('', tag)}",
         "fine_tuned": explain_fine_tuning(architecture, tag),
+        "repository": str(settings.get("hf_hub", "")).rpartition("/")[0],
         "duplicate": explain_duplicate(architecture, tag, listed, bool(settings.get("quick_gelu"))),
     }
     for name, (file, column) in RESULTS.items():

@@ -6,10 +6,8 @@
 3. `plot_models` draws every correlation over models, and every metric against the number of removed dimensions.
 """
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,7 +19,6 @@ from gapctl.analysis.verdict import SCOPE_WORDS
 from gapctl.config.hypotheses import LOGARITHM, Level
 from gapctl.config.metrics import PUBLISHED
 from gapctl.plan.plan import Plan
-from gapctl.report.html import read_asset
 from gapctl.report.text import (
     capitalise_first,
     explain_catalog_metric,
@@ -46,25 +43,19 @@ CURVE_METRICS: Final = ("gap/rmg", "gap/l2m", "quality/object_accuracy", "qualit
 
 
 def list_model_pages(plan: Plan) -> dict[str, str]:
-    """Return the address of the weights' page of each model whose weights come from a hub, by the model's name."""
+    """Return the address of the weights' page of each model whose weights come from a hub, by the model's name.
+
+    The fact `repository` names it where `weights` is a tag.
+    """
     found = {}
     for trial in plan.trials:
-        weights = str(getattr(trial.config.model, "weights", None) or "")
-        architecture = str(getattr(trial.config.model, "architecture", None) or "")
-        repository = (
-            weights.removeprefix(HUB_PREFIX).partition("@")[0]
-            if weights.startswith(HUB_PREFIX)
-            else _read_open_clip_pages().get((architecture, weights), "")
-        )
-        if trial.model is not None and repository:
+        weights = str(getattr(trial.config.model, "weights", ""))
+        if trial.model is None:
+            continue
+        named = weights.removeprefix(HUB_PREFIX).partition("@")[0] if weights.startswith(HUB_PREFIX) else ""
+        if repository := named or trial.model.facts.get("repository"):
             found[trial.model.name] = f"{HUB}{repository}"
     return found
-
-
-@cache
-def _read_open_clip_pages() -> dict[tuple[str, str], str]:
-    rows = csv.reader(line for line in read_asset("open_clip_pages.csv").splitlines() if not line.startswith("#"))
-    return {(architecture, weights): repository for architecture, weights, repository in rows}
 
 
 def has_models(analysis: AnalysisResults) -> bool:
