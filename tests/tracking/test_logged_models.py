@@ -122,14 +122,14 @@ def test_a_logged_model_reads_nothing_but_tensors(plan: Plan, runs: Runs, tmp_pa
     runs.begin(trial)
     description, weights = tmp_path / "trial.yaml", tmp_path / "model.pth"
     description.write_bytes(runs.ledger.trial(trial.id).read("trial.yaml") or b"")
-    torch.save({"weights": print}, weights)
+    torch.save({"weights": len}, weights)
 
     class Module:
         """A pickle module, as MLflow imports it."""
 
         Unpickler = build_unpickler(description)
 
-    with pytest.raises(pickle.UnpicklingError, match=r"refer to \w+\.print, not to tensors"):
+    with pytest.raises(pickle.UnpicklingError, match=r"refer to \w+\.len, not to tensors"):
         torch.load(weights, pickle_module=Module)
 
 
