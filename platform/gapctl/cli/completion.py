@@ -8,7 +8,6 @@ path is expected, shells complete files by themselves.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -29,7 +28,8 @@ def complete_sweeps(incomplete: str) -> Offers:
 def complete_scales(ctx: typer.Context, incomplete: str) -> Offers:
     """Offer the scales of the sweep that the command line names."""
     with _quietly():
-        return _filter_names(_read_sweep(ctx).get("scales", {}), incomplete)
+        scales = _read_sweep(ctx).get("scales")
+        return _filter_names(map(str, scales), incomplete) if isinstance(scales, dict) else []
     return []
 
 
@@ -73,7 +73,7 @@ def complete_settings(ctx: typer.Context, incomplete: str) -> Offers:
     return []
 
 
-def _read_sweep(ctx: typer.Context) -> dict[str, Any]:
+def _read_sweep(ctx: typer.Context) -> dict[str, object]:
     """Return the values of the first sweep that the command line names; empty where it names none."""
     from gapctl.config.load import find_sweep_file
     from gapctl.config.yaml_file import read_yaml

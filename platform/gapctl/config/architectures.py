@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from gapctl.config.base import format_choices, hash_value
 from gapctl.config.presets import CLIP_CONTEXT, PatchTower, ResNet, Tower
@@ -65,7 +65,15 @@ def list_architectures() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob(f"*{JSON_SUFFIX}"))}
 
 
-def strip_folder(value: Any) -> Any:
+@overload
+def strip_folder(value: str) -> str: ...
+
+
+@overload
+def strip_folder(value: object) -> object: ...
+
+
+def strip_folder(value: object) -> object:
     """Return a model's file, or each of a list, by its name where it is an absolute path; anything else as it is."""
     if isinstance(value, list):
         return [strip_folder(each) for each in value]

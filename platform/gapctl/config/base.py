@@ -129,23 +129,23 @@ def select_hashed_fields(model: BaseModel) -> dict[str, Any]:
     return _select_model_fields(model, model.model_dump(mode="json"))
 
 
-def _select_model_fields(model: BaseModel, plain: dict[str, Any]) -> dict[str, Any]:
+def _select_model_fields(model: BaseModel, plain: dict[str, JsonValue]) -> dict[str, JsonValue]:
     kept = {name: _select_value_fields(getattr(model, name), value) for name, value in plain.items()}
     for name, mark in _find_marks(type(model)).items():
         if isinstance(mark, HashAs):
-            kept[name] = mark.former.get(kept[name], kept[name])
+            kept[name] = mark.former.get(str(kept[name]), kept[name])
         elif kept[name] == mark.before:
             del kept[name]
     return kept
 
 
-def _select_value_fields(value: object, plain: Any) -> Any:
+def _select_value_fields(value: object, plain: JsonValue) -> JsonValue:
     """Return the JSON form of a field's value, with models in lists and tables reduced as well."""
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) and isinstance(plain, dict):
         return _select_model_fields(value, plain)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and isinstance(plain, dict):
         return {key: _select_value_fields(item, plain[key]) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and isinstance(plain, list):
         return [_select_value_fields(item, other) for item, other in zip(value, plain, strict=True)]
     return plain
 
@@ -182,7 +182,7 @@ def _convert_to_plain(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def replace_at_path(document: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
+def replace_at_path(document: Mapping[str, object], path: Sequence[str], value: object) -> dict[str, object]:
     """Return a copy of nested dictionaries with one path set; anything in the way becomes a dictionary."""
     head, *rest = path
     if not rest:
@@ -191,10 +191,13 @@ def replace_at_path(document: Mapping[str, Any], path: Sequence[str], value: obj
     return {**document, head: replace_at_path(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
-def read_path(document: object, path: Sequence[str]) -> object:
-    """Return the value at a path of nested dictionaries, None where there is none."""
+def read_path(document: object, path: Sequence[str | int]) -> object:
+    """Return the value at a path of nested dictionaries and lists, None where there is none."""
     for step in path:
-        document = document.get(step) if isinstance(document, Mapping) else None
+        if isinstance(document, list) and isinstance(step, int) and step < len(document):
+            document = document[step]
+        else:
+            document = document.get(step) if isinstance(document, Mapping) else None
     return document
 
 
@@ -203,7 +206,7 @@ def list_leaf_paths(document: Mapping[str, object]) -> list[str]:
     return list(flatten_document(document))
 
 
-def flatten_document(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_document(document: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Return the values in nested dictionaries by their dotted path."""
     found: dict[str, Any] = {}
     for key, value in document.items():

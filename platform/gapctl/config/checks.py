@@ -30,6 +30,7 @@ from gapctl.config.base import (
     format_choices,
     format_value,
     list_leaf_paths,
+    read_path,
     replace_at_path,
 )
 from gapctl.config.cohort import Cohort, check_cohort, get_column_value, is_same_level
@@ -66,15 +67,15 @@ from gapctl.config.trial import LOSSES, FactorName, Model, PairData, TrialConfig
 from gapctl.text import join_and, join_or
 
 
-def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Problem]]:
+def check_document(document: Mapping[str, object]) -> tuple[SweepFile | None, list[Problem]]:
     """Return the file that a document describes, None if a value has the wrong type, and all its problems."""
     try:
         spec = SweepFile.model_validate(document)
     except ValidationError as error:
         found = list_problems(error, document, SweepFile)
         others = _check_factors_and_hypotheses(select_valid_parts(document, found))
-        unknown = [_read_value(document, problem.path) for problem in found if problem.path[:3] == _METRIC_LIST]
-        return None, [*found, *(each for each in others if _read_value(document, each.path) not in unknown)]
+        unknown = [read_path(document, problem.path) for problem in found if problem.path[:3] == _METRIC_LIST]
+        return None, [*found, *(each for each in others if read_path(document, each.path) not in unknown)]
     return spec, [
         *check_resources(spec),
         *check_grid_or_search(spec),
@@ -86,15 +87,6 @@ def check_document(document: dict[str, Any]) -> tuple[SweepFile | None, list[Pro
 
 _METRIC_LIST: Final = ("base", "evaluate", "metrics")
 """Where a file names metrics of other packages; a wrong name there is not reported again where hypotheses use it."""
-
-
-def _read_value(document: Any, path: KeyPath) -> object:
-    """Return the value at a path of a document, or None."""
-    for step in path:
-        inside = isinstance(document, list) and isinstance(step, int) and step < len(document)
-        inside = inside or (isinstance(document, Mapping) and step in document)
-        document = document[step] if inside else None
-    return document
 
 
 def _check_drawn_values(spec: SweepFile) -> Iterator[Problem]:

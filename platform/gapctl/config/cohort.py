@@ -18,7 +18,7 @@ from functools import cached_property
 from io import BytesIO, StringIO
 from itertools import dropwhile
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
@@ -296,8 +296,8 @@ def format_place(place: KeyPath) -> str:
 
 
 def expand_cohort_table(
-    document: Mapping[str, Any], folder: Path, tables: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, str]]:
+    document: Mapping[str, object], folder: Path, tables: Mapping[str, str]
+) -> tuple[dict[str, object], dict[str, str]]:
     """Return a sweep file's values with the rows of the table that `cohort.models` names, and that table's text.
 
     `tables` are texts by name that are used in place of files, as a declaration keeps them; any other is looked for in

@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,6 +19,7 @@ from gapctl.config.base import (
     find_nearest,
     flatten_document,
     format_value,
+    read_path,
 )
 from gapctl.config.cohort import Cohort
 from gapctl.config.evaluation_sets import KINDS, SetKind, complete_definitions
@@ -116,7 +117,7 @@ def _describe_expected(wrong: object, errors: Sequence[ErrorDetails]) -> str:
     return join_or(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
 
 
-def _locate_in_document(found: ErrorDetails, document: Any) -> KeyPath:
+def _locate_in_document(found: ErrorDetails, document: object) -> KeyPath:
     """Return pydantic's location without the names of union members, which are not in the document."""
     path: list[str | int] = []
     location, missing = found["loc"], found["type"] == "missing"
@@ -125,7 +126,7 @@ def _locate_in_document(found: ErrorDetails, document: Any) -> KeyPath:
         inside = isinstance(document, dict) and step in document
         inside = inside or (isinstance(document, list) and isinstance(step, int) and step < len(document))
         if inside and not is_tag:
-            document = document[step]
+            document = read_path(document, [step])
             path.append(step)
         elif missing and position == len(location) - 1:
             path.append(step)
@@ -136,7 +137,7 @@ def _locate_in_document(found: ErrorDetails, document: Any) -> KeyPath:
 
 def _list_sibling_keys(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
     """List the keys that the model around an unknown key has."""
-    around: Any = model
+    around: object = model
     for step in location[:-1]:
         if step in TESTS or step in DATASETS or step in MODEL_KINDS:
             around = {**TESTS, **DATASETS, **MODEL_KINDS}[str(step)]
@@ -184,7 +185,7 @@ def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | Non
     return found
 
 
-def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem]) -> SweepParts:
+def select_valid_parts(document: Mapping[str, object], problems: Sequence[Problem]) -> SweepParts:
     """Return the parts of a document that contain none of its problems."""
     wrong = {problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1)}
     base = None if ("base",) in wrong or "base" not in document else TrialConfig.model_validate(document.get("base"))
@@ -198,7 +199,7 @@ def select_valid_parts(document: Mapping[str, Any], problems: Sequence[Problem])
         hypotheses = {index: adapter.validate_python(item) for index, item in valid}
     return SweepParts(
         base,
-        None if ("treatments",) in wrong else _flatten_treatments(treatments or {}),
+        None if ("treatments",) in wrong else _flatten_treatments(treatments),
         {path: None if ("vary", path) in wrong else levels for path, levels in vary.items()}
         if isinstance(vary, dict) and vary
         else None,
@@ -216,8 +217,9 @@ def _read_set_kinds(found: object) -> dict[str, SetKind | None]:
     return {name: next((kind for kind in KINDS if kind == found), None) for name, found in kinds.items()}
 
 
-def _flatten_treatments(treatments: Mapping[str, Mapping[str, Mapping[str, Level]]]) -> TreatmentChanges:
+def _flatten_treatments(treatments: object) -> TreatmentChanges:
+    """Return the changes of treatments that are valid; none where the document has none."""
+    listed = treatments.items() if isinstance(treatments, Mapping) else ()
     return {
-        name: {str(level): flatten_document(changes) for level, changes in levels.items()}
-        for name, levels in treatments.items()
+        name: {str(level): flatten_document(changes) for level, changes in levels.items()} for name, levels in listed
     }

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from gapctl.config.base import NO_PASSWORD, Address, FrozenModel, WrongValueError, format_choices
 from gapctl.config.hypotheses import SLUG
@@ -111,7 +111,7 @@ class ShippedSet(FrozenModel):
     """
 
     title: Annotated[str, Field(min_length=1)]
-    definition: dict[str, Any]
+    definition: dict[str, JsonValue]
     hub: Annotated[str, NO_PASSWORD] = ""
     split: str = "test"
     fetch: bool = False

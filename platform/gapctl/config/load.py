@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import yaml
 
@@ -199,7 +199,7 @@ def _check_plain_file(source: YamlSource, files: _Files) -> SweepFile:
     return spec
 
 
-def _expand_tables(document: Mapping[str, Any], source: YamlSource, files: _Files, where: str) -> dict[str, Any]:
+def _expand_tables(document: Mapping[str, object], source: YamlSource, files: _Files, where: str) -> dict[str, object]:
     """Return the values with the rows of a table that `cohort.models` names, and keep the table's text."""
     try:
         expanded, found = expand_cohort_table(document, files.folder, files.texts)
@@ -233,7 +233,7 @@ def _check_settings(
     return spec, list(dict.fromkeys(_format_problem(problem, source, settings, scale) for problem in problems))
 
 
-def _check_values(document: dict[str, Any], files: _Files) -> tuple[SweepFile | None, list[Problem]]:
+def _check_values(document: Mapping[str, object], files: _Files) -> tuple[SweepFile | None, list[Problem]]:
     """Check values with what the architecture files of a cohort's rows say, of which the texts are kept."""
     resolved = _resolve_model_files(document, files.folder)
     rows = _read_mapping(resolved.get("cohort")).get("models")
@@ -250,7 +250,7 @@ def _check_values(document: dict[str, Any], files: _Files) -> tuple[SweepFile | 
 MODEL_SUFFIXES: Final = (".json", ".pt", ".pth", ".bin", ".safetensors")
 
 
-def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _resolve_model_files(document: Mapping[str, object], folder: Path) -> dict[str, object]:
     """Return the document with files of models, which are named from the sweep file's folder, as absolute paths.
 
     Names and tags stay as they are. What is written as a file is one whether it is there or not, so that a plan is
@@ -267,9 +267,21 @@ def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, An
         is_file = bool(scheme) or value.endswith(MODEL_SUFFIXES) or path.is_file()
         return f"{scheme}{path}" if is_file and value != scheme else value
 
-    found = document
-    if isinstance(_read_mapping(document.get("cohort")).get("models"), list):
-        found = {**document, "cohort": {**document["cohort"], "models": [*document["cohort"]["models"]]}}
+    def resolve_hypothesis(hypothesis: object) -> object:
+        asked = {**_read_mapping(hypothesis)}
+        if asked.get("factor") in MODEL_PATHS and isinstance(asked.get("between"), list):
+            asked["between"] = resolve(asked["between"])
+        if isinstance(where := asked.get("where"), Mapping):
+            asked["where"] = {path: resolve(level) if path in MODEL_PATHS else level for path, level in where.items()}
+        return asked or hypothesis
+
+    def resolve_row(row: object) -> object:
+        values = _read_mapping(row)
+        named = {name: values.get(name) for name in (*MODEL_PATHS, *SHORT_PATHS)}
+        files = {name: resolve(value) for name, value in named.items() if isinstance(value, str)}
+        return {**values, **files} or row
+
+    found = {**document}
     for path in MODEL_PATHS:
         for place in (("base", *path.split(".")), ("vary", path)):
             value = read_path(found, place)
@@ -280,27 +292,15 @@ def _resolve_model_files(document: dict[str, Any], folder: Path) -> dict[str, An
             for path in MODEL_PATHS:
                 if isinstance(value := _read_mapping(changes).get(path), str):
                     found = replace_at_path(found, ("treatments", name, level, path), resolve(value))
-    hypotheses = document.get("hypotheses")
-    for index, hypothesis in enumerate(hypotheses if isinstance(hypotheses, list) else ()):
-        asked = _read_mapping(hypothesis)
-        if asked.get("factor") in MODEL_PATHS and isinstance(asked.get("between"), list):
-            asked = {**asked, "between": resolve(asked["between"])}
-        if isinstance(where := asked.get("where"), Mapping):
-            held = {path: resolve(level) if path in MODEL_PATHS else level for path, level in where.items()}
-            asked = {**asked, "where": held}
-        if asked:
-            listed = [*found["hypotheses"]]
-            listed[index] = dict(asked)
-            found = {**found, "hypotheses": listed}
-    rows = _read_mapping(document.get("cohort")).get("models")
-    for index, row in enumerate(rows if isinstance(rows, list) else ()):
-        for name in (*MODEL_PATHS, *SHORT_PATHS):
-            if isinstance(value := _read_mapping(row).get(name), str):
-                found["cohort"]["models"][index] = {**found["cohort"]["models"][index], name: resolve(value)}
+    if isinstance(hypotheses := document.get("hypotheses"), list):
+        found["hypotheses"] = [resolve_hypothesis(each) for each in hypotheses]
+    cohort = _read_mapping(document.get("cohort"))
+    if isinstance(rows := cohort.get("models"), list):
+        found["cohort"] = {**cohort, "models": [resolve_row(row) for row in rows]}
     return found
 
 
-def _read_mapping(value: object) -> Mapping[Any, Any]:
+def _read_mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 

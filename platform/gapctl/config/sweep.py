@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -230,7 +230,7 @@ class SweepFile(FrozenModel):
     first_seed: Annotated[int, Field(ge=0, le=1_000_000), OmitFromHash(before=0)] = 0
     hypotheses: list[Hypothesis] = Field(default_factory=list)
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
-    scales: dict[ScaleName, dict[str, Any]] = Field(default_factory=dict)
+    scales: dict[ScaleName, dict[str, object]] = Field(default_factory=dict)
     default_scale: str | None = None
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
@@ -266,12 +266,11 @@ def hypotheses_sha256(spec: SweepFile) -> str:
     return hash_value({"hypotheses": hypotheses, "alpha": spec.alpha})
 
 
-def _strip_model_folders(hypothesis: dict[str, Any]) -> dict[str, Any]:
+def _strip_model_folders(hypothesis: dict[str, object]) -> dict[str, object]:
     """Return a hypothesis with files of models by their name, so that a moved folder keeps the hash."""
     found = dict(hypothesis)
     if found.get("factor") in MODEL_PATHS and "between" in found:
         found["between"] = strip_folder(found["between"])
-    if "where" in found:
-        held = found["where"].items()
-        found["where"] = {path: strip_folder(level) if path in MODEL_PATHS else level for path, level in held}
+    if isinstance(where := found.get("where"), dict):
+        found["where"] = {path: strip_folder(level) if path in MODEL_PATHS else level for path, level in where.items()}
     return found

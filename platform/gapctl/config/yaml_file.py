@@ -45,7 +45,7 @@ class YamlSource(NamedTuple):
 
     path: Path
     text: str
-    document: dict[str, Any]
+    document: dict[str, object]
     places: dict[KeyPath, FilePosition]
 
     def locate(self, path: KeyPath) -> str:
@@ -180,7 +180,7 @@ def _describe_yaml_error(error: yaml.YAMLError, text: str) -> str:
     return f": not YAML: {error}"
 
 
-def parse_yaml_value(text: str) -> tuple[yaml.Node | None, Any]:
+def parse_yaml_value(text: str) -> tuple[yaml.Node | None, object]:
     """Return a text's node tree and its value; raise yaml.YAMLError, also where the nesting is too deep for Python."""
     loader = PlainLoader(text)
     try:
@@ -207,7 +207,7 @@ class PlainLoader(yaml.SafeLoader):
             raise _make_yaml_error(f"found the tag {tag}; write the plain value", event.start_mark)
         return super().compose_node(parent, index)
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         """Return a node's value; raise MarkedYAMLError at its place where Python cannot hold or print it."""
         try:
             value = super().construct_object(node, deep)

@@ -392,7 +392,7 @@ def _describe_cohort_for_hash(cohort: Cohort) -> dict[str, object]:
     return {**values, "models": rows}
 
 
-def _strip_folders(changes: Mapping[str, Any]) -> dict[str, Any]:
+def _strip_folders(changes: Mapping[str, object]) -> dict[str, object]:
     """Return changes by path with files of models by their name, as their fingerprints are hashed beside them."""
     return {path: strip_folder(value) if path in MODEL_PATHS else value for path, value in changes.items()}
 
