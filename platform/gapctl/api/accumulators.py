@@ -15,7 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,14 @@ from gapctl.metrics.embedding_set import normalise_rows, normalise_rows_float32
 from gapctl.metrics.gap import CloudSums, GapSums, MatchedSums
 from gapctl.metrics.streaming import EmbeddingSums, sum_block
 
+if TYPE_CHECKING:
+    from torch import nn
+
 LABEL_LIMIT: Final = 100_000
 """Sums have a row for each label from 0 on, so labels must be small numbers."""
 Array = NDArray[np.float64]
-States = dict[str, NDArray[Any]]
+Floats = NDArray[np.floating]
+States = dict[str, Floats]
 
 
 class Accumulator(ABC):
@@ -77,7 +81,7 @@ class Accumulator(ABC):
     """The name of a state whose last dimension is the width of the embeddings."""
 
     @staticmethod
-    def join(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    def join(one: Floats, other: Floats) -> Floats:
         """Join a state of two accumulators: their sum."""
         return add_padded(one, other)
 
@@ -90,7 +94,7 @@ class Accumulator(ABC):
         """Return the metrics that follow from the states."""
 
 
-def add_padded(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+def add_padded(one: Floats, other: Floats) -> Floats:
     """Add two arrays of as many dimensions, each padded with zeros to the larger of both shapes."""
     total = np.zeros(tuple(map(max, one.shape, other.shape)), np.result_type(one, other))
     for part in (one, other):
@@ -111,7 +115,7 @@ class Watch:
     """What both kinds of `Gap` share: adding the batches that a model is evaluated on."""
 
     @contextmanager
-    def watch(self, model: Any) -> Iterator[Self]:
+    def watch(self, model: object) -> Iterator[Self]:
         """Add every batch that a model of open_clip is evaluated on while the block runs; training batches are skipped.
 
         So are forward passes of images or texts alone, as zero-shot evaluation makes them. A model that is wrapped for
@@ -121,7 +125,7 @@ class Watch:
         if not hasattr(inner, "register_forward_hook"):
             raise InputError(f"`model`: found a {type(model).__name__}; expected a torch module, as open_clip makes it")
 
-        def add_batch(module: Any, _: Any, output: Any) -> None:
+        def add_batch(module: "nn.Module", _: object, output: object) -> None:
             if not module.training and (features := _read_both_features(output)) is not None:
                 self.update(*features)  # type: ignore[attr-defined]
 
@@ -132,7 +136,7 @@ class Watch:
             handle.remove()
 
 
-def _read_both_features(output: Any) -> tuple[Any, Any] | None:
+def _read_both_features(output: object) -> tuple[object, object] | None:
     """Return the image and text features of a forward pass, or None where it made only one of them."""
     if isinstance(output, Mapping) and "image_features" in output:
         features = output["image_features"], output.get("text_features")
@@ -323,7 +327,7 @@ class Entropy(Accumulator):
         }
 
     @staticmethod
-    def join(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    def join(one: Floats, other: Floats) -> Floats:
         """Join a state of two accumulators: the rows of both."""
         return other if not one.size else one if not other.size else np.concatenate([one, other])
 
@@ -373,10 +377,10 @@ def _expand_label_sums(sums: LabelSums) -> tuple[Array, Array]:
     return counts, totals
 
 
-def _collect_label_sums(counts: Array, totals: Array, squares: float) -> LabelSums:
+def _collect_label_sums(counts: Floats, totals: Floats, squares: float) -> LabelSums:
     """Return the sums of the labels that occurred."""
     labels = np.flatnonzero(counts)
-    return LabelSums(labels, counts[labels].astype(np.int64), totals[labels], squares)
+    return LabelSums(labels, counts[labels].astype(np.int64), totals[labels].astype(np.float64), squares)
 
 
 def _stack_padded(arrays: tuple[Array, ...]) -> Array:

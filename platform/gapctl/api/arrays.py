@@ -10,7 +10,7 @@ Index letters: N images, M texts, A rows of any array, F factors, D embedding.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def read_embedding_rows(name: str, value: object) -> NDArray[np.floating]:
     return np.ascontiguousarray(array)  # sums over another order of memory differ in their last digit
 
 
-def read_array(name: str, value: object) -> NDArray[Any]:
+def read_array(name: str, value: object) -> NDArray[np.generic]:
     """Return any array as numpy's, from whatever device; raise InputError for what is none."""
     if value is None:
         raise make_array_error(name, "None", "an array of shape (rows, width)")
@@ -75,7 +75,8 @@ def read_label_array(name: str, value: object) -> NDArray[np.int64]:
     """Return labels as whole numbers: numbers as they are, words by their place in sorted order."""
     array = read_array(name, value)
     if array.dtype.kind in "US":
-        return np.unique(array, return_inverse=True)[1].reshape(array.shape).astype(np.int64)
+        place_A: NDArray[np.int64] = np.unique(array, return_inverse=True)[1].reshape(array.shape).astype(np.int64)
+        return place_A
     if array.dtype.kind == "b":
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -94,7 +95,7 @@ def read_attribute_array(name: str, value: object) -> NDArray[np.int64]:
         if labels.ndim == 2 and labels.dtype.kind in "US":
             return np.stack([read_label_array(name, column) for column in labels.T], axis=1)
         return read_label_array(name, labels)
-    table = cast("Mapping[str, Any]", value)
+    table = cast("Mapping[str, object]", value)
     columns = list(table) if isinstance(value, Mapping) else list(table.columns)  # type: ignore[attr-defined]
     read = [read_label_array(f"{name}[{column!r}]", table[column]) for column in columns]
     if not read or any(column.ndim != 1 or len(column) != len(read[0]) for column in read):
@@ -115,7 +116,7 @@ def read_paired_embeddings(
 
     Raise InputError for arrays that are none, do not fit together, hold rows without a direction or fewer than `least`.
     """
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[np.floating] | NDArray[np.int64]] = {
         "image": read_embedding_rows("images", images),
         "text": read_embedding_rows("texts", texts),
     }
@@ -145,7 +146,7 @@ def _is_tensor(value: object) -> bool:
     return any(kind.__module__.split(".")[0] == "torch" and kind.__name__ == "Tensor" for kind in type(value).__mro__)
 
 
-def _convert_tensor(name: str, value: object) -> NDArray[Any]:
+def _convert_tensor(name: str, value: object) -> NDArray[np.generic]:
     import torch
 
     tensor = cast("torch.Tensor", value).detach()
@@ -158,7 +159,7 @@ def _convert_tensor(name: str, value: object) -> NDArray[Any]:
         raise make_array_error(name, f"a {kind} tensor ({tensor.dtype})", "floating-point numbers", "Convert it first")
     known = tensor.dtype in (torch.float16, torch.float32, torch.float64) or not tensor.is_floating_point()
     try:
-        array: NDArray[Any] = (tensor if known else tensor.float()).cpu().numpy()
+        array: NDArray[np.generic] = (tensor if known else tensor.float()).cpu().numpy()
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"`{name}`: a tensor that cannot be read here ({reason}); expected one of numbers") from error

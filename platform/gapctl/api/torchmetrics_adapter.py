@@ -31,7 +31,7 @@ class _TorchAccumulator(Metric):
         if cls.__module__ == __name__:
             cls.__name__ = cls.__name__.removesuffix("Metric")
 
-    def __init__(self, plain: accumulators.Accumulator, **options: Any) -> None:
+    def __init__(self, plain: accumulators.Accumulator, **options: object) -> None:
         super().__init__(**{"dist_sync_fn": gather_padded, **options})
         self._plain = plain
         # A MetricCollection shares the states of metrics that have equal ones under equal names after the first batch.
@@ -68,7 +68,7 @@ class _TorchAccumulator(Metric):
         self._update_count += other._update_count
         self._computed = None
 
-    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
+    def merge_state(self, incoming_state: object) -> None:
         """Add another metric's batches, as torchmetrics calls it."""
         self.merge(cast("Self", incoming_state))
 
@@ -80,7 +80,7 @@ class GapMetric(_TorchAccumulator, accumulators.Watch):
     evaluates. Source: arXiv 2404.07983, sec. 3.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         self._sibling = accumulators.Gap()
         super().__init__(self._sibling, **options)
 
@@ -99,7 +99,7 @@ class ObjectBiasMetric(_TorchAccumulator):
     A `torchmetrics.Metric`; options are those of torchmetrics. Source: arXiv 2404.07983, sec. 3.
     """
 
-    def __init__(self, side: Literal["image", "text"] = "image", **options: Any) -> None:
+    def __init__(self, side: Literal["image", "text"] = "image", **options: object) -> None:
         self._sibling = accumulators.ObjectBias(side)
         super().__init__(self._sibling, **options)
 
@@ -130,7 +130,7 @@ class EntropyMetric(_TorchAccumulator):
     A `torchmetrics.Metric`; every row is kept in float32. Source: arXiv 2404.07983, sec. 6.
     """
 
-    def __init__(self, logit_scale: float, **options: Any) -> None:
+    def __init__(self, logit_scale: float, **options: object) -> None:
         self._sibling = accumulators.Entropy(logit_scale)
         super().__init__(self._sibling, **options)
 
@@ -139,7 +139,7 @@ class EntropyMetric(_TorchAccumulator):
         self._add_states(self._sibling.sum_batch(image_features, text_features))
 
 
-def gather_padded(state: torch.Tensor, group: Any = None) -> list[torch.Tensor]:
+def gather_padded(state: torch.Tensor, group: object = None) -> list[torch.Tensor]:
     """Gather a state from all ranks, padded with zeros to the largest shape; a rank without batches has none."""
     gathered = gather_all_tensors(state, group)
     largest = torch.tensor([list(each.shape) for each in gathered]).amax(dim=0).tolist()

@@ -6,7 +6,7 @@ module has the class of `build_unpickler`: it reads nothing but tensors, and ret
 
 import pickle
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from open_clip.model import CLIP
 
@@ -26,7 +26,7 @@ def build_unpickler(file: Path) -> type[pickle.Unpickler]:
     class ModelUnpickler(pickle.Unpickler):
         """Reads a dictionary of tensors and returns the trial's model on the CPU, in eval mode, with these weights."""
 
-        def find_class(self, module: str, name: str) -> Any:
+        def find_class(self, module: str, name: str) -> object:
             """Return one of the few functions that build tensors. Raise UnpicklingError for anything else."""
             if (module, name) not in ALLOWED:
                 raise pickle.UnpicklingError(f"the weights of {file.parent} refer to {module}.{name}, not to tensors")

@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,9 @@ def list_array_names(known: Iterable[str]) -> list[str]:
     return sorted((name for array in known for name in (array, *ALIASES.get(array, ()))), key=len, reverse=True)
 
 
-def convert_words_to_numbers(shards: Mapping[Path, Mapping[str, NDArray[Any]]]) -> dict[Path, dict[str, NDArray[Any]]]:
+def convert_words_to_numbers(
+    shards: Mapping[Path, Mapping[str, NDArray[np.generic]]],
+) -> dict[Path, dict[str, NDArray[np.generic]]]:
     """Return the arrays of all shards with words replaced by numbers: 0 for the first word of all in sorted order.
 
     Attributes of shape (N, F) are numbered factor by factor. Raise InputError for class prompts, of which only a number
@@ -103,13 +105,13 @@ def convert_words_to_numbers(shards: Mapping[Path, Mapping[str, NDArray[Any]]]) 
     return coded
 
 
-def _split_columns(word_A: NDArray[Any]) -> list[NDArray[Any]]:
+def _split_columns(word_A: NDArray[np.generic]) -> list[NDArray[np.generic]]:
     """Return the words of each factor; bytes become text, so that both are ordered alike."""
-    text_A = np.char.decode(word_A, "utf-8", "replace") if word_A.dtype.kind == "S" else word_A
+    text_A = np.char.decode(word_A.astype(np.bytes_), "utf-8", "replace") if word_A.dtype.kind == "S" else word_A
     return [text_A] if text_A.ndim == 1 else list(text_A.T)
 
 
-def _refuse_prompts(path: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _refuse_prompts(path: Path, name: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     clouds = [arrays[cloud] for cloud in ("image", "text") if cloud in arrays]
     if name == "labels" and "text_to_image" not in arrays and len({len(cloud) for cloud in clouds}) > 1:
         raise InputError(
@@ -118,7 +120,7 @@ def _refuse_prompts(path: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -
         )
 
 
-def read_torch_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_torch_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """Read a `.pt` file of a dict of tensors by name, or of lists of words and whole numbers.
 
     Raise InputError for a missing or damaged file, for pickled objects, and for anything but such a dict.
@@ -144,14 +146,14 @@ def read_torch_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return {name: array for name, value in content.items() if (array := _convert_value(value)) is not None}
 
 
-def _convert_value(value: Any) -> NDArray[Any] | None:
+def _convert_value(value: object) -> NDArray[np.generic] | None:
     """Return a tensor or a list as an array, or None for anything else; formats that numpy lacks are widened."""
     import torch
 
     if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
         plain = value.detach()
         same = plain.dtype in (torch.float16, torch.float32, torch.float64) or not plain.is_floating_point()
-        array: NDArray[Any] = (plain if same else plain.float()).resolve_conj().resolve_neg().numpy()
+        array: NDArray[np.generic] = (plain if same else plain.float()).resolve_conj().resolve_neg().numpy()
         return array
     if not isinstance(value, list | tuple) or not value:
         return None

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from open_clip.model import CLIP
+from PIL import Image
 from torch.nn.functional import normalize
 
 from gapctl.config.evaluation_sets import NamedSet, PlannedEvaluationSet
@@ -60,13 +62,13 @@ Tokenize = Callable[[Sequence[str], int], torch.Tensor]
 class SetModel(NamedTuple):
     """A model, and how it reads images and texts; `context` is the number of tokens that its texts have."""
 
-    model: Any
-    transform: Callable[[Any], torch.Tensor]
+    model: CLIP
+    transform: Callable[[Image.Image], torch.Tensor]
     tokenize: Tokenize
     context: int
 
 
-def build_set_model(model: Any, config: TrialConfig) -> SetModel:
+def build_set_model(model: CLIP, config: TrialConfig) -> SetModel:
     """Return a trial's model with its own way to read: open_clip's transform, and its tokenizer.
 
     Raise InputError where the tokenizer cannot be had.
@@ -201,7 +203,7 @@ class SetEvaluation:
                 )
             self._opened.append(opened)
 
-    def measure(self, model: Any) -> dict[str, float]:
+    def measure(self, model: CLIP) -> dict[str, float]:
         """Return the metrics of all sets, each with its set's name; raise ArithmeticError as other evaluations do."""
         shown = build_set_model(model, self._config)
         found: dict[str, float] = {}
@@ -215,7 +217,7 @@ class SetEvaluation:
 
 
 @contextmanager
-def _use_for_encoding(model: Any) -> Iterator[int]:
+def _use_for_encoding(model: CLIP) -> Iterator[int]:
     """Use a model as it is after training, and one core for each of torch's operations; restore both afterwards.
 
     Yield the number of cores that torch may use, on which batches are computed side by side.
@@ -230,7 +232,7 @@ def _use_for_encoding(model: Any) -> Iterator[int]:
         model.train(training)
 
 
-def _find_device(model: Any) -> torch.device:
+def _find_device(model: CLIP) -> torch.device:
     device: torch.device = next(model.parameters()).device
     return device
 
