@@ -163,5 +163,5 @@ def test_a_hub_that_cannot_be_reached_or_is_busy_says_what_to_do(hub: Hub, tmp_p
     busy = fetch("--out", str(tmp_path / "here"))
 
     assert (nobody.exit_code, busy.exit_code) == (1, 1)
-    assert "run the same command again" in nobody.err
+    assert "The same command tries again. What has arrived is kept" in nobody.err
     assert "answered 500" in busy.err

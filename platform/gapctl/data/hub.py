@@ -12,11 +12,12 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gapctl.data.image_text.tar_layouts import CLASS_NAMES, CLASS_TEMPLATES
-from gapctl.errors import InputError, WorkError, first_line_of_error
+from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import hash_file
+from gapctl.io.hub import describe_hub_failure
 
 HUB: Final = "https://huggingface.co"
 DATASETS: Final = "/datasets/"
@@ -76,6 +77,7 @@ class _Hub:
     def __init__(self, page: str, folder: Path, endpoint: str | None) -> None:
         self._repository = page.partition(DATASETS)[2].strip("/")
         self._endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+        self._page = f"{self._endpoint}{DATASETS}{self._repository}"
         self._folder = folder
         self.fetched = 0
 
@@ -88,18 +90,16 @@ class _Hub:
         disable_progress_bars()  # gapctl has its own, and its own words for what goes wrong
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         path = self._folder / name
-        place: dict[str, Any] = {"repo_type": "dataset", "endpoint": self._endpoint}
+        hub, repository = self._endpoint, self._repository
         try:
             before = path.stat().st_mtime_ns if path.exists() else None
-            hf_hub_download(self._repository, name, local_dir=self._folder, **place)
-            etag = get_hf_file_metadata(hf_hub_url(self._repository, name, **place), endpoint=self._endpoint).etag or ""
-        except LocalEntryNotFoundError as error:  # also what a hub without an answer comes to
-            raise self._explain(name, error.__cause__ or error) from error
-        except EntryNotFoundError as error:
-            if not required:
-                return path
-            raise self._explain(name, error) from error
+            hf_hub_download(repository, name, repo_type="dataset", local_dir=self._folder, endpoint=hub)
+            url = hf_hub_url(repository, name, repo_type="dataset", endpoint=hub)
+            etag = get_hf_file_metadata(url, endpoint=hub).etag or ""
         except Exception as error:
+            absent = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+            if absent and not required:
+                return path
             raise self._explain(name, error) from error
         if len(etag) == SHA256_DIGITS and (found := hash_file(path)) != etag:
             with suppress(OSError):
@@ -112,27 +112,21 @@ class _Hub:
         return path
 
     def _url(self, name: str) -> str:
-        return f"{self._endpoint}{DATASETS}{self._repository}/resolve/main/{name}"
+        return f"{self._page}/resolve/main/{name}"
 
     def _explain(self, name: str, error: BaseException) -> InputError | WorkError:
         """Return the error for what the hub, the network or the disk answered."""
-        url, response = self._url(name), getattr(error, "response", None)
-        status = getattr(response, "status_code", None)
-        there = f"{self._endpoint}{DATASETS}{self._repository}"
-        if status == 404:
-            return InputError(f"{url}: answered 404; expected {SHARD_COUNT} and the shards that it counts")
-        if status in (401, 403):
-            return InputError(
-                f"{url}: answered {status}: it asks who you are. Accept its terms at {self._endpoint}{DATASETS}"
-                f"{self._repository}, and set HF_TOKEN to a token of yours"
-            )
         if isinstance(error, OSError) and error.errno is not None and error.filename:
             return InputError(f"--out {self._folder}: cannot be written ({error.strerror}); expected a folder that can")
-        reason = f"answered {status}" if status else first_line_of_error(error)
-        return WorkError(
-            f"{url}: {reason}. What has arrived is kept: run the same command again. Without a network, bring the "
-            f"files of {there} into a folder here, and name it as the set's source"
+        by_hand = (
+            f"What has arrived is kept. Without a network, bring the files of {self._page} into a folder here, and "
+            "name it as the set's source"
         )
+        problem = describe_hub_failure(error, name, self._endpoint, self._page, by_hand)
+        if problem.status == 404:
+            return InputError(f"{self._url(name)}: answered 404; expected {SHARD_COUNT} and the shards that it counts")
+        kind = InputError if problem.wrong_name or problem.status in (401, 403) else WorkError
+        return kind(problem.format(self._page))
 
 
 def explain_incomplete(folder: Path) -> str:

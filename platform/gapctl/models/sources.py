@@ -9,7 +9,7 @@ A name is one of three, in open_clip's own spelling:
 1. `check_model` answers wrong names before anything is read; of a hub it downloads the configuration, some kilobytes.
 2. `find_or_download_weights` returns the file of weights with its sha256, downloaded if needed by huggingface_hub's
    own client and cache. It takes up a connection that breaks where it broke.
-3. `download_from_hub` says what went wrong, and what to do, for every way in which a hub can fail.
+3. `download_from_hub` asks a hub for a file; `io/hub.py` says what went wrong, and what to do, where it fails.
 """
 
 import json
@@ -25,6 +25,7 @@ from gapctl.config.base import did_you_mean, hash_value
 from gapctl.errors import InputError, UnknownWeightsError, first_line_of_error, require_packages
 from gapctl.folders import expand_home
 from gapctl.io.atomic import hash_file
+from gapctl.io.hub import FetchError, describe_hub_failure
 from gapctl.text import list_first_names
 
 HUB: Final = "hf-hub:"
@@ -50,7 +51,6 @@ MAX_NAMED: Final = 4
 """Most names that a message lists."""
 SILENT_SECONDS: Final = 60.0
 """For how long a hub that could not be reached is not asked for hashes again: a plan has many models."""
-LOG_IN: Final = "log in with `hf auth login`, or set HF_TOKEN"
 BY_HAND: Final = f"Or copy {CONFIG_NAME} and the weights into a folder, and give --model {LOCAL_FOLDER}FOLDER"
 
 Answer = TypeVar("Answer")
@@ -116,7 +116,7 @@ def find_sha256(name: str, pretrained: str | None) -> str:
         try:
             return find_hub_sha256(name.removeprefix(HUB), HUB_WEIGHTS_NAMES, revision=folder.name)
         except FetchError as problem:
-            raise problem.build_error(name) from problem
+            raise _build_hub_error(name, problem) from problem
     if name.startswith(LOCAL_FOLDER) or (pretrained is not None and expand_home(pretrained).is_file()):
         return find_or_download_weights(name, pretrained).sha256
     settings = read_tag_settings(name, pretrained or "")
@@ -245,7 +245,12 @@ def _download_own(name: str, files: Sequence[str], revision: str | None = None) 
     try:
         return download_from_hub(name.removeprefix(HUB), files, revision)
     except FetchError as problem:
-        raise problem.build_error(name) from problem
+        raise _build_hub_error(name, problem) from problem
+
+
+def _build_hub_error(name: str, problem: FetchError) -> InputError:
+    text = problem.format(f"--model {name}")
+    return InputError(text) if problem.wrong_name else HubError(text, name.removeprefix(HUB))
 
 
 def _download_tag_weights(name: str, tag: str, settings: ImageSettings) -> Path:
@@ -293,22 +298,6 @@ def _hash_verified(name: str, path: Path) -> str:
             f"{path.resolve()}; the same command downloads it again"
         )
     return found
-
-
-class FetchError(Exception):
-    """What a hub answered in place of a file, and what to do.
-
-    `wrong_name` where no waiting helps, and not `answered` where the hub could not be reached at all.
-    """
-
-    def __init__(self, reason: str, remedy: str, *, wrong_name: bool = False, answered: bool = True) -> None:
-        super().__init__(reason)
-        self.reason, self.remedy, self.wrong_name, self.answered = reason, remedy, wrong_name, answered
-
-    def build_error(self, name: str) -> InputError:
-        """Return the error about the model of that name."""
-        text = f"--model {name}: {self.reason}. {self.remedy}"
-        return InputError(text) if self.wrong_name else HubError(text, name.removeprefix(HUB))
 
 
 def download_from_hub(repository: str, files: Sequence[str], revision: str | None = None) -> Path:
@@ -375,7 +364,6 @@ def _ask_hub(repository: str, files: Sequence[str], ask: Callable[[str], Answer]
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
-        GatedRepoError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -398,47 +386,13 @@ def _ask_hub(repository: str, files: Sequence[str], ask: Callable[[str], Answer]
             return ask(file)
         except HFValidationError as error:
             raise FetchError(first_line_of_error(error), spelling, wrong_name=True) from None
-        except GatedRepoError as error:
-            reason = f"its owner grants access at {hub}/{repository}, and this machine has none"
-            raise FetchError(reason, f"Ask there, then {LOG_IN}", wrong_name=True) from error
-        except RepositoryNotFoundError as error:
-            status = error.response.status_code
-            raise FetchError(
-                f"no such repository at {hub}, or a private one (it answered {status})",
-                f"Check the name; for a private one {LOG_IN}",
-                wrong_name=True,
-            ) from error
-        except LocalEntryNotFoundError as error:  # wraps what went wrong, offline mode included
-            if (held := find_cached(file)) is not None:
+        except Exception as error:  # huggingface_hub's, httpx's of broken connections, the disk's
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                continue
+            gone = isinstance(error, RepositoryNotFoundError)
+            if not gone and (held := find_cached(file)) is not None:
                 return ask(held)
-            raise _describe_failure(file, hub, error.__cause__ or error) from error
-        except EntryNotFoundError:
-            continue
-        except Exception as error:  # httpx's of broken connections, huggingface_hub's of sizes, the disk's
-            if (held := find_cached(file)) is not None:
-                return ask(held)
-            raise _describe_failure(file, hub, error) from error
+            raise describe_hub_failure(error, file, hub, f"{hub}/{repository}", BY_HAND) from error
     raise FetchError(
         f"no {' or '.join(files)} in this repository of {hub}", "Expected a model of open_clip", wrong_name=True
     )
-
-
-def _describe_failure(file: str, hub: str, error: BaseException) -> FetchError:
-    from huggingface_hub import constants
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, OfflineModeIsEnabled):
-        reason = f"{file} is not in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to download it"
-        return FetchError(reason, f"Download it where there is a network. {BY_HAND}")
-    if status == 401:
-        return FetchError(f"{hub} answered 401: the token is wrong", f"To go on, {LOG_IN}. {BY_HAND}")
-    if status == 429:
-        return FetchError(
-            f"{hub} answered 429 for {file}: too many requests",
-            "Wait some minutes, then run the same command again; after `hf auth login` the limit is higher",
-        )
-    if status is not None:
-        return FetchError(f"{hub} answered {status} for {file}", f"Run the same command later. {BY_HAND}")
-    reason = f"{file} could not be downloaded from {hub} ({first_line_of_error(error)})"
-    return FetchError(reason, f"The same command tries again. {BY_HAND}", answered=False)
