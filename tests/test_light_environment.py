@@ -98,10 +98,10 @@ def test_the_doctor_says_what_is_not_installed(tmp_path: Path) -> None:
 def test_the_doctor_names_what_was_never_installed_once_with_one_command(tmp_path: Path) -> None:
     code = f"""
 from gapctl.cli import doctor
-known = doctor._find_version
+known = doctor.find_version
 absent = {{name for name in doctor.list_required_packages() if doctor.list_modules([name], thorough=True)[0].partition(
     ".")[0] in {BEYOND}}}
-doctor._find_version = lambda name: None if name in absent else known(name)
+doctor.find_version = lambda name: None if name in absent else known(name)
 from gapctl.cli.main import run
 run(["doctor", "--json", "--thorough"])
 """

@@ -68,6 +68,16 @@ def is_installed(module: str) -> bool:
     return find_spec(module.partition(".")[0]) is not None
 
 
+def find_version(package: str) -> str | None:
+    """Return the version of an installed package, by the name that it is installed under; None for any other."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def require_transformers(reason: str) -> None:
     """Raise InputError where the transformers library is not installed; `reason` says what needs it."""
     if not is_installed("transformers"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 from gapctl.metrics.checks import Pairing, check_arrays, check_cloud, make_array_error
 from gapctl.metrics.embedding_set import Embeddings, build_embeddings
 
@@ -56,7 +56,7 @@ def read_array(name: str, value: object) -> NDArray[np.generic]:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line_of_error(error)
         raise make_array_error(
             name, f"a {type(value).__name__} that is no array ({reason})", "rows of equal length"
         ) from error
@@ -161,7 +161,7 @@ def _convert_tensor(name: str, value: object) -> NDArray[np.generic]:
     try:
         array: NDArray[np.generic] = (tensor if known else tensor.float()).cpu().numpy()
     except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line_of_error(error)
         raise InputError(f"`{name}`: a tensor that cannot be read here ({reason}); expected one of numbers") from error
     return array
 

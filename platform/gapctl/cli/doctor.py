@@ -18,9 +18,9 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import metadata, requires
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, TypedDict
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -32,7 +32,7 @@ from gapctl.cli.console import SafeConsole
 from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption
 from gapctl.cli.output import describe_counts, print_json_or_text
 from gapctl.config.sweep import Tracking
-from gapctl.errors import GapctlError, InputError, is_installed
+from gapctl.errors import GapctlError, InputError, find_version, is_installed
 from gapctl.folders import CACHE_REMEDY, expand_home, find_cache_root
 from gapctl.io.passwords import hide_password
 from gapctl.proxies import bypass_proxies
@@ -134,7 +134,7 @@ def _run_checks(runs: str, tracking: str, thorough: bool) -> Iterator[CheckResul
         packages = list_required_packages()
     except ImportError:  # gapctl's metadata is missing, which `check_packages` reports
         packages = []
-    absent = [package for package in packages if _find_version(package) is None]
+    absent = [package for package in packages if find_version(package) is None]
     modules = list_modules(packages, thorough=thorough)
     without = {list_modules([package], thorough=True)[0].partition(".")[0] for package in absent}
     running = ImportProbe([module for module in modules if module.partition(".")[0] not in without])
@@ -262,13 +262,13 @@ def check_packages(package: str = GAPCTL_PACKAGE) -> list[CheckResult]:
     """
     needs = list(_list_dependencies(package))
     wrong = []
-    absent = sorted({need.name for owner, need in needs if owner == package and _find_version(need.name) is None})
+    absent = sorted({need.name for owner, need in needs if owner == package and find_version(need.name) is None})
     if len(absent) > 1:
         listed = f"{len(absent)} are not installed: {', '.join(absent)}. Sweeps and models need them"
         wrong.append(CheckResult("packages", "problem", f"{listed}; measuring embeddings does not", BRING_ALL))
         needs = [(owner, need) for owner, need in needs if need.name not in absent]
     for owner, need in needs:
-        name, wanted, found = need.name, need.specifier, _find_version(need.name)
+        name, wanted, found = need.name, need.specifier, find_version(need.name)
         fix = f'python -m pip install "{name}{wanted}"'
         if found is None:
             wrong.append(CheckResult(name, "problem", f"not installed; {owner} requires it", fix))
@@ -296,7 +296,7 @@ def _list_dependencies(package: str) -> "Iterator[tuple[str, Requirement]]":
             continue
         seen.add(str(need))
         yield owner, need
-        if _find_version(need.name):
+        if find_version(need.name):
             todo += [(need.name, requirement) for requirement in _list_requirements(need.name, need.extras)]
 
 
@@ -310,13 +310,6 @@ def _list_requirements(package: str, extras: Collection[str]) -> "list[Requireme
         for requirement in listed
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in asked)
     ]
-
-
-def _find_version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def check_runs(runs: str) -> CheckResult:
@@ -438,12 +431,30 @@ CHECKS: Final[tuple[tuple[str, Callable[[str, str], Iterable[CheckResult]]], ...
 """The quick checks by name, each from the ledger's folder and MLflow's store."""
 
 
+class TorchFacts(TypedDict):
+    """What torch says of the machine: the processor's units and the GPUs by name, and CUDA's and its own version."""
+
+    units: list[str]
+    precision: str
+    gpus: list[str]
+    cuda: str | None
+    torch: str
+
+
+class ImportAnswer(TypedDict, total=False):
+    """A line of a process that imports: a module with its error, None if it loaded; or at last torch's facts."""
+
+    module: str
+    error: str | None
+    torch: TorchFacts
+
+
 class ImportResults(NamedTuple):
-    """The modules that loaded, the errors of others, and torch's facts about the machine (empty without torch)."""
+    """The modules that loaded, the errors of others, and torch's facts about the machine (None without torch)."""
 
     loaded: tuple[str, ...]
     errors: dict[str, str]
-    torch: dict[str, Any]
+    torch: TorchFacts | None
 
 
 def list_modules(packages: Iterable[str], *, thorough: bool) -> list[str]:
@@ -482,24 +493,24 @@ class ImportProbe:
 
     def result(self) -> ImportResults:
         """Wait for the imports, two minutes at most, and return their results."""
-        lines: list[dict[str, Any]] = []
+        lines: list[ImportAnswer] = []
         for part, child in zip(self._parts, self._children, strict=True):
             lines += _collect_answers(part, child, max(0.1, self._deadline - time.monotonic()))
         return ImportResults(
             loaded=tuple(line["module"] for line in lines if "module" in line and line["error"] is None),
-            errors={line["module"]: line["error"] for line in lines if line.get("error")},
-            torch=next((line["torch"] for line in lines if "torch" in line), {}),
+            errors={line["module"]: error for line in lines if (error := line.get("error"))},
+            torch=next((line["torch"] for line in lines if "torch" in line), None),
         )
 
 
-def _collect_answers(modules: Sequence[str], child: subprocess.Popen[str], seconds: float) -> list[dict[str, Any]]:
+def _collect_answers(modules: Sequence[str], child: subprocess.Popen[str], seconds: float) -> list[ImportAnswer]:
     """Collect what a process wrote; a module at which it died or hung gets the reason as its error."""
     try:
         written, lost = child.communicate(timeout=seconds)[0], ""
     except subprocess.TimeoutExpired:
         child.kill()
         written, lost = child.communicate()[0], f"did not load within {IMPORT_TIMEOUT_SECONDS:.0f} s"
-    lines = [json.loads(line) for line in written.splitlines() if line.endswith("}")]
+    lines: list[ImportAnswer] = [json.loads(line) for line in written.splitlines() if line.endswith("}")]
     if child.returncode and not lost:
         lost = f"the process died while importing it (exit status {child.returncode})"
     finished = {line["module"] for line in lines if "module" in line}
@@ -520,9 +531,9 @@ def check_imports(imported: ImportResults, *, thorough: bool) -> list[CheckResul
     return [*fine, *wrong]
 
 
-def check_torch(seen: dict[str, Any], driver: str | None) -> list[CheckResult]:
+def check_torch(seen: TorchFacts | None, driver: str | None) -> list[CheckResult]:
     """Check the number format of `precision: auto` and the GPUs; `driver` is NVIDIA's version, if any."""
-    if not seen:
+    if seen is None:
         return []
     units = ", ".join(seen["units"]) or "no AVX512, AMX or bfloat16 units"
     precision = CheckResult("number format", "ok", f"{units}: precision auto trains in {seen['precision']}")
@@ -548,7 +559,7 @@ def _import_module(module: str) -> str | None:
     return None
 
 
-def _probe_torch() -> dict[str, Any]:
+def _probe_torch() -> TorchFacts:
     import torch
 
     from gapctl.training.step_options import resolve_precision

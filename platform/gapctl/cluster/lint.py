@@ -8,7 +8,6 @@ only a sweep shows, in the order of their lines.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
@@ -42,7 +41,7 @@ from gapctl.cluster.files import (
 from gapctl.cluster.ray_internals import find_config_error
 from gapctl.config.base import FrozenModel, KeyPath
 from gapctl.config.yaml_file import YamlSource, read_text_file, read_yaml
-from gapctl.errors import InputError
+from gapctl.errors import InputError, find_version
 from gapctl.folders import expand_home
 from gapctl.io.passwords import hide_passwords
 from gapctl.plan.plan import Plan, pack_trials
@@ -264,7 +263,7 @@ def _find_version_drift(cluster: ClusterFile) -> Iterator[Finding]:
     for path, file in ((path, file) for path in locked for file in files):
         pins = _read_pins(file)
         for package in COMPARED_PACKAGES:
-            here = _find_local_version(package)
+            here = find_version(package)
             if package in pins and here is not None and not here.startswith(pins[package]):
                 yield Finding(path, {"package": package, "pin": pins[package], "here": here, "file": file.name})
 
@@ -275,13 +274,6 @@ def _read_pins(file: Path) -> Mapping[str, str]:
     except InputError:
         return {}
     return {pin[1]: pin[2] for line in lines if (pin := re.match(r"([\w.-]+)==([^\s;]+)", line))}
-
-
-def _find_local_version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _list_images(cluster: ClusterFile) -> Iterator[tuple[KeyPath, str]]:
@@ -298,9 +290,9 @@ def _find_old_pythons(cluster: ClusterFile) -> Iterator[Finding]:
 
 
 def _find_other_rays(cluster: ClusterFile) -> Iterator[Finding]:
-    stated = get_text_or_empty(
-        get_value_or_none(cluster.source.document, *cluster.root, "rayVersion")
-    ) or _find_local_version("ray")
+    stated = get_text_or_empty(get_value_or_none(cluster.source.document, *cluster.root, "rayVersion")) or find_version(
+        "ray"
+    )
     for path, image in _list_images(cluster):
         ray = parse_ray_version(image)
         if ray is not None and stated is not None and ray != stated:

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 
 ALIASES: Final[Mapping[str, Sequence[str]]] = {
     "image": (
@@ -139,7 +139,7 @@ def read_torch_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: pickled objects, which are never loaded; {expected}") from error
     except (OSError, ValueError, EOFError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line_of_error(error)
         raise InputError(f"{path}: damaged, or no file of torch's ({reason}); {expected}") from error
     if not isinstance(content, Mapping) or not content or not all(isinstance(name, str) for name in content):
         raise InputError(f"{path}: a {type(content).__name__} without arrays by name; {expected}")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, WorkError, first_line_of_error
 from gapctl.models.build import PixelNormaliser, set_temperatures
 from gapctl.models.losses import NO_TERMS, GatheredFeatures, LossKind, LossTerms, make_worker_loss, sum_loss_terms
 from gapctl.training.optimizer import OptimizerState, StepOptimizer
@@ -289,10 +289,8 @@ def explain_compile_errors() -> Iterator[None]:
         # The base class of torch.compile's errors is not public, so it is known by its name.
         if not any(base.__name__ == "TorchDynamoException" for base in type(error).__mro__):
             raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
         raise WorkError(
-            f"torch.compile could not compile the model on this machine: {reason}\n"
+            f"torch.compile could not compile the model on this machine: {first_line_of_error(error)}\n"
             "It needs a C++ compiler (g++, or the one that the variable CXX names), and Triton on a GPU. Install it, "
             "or train without compile: the numbers are the same but for rounding."
         ) from error

@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from gapctl.errors import InputError, first_line_of_error
+from gapctl.errors import InputError, find_version, first_line_of_error
 from gapctl.training.nvidia import GpuLoad, read_nvidia_driver
 from gapctl.training.step_options import Precision
 
@@ -65,15 +65,8 @@ def read_process_kilobytes() -> int | None:
 
 def list_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    found = {name: find_version(name) or "not installed" for name in RECORDED_PACKAGES}
+    return {"python": platform.python_version(), **found}
 
 
 def describe_hardware(device: torch.device, precision: Precision) -> dict[str, str | int]:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from open_clip.model import CLIP
-from torch.nn.functional import normalize
 
 from gapctl.config.trial import OpenClipModel, TrialConfig
 from gapctl.data.image_text.feed import PART_SAMPLES, decode_rows, read_question_labels, sample_gallery_rows
@@ -35,6 +34,7 @@ from gapctl.metrics.embedding_set import Embeddings
 from gapctl.models.build import OpenClipNormaliser, PixelNormaliser, measure_temperature
 from gapctl.models.public import read_model_input
 from gapctl.training.evaluation import FITTING_PAIRS, Floats, GalleryEncoding, GalleryPairs, TrainingEmbeddings
+from gapctl.training.set_evaluation import normalise_features
 
 TREATMENT_SEED: Final = 0
 """The seed of treated gallery captions: the same words for all seeds."""
@@ -202,14 +202,14 @@ class PairEvaluation:
 
     def _encode_images(self, model: CLIP, image_BCHW: NDArray[np.uint8]) -> Floats:
         pixels_BCHW = self._pixels.images(torch.from_numpy(image_BCHW).to(self._device))
-        return _normalize_rows(model.encode_image(pixels_BCHW, normalize=False))
+        return normalise_features(model.encode_image(pixels_BCHW, normalize=False))
 
     def _encode_captions(self, model: CLIP, token_ML: NDArray[np.int64]) -> Floats:
         starts = range(0, len(token_ML), PART_SAMPLES)
         return np.concatenate([self._encode_texts(model, token_ML[start : start + PART_SAMPLES]) for start in starts])
 
     def _encode_texts(self, model: CLIP, token_BL: NDArray[np.int64]) -> Floats:
-        return _normalize_rows(model.encode_text(torch.from_numpy(token_BL).to(self._device), normalize=False))
+        return normalise_features(model.encode_text(torch.from_numpy(token_BL).to(self._device), normalize=False))
 
 
 def _take_drawn_captions(pairs: PairBatch) -> CaptionBatch:
@@ -236,11 +236,6 @@ class _RowGroups(Generic[Rows]):
     def take_rest(self) -> list[NDArray[Rows]]:
         """Return the last group, which is smaller, if there is one."""
         return [rows for rows in self._held if len(rows)]
-
-
-def _normalize_rows(rows_BD: torch.Tensor) -> Floats:
-    unit_BD: Floats = normalize(rows_BD.float(), dim=-1).cpu().numpy()
-    return unit_BD
 
 
 @contextmanager

@@ -10,11 +10,10 @@ Batches are the same whatever the number of threads, and each is computed by one
 Index letters: N images, M texts, C classes, P prompts, B rows of a batch, L token positions, D embedding.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -35,6 +34,7 @@ from gapctl.data.image_text.evaluation_sets import (
     open_set,
     read_images,
 )
+from gapctl.data.image_text.feed import run_in_order
 from gapctl.data.image_text.questions import PromptSet
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.shard_jobs import OnProgress, ignore_progress
@@ -246,7 +246,7 @@ def _encode_images(opened: OpenedEvaluationSet, shown: SetModel, threads: int, o
 
     @torch.no_grad()
     def encode(image_BCHW: torch.Tensor) -> Floats:
-        return _normalise(shown.model.encode_image(image_BCHW.to(device)))
+        return normalise_features(shown.model.encode_image(image_BCHW.to(device)))
 
     def read_and_encode(row_B: NDArray[np.int64]) -> Floats:
         return encode(read(row_B))
@@ -269,7 +269,7 @@ def _encode_texts(texts: Sequence[str], shown: SetModel, threads: int) -> Floats
 
     @torch.no_grad()
     def encode(batch: Sequence[str]) -> Floats:
-        return _normalise(shown.model.encode_text(shown.tokenize(batch, shown.context).to(device)))
+        return normalise_features(shown.model.encode_text(shown.tokenize(batch, shown.context).to(device)))
 
     batches = [texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
     return np.concatenate(list(_map_batches(encode, batches, threads if device.type == "cpu" else 1)))
@@ -277,20 +277,11 @@ def _encode_texts(texts: Sequence[str], shown: SetModel, threads: int) -> Floats
 
 def _map_batches(work: Callable[[Item], Result], batches: Iterable[Item], threads: int) -> Iterator[Result]:
     """Yield the results in order, computed by so many threads, a few of them ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for batch in batches:
-                waiting.append(pool.submit(work, batch))
-                if len(waiting) > threads + BATCHES_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return run_in_order((partial(work, batch) for batch in batches), threads, threads + BATCHES_AHEAD)
 
 
-def _normalise(rows_BD: torch.Tensor) -> Floats:
+def normalise_features(rows_BD: torch.Tensor) -> Floats:
+    """Return embeddings (B, D) divided by their lengths, as float32 of numpy."""
     unit_BD: Floats = normalize(rows_BD.float(), dim=-1).cpu().numpy()
     return unit_BD
 

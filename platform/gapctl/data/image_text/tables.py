@@ -29,7 +29,7 @@ from gapctl.data.image_text.records import (
     stamp_images,
 )
 from gapctl.data.image_text.storage import expand_braces
-from gapctl.errors import InputError
+from gapctl.errors import InputError, first_line_of_error
 from gapctl.folders import expand_home
 
 IMAGE_COLUMNS: Final = (
@@ -345,7 +345,7 @@ class _ParquetTable:
                 yield _build_row(f"{self.place}: row {number}", cells, self.image_column, self.caption_column)
 
     def _build_error(self, error: BaseException) -> InputError:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line_of_error(error)
         return InputError(f"{self.place}: not a parquet table, or a damaged one ({reason}); write it again")
 
 
