@@ -4,7 +4,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.util import find_spec
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import yaml
 
+from gapctl.config.base import flatten_document
 from gapctl.config.cohort import Cohort
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
@@ -240,8 +241,8 @@ def build_sweep_params(sweep: LoadedSweep) -> dict[str, str]:
         **({"search": spec.search.model_dump(mode="json", exclude_none=True)} if spec.search else {}),
     }
     varied = {path: str(list(levels)) for path, levels in spec.vary.items()}
-    params = {**dict(_flatten_document(document)), **varied}
-    return {key: value[:LONGEST_PARAM] for key, value in params.items()}
+    params = {**flatten_document(document), **varied}
+    return {key: str(value)[:LONGEST_PARAM] for key, value in params.items()}
 
 
 def _list_model_names(cohort: Cohort) -> str:
@@ -277,8 +278,8 @@ def build_trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, 
 
 def build_trial_params(plan: Plan, trial: Trial) -> dict[str, str]:
     """Return a trial's configuration by dotted path, and its treatments and seed as columns."""
-    configuration = dict(_flatten_document(trial.config.model_dump(mode="json")))
-    return {**configuration, **build_columns(plan, trial)}
+    configuration = flatten_document(trial.config.model_dump(mode="json"))
+    return {**{path: str(value) for path, value in configuration.items()}, **build_columns(plan, trial)}
 
 
 def build_columns(plan: Plan, trial: Trial) -> dict[str, str]:
@@ -339,11 +340,3 @@ def _read_torch_version() -> str:
         return "unknown"
     found = re.search(r"^__version__ = '(.+)'$", (Path(torch.origin).parent / "version.py").read_text(), re.MULTILINE)
     return found[1] if found else "unknown"
-
-
-def _flatten_document(document: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in document.items():
-        if isinstance(value, dict):
-            yield from _flatten_document(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)
