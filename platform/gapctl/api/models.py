@@ -11,7 +11,7 @@ import html
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNS = "runs"
 BATCH_SIZE = 64
+Number = TypeVar("Number", int, float)
 PairSource = str | Path | Sequence[str | Path] | Iterable[tuple[Any, str | Sequence[str]]]
 """A place, several places, or pairs of an image (PIL's, or a file) and its caption or captions."""
 
@@ -70,14 +71,14 @@ class _Pair(NamedTuple):
     """One image, opened, with its key and its captions."""
 
     key: str
-    image: Any
+    image: object
     captions: Sequence[str]
 
 
 def encode(
-    model: Any,
-    preprocess: Callable[[Any], Any],
-    tokenizer: Callable[[list[str]], Any],
+    model: object,
+    preprocess: Callable[[Any], object],
+    tokenizer: Callable[[list[str]], object],
     data: PairSource,
     *,
     batch_size: int = BATCH_SIZE,
@@ -141,7 +142,7 @@ def encode(
     return EncodedData(embeddings, tuple(keys), tuple(captions), skipped)
 
 
-def _find_encoders(model: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _find_encoders(model: object) -> tuple[Callable[..., object], Callable[..., object]]:
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         return model[0], model[1]
     for names in (("encode_image", "encode_text"), ("get_image_features", "get_text_features")):
@@ -153,7 +154,7 @@ def _find_encoders(model: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     )
 
 
-def _find_device(model: Any, device: "str | torch.device | None") -> "torch.device":
+def _find_device(model: object, device: "str | torch.device | None") -> "torch.device":
     import torch
 
     if device is not None:
@@ -213,7 +214,7 @@ def _read_pairs_from_places(places: Sequence[str | Path], skipped: dict[str, str
                 skipped[sample.key] = str(error).splitlines()[0] if str(error) else "the image cannot be read"
 
 
-def _open_image(row: int, image: Any) -> Any:
+def _open_image(row: int, image: object) -> object:
     if not isinstance(image, str | Path):
         return image
     from gapctl.data.image_text.image import read_image
@@ -249,21 +250,21 @@ def _stack_inputs(inputs: list[Any], device: "torch.device") -> Any:
         return torch.stack(squeezed).to(device)
     except RuntimeError as error:
         raise InputError(
-            f"`preprocess`: its results do not stack ({str(error).splitlines()[0]}); expected tensors of one shape"
+            f"`preprocess`: its results do not stack ({first_line_of_error(error)}); expected tensors of one shape"
         ) from error
 
 
-def _move_tensors(inputs: Any, device: "torch.device") -> Any:
+def _move_tensors(inputs: object, device: "torch.device") -> object:
     if isinstance(inputs, Mapping):
         return {name: _move_tensors(value, device) for name, value in inputs.items()}
     return inputs.to(device) if hasattr(inputs, "to") else inputs
 
 
-def _call_encoder(encoder: Callable[..., Any], inputs: Any) -> Any:
+def _call_encoder(encoder: Callable[..., object], inputs: object) -> object:
     return encoder(**inputs) if isinstance(inputs, Mapping) else encoder(inputs)
 
 
-def _read_features(name: str, found: Any, rows: int) -> np.ndarray:
+def _read_features(name: str, found: object, rows: int) -> np.ndarray:
     """Return a batch's embeddings in float32; some models wrap them in a record with `pooler_output`."""
     found = getattr(found, "pooler_output", found)
     features = read_embedding_rows(f"the model's {name} embeddings", found)
@@ -274,7 +275,7 @@ def _read_features(name: str, found: Any, rows: int) -> np.ndarray:
     return features.astype(np.float32)
 
 
-def _read_logit_scale(model: Any) -> float | None:
+def _read_logit_scale(model: object) -> float | None:
     """Return exp of the model's `logit_scale`, as open_clip and transformers keep it, or None."""
     scale = getattr(model, "logit_scale", None)
     if scale is None or not hasattr(scale, "exp"):
@@ -420,7 +421,7 @@ def intervene(
     return Judgement(report, judge_closing(report))
 
 
-def _read_numbers(name: str, values: Any, kind: type) -> tuple[Any, ...]:
+def _read_numbers(name: str, values: Sequence[float], kind: Callable[[float], Number]) -> tuple[Number, ...]:
     try:
         return tuple(kind(value) for value in values)
     except (TypeError, ValueError) as error:

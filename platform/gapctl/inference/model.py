@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -72,12 +72,20 @@ def open_model(name: str, weights: WeightsFile) -> OpenModel:
     return OpenModel(name, weights, model.eval(), preprocess, quick, origin)
 
 
-def load_tokenizer(name: str, folder: Path | None = None) -> Callable[[Sequence[str]], torch.Tensor]:
+class TextTokenizer(Protocol):
+    """open_clip's tokenizers: from texts to tokens int64 (B, L); L is `context_length`, or else the model's own."""
+
+    def __call__(self, texts: Sequence[str], context_length: int | None = None) -> torch.Tensor:
+        """Return the tokens of texts."""
+        ...
+
+
+def load_tokenizer(name: str, folder: Path | None = None) -> TextTokenizer:
     """Return a model's tokenizer, from texts to int64 (B, L); `folder` has its own configuration, if it has one."""
     import open_clip
 
     with _silence_open_clip():
-        found: Callable[[Sequence[str]], torch.Tensor]
+        found: TextTokenizer
         described = read_config(name, folder)["model_cfg"]["text_cfg"] if folder is not None else {}
         if name.startswith(HUB) and (known_as := described.get("hf_tokenizer_name")):
             # open_clip.get_tokenizer(name) would ask the hub for the configuration again, in every process.
@@ -94,14 +102,12 @@ def load_tokenizer(name: str, folder: Path | None = None) -> Callable[[Sequence[
 
 def build_open_set_model(opened: OpenModel) -> SetModel:
     """Return an open_clip model as evaluation sets are shown to it: with its own transform, tokenizer and context."""
-    tokenizer: Any = load_tokenizer(opened.name, opened.weights.folder)
+    tokenizer = load_tokenizer(opened.name, opened.weights.folder)
 
     def tokenize(texts: Sequence[str], context: int) -> torch.Tensor:
-        tokens: torch.Tensor = tokenizer(list(texts), context_length=context)
-        return tokens
+        return tokenizer(list(texts), context_length=context)
 
-    model: Any = opened.model
-    return SetModel(model, build_transform(opened.preprocess), tokenize, int(model.context_length))
+    return SetModel(opened.model, build_transform(opened.preprocess), tokenize, int(opened.model.context_length))
 
 
 def build_transform(preprocess: ImageSettings) -> "ToTensor":

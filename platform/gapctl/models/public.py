@@ -8,12 +8,12 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from open_clip import CLIP, CoCa, CustomTextCLIP
@@ -42,6 +42,8 @@ from gapctl.text import join_or
 IMAGE_SETTINGS: Final = ("mean", "std", "interpolation", "resize_mode")
 RESIZE_MODES: Final = ("shortest", "squash")
 INTERPOLATIONS: Final = ("bicubic", "bilinear")
+
+Answer = TypeVar("Answer")
 
 
 class PublicModel(NamedTuple):
@@ -146,7 +148,7 @@ def _build_error(key: str, text: str) -> InputError:
     return error
 
 
-def _name_weights(model: OpenClipModel, find: Any) -> Any:
+def _name_weights(model: OpenClipModel, find: Callable[[str, str | None], Answer]) -> Answer:
     """Call a function of sources.py by the names that it knows, and put its errors into the sweep file's words."""
     name, tag = (model.weights, None) if has_own_weights(model.weights) else (model.architecture, model.weights)
     try:
@@ -193,7 +195,9 @@ def build_public_model(config: TrialConfig, seed: int) -> CLIP:
         described["text_cfg"]["hf_model_pretrained"] = False
         require_transformers(f"the text tower of {config.model.architecture} is of that library")
     custom = described.pop("custom_text", False)
-    kind: Any = CoCa if "multimodal_cfg" in described else CustomTextCLIP if custom else CLIP
+    kind: type[CLIP | CoCa | CustomTextCLIP] = (
+        CoCa if "multimodal_cfg" in described else CustomTextCLIP if custom else CLIP
+    )
     bias = described.pop("init_logit_bias", None)
     if has_logit_bias(config.loss.kind) and bias is None:
         other = find_extension("losses", config.loss.kind)

@@ -6,7 +6,7 @@ The learning rate rises linearly in a warm-up and then follows a cosine to zero.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 from open_clip.model import CLIP
@@ -18,8 +18,12 @@ from gapctl.training.step_options import StepOptions
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
-OptimizerState = Mapping[str, Any]
-"""An AdamW's state dict over one trial's two flat arrays; the same however many trials were trained at once."""
+
+class OptimizerState(TypedDict):
+    """An AdamW's state dict over one trial's two flat arrays; the same however many trials were trained at once."""
+
+    state: dict[int, dict[str, Tensor]]
+    param_groups: list[dict[str, object]]
 
 
 def count_mismatched_steps(train: Train) -> int:
@@ -104,11 +108,11 @@ class StepOptimizer:
 
     def export_state(self, index: int) -> OptimizerState:
         """Return the state of the model at `index` on the CPU, with one row of moments per kind of parameter."""
-        groups = [
+        groups: list[dict[str, object]] = [
             {**group, "params": [place], "lr": float(group["lr"]), "capturable": False}
             for place, group in enumerate(self._adamw.state_dict()["param_groups"])
         ]
-        state = {}
+        state: dict[int, dict[str, Tensor]] = {}
         for place, kind in enumerate(self._kinds):
             moments = [self._adamw.state[value] for value in kind if self._adamw.state.get(value)]
             if moments:

@@ -5,16 +5,21 @@
 """
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from gapctl.data.image_text.storage import RETRY_SECONDS
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
 from gapctl.io.retry import WEB_SCHEMES, is_hidden_or_system_file, is_transient, open_file_system, retry
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+Answer = TypeVar("Answer")
 
 PACKAGES: Final = {
     "s3": "s3fs",
@@ -58,7 +63,7 @@ class Location:
     """A file or a folder: its address as the user wrote it, and the path in its file system."""
 
     address: str
-    files: Any
+    files: "AbstractFileSystem"
     path: str
 
     @property
@@ -153,13 +158,13 @@ class Location:
                     raise ValueError(f"longer than {limit:,} bytes")
         return bytes(content)
 
-    def _retry_request(self, ask: Any, seconds: float = RETRY_SECONDS) -> Any:
+    def _retry_request(self, ask: Callable[[], Answer], seconds: float = RETRY_SECONDS) -> Answer:
         try:
             return retry(ask, seconds)
         except ValueError as error:
             raise OSError(str(error)) from error
 
-    def _explain_errors(self, ask: Any) -> Any:
+    def _explain_errors(self, ask: Callable[[], Answer]) -> Answer:
         try:
             return ask()
         except FileNotFoundError as error:
