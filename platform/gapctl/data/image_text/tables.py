@@ -110,7 +110,7 @@ class _Image:
     """The rows of one image: where the first one is, its labels, and the captions of all."""
 
     where: str
-    about: Mapping[str, Any]
+    about: Mapping[str, object]
     captions: list[str] = field(default_factory=list)
 
 
@@ -121,7 +121,7 @@ class _Row:
     where: str
     image: Any
     captions: Sequence[Any]
-    about: Mapping[str, Any]
+    about: Mapping[str, object]
 
 
 def find_table_layout(tables: Sequence[Location], options: LayoutOptions = NO_OPTIONS) -> Layout:
@@ -276,7 +276,7 @@ def _choose_separator(heading: str, options: LayoutOptions) -> str:
     return max(SEPARATORS, key=lambda separator: len(cells[separator]))
 
 
-def _build_row(where: str, cells: dict[str, Any], image_column: str, caption_column: str) -> _Row:
+def _build_row(where: str, cells: dict[str, object], image_column: str, caption_column: str) -> _Row:
     """Return a row whose image and captions are there. Raise InputError with the column of what is not."""
     image, captions = cells[image_column], cells.pop(caption_column)
     listed = list(captions) if isinstance(captions, list | tuple) else [captions]
@@ -311,7 +311,7 @@ class _ParquetTable:
         import polars as pl
 
         self.place = table.address
-        self._source: Any = io.BytesIO(table.read_whole()) if table.scheme else table.path
+        self._source = io.BytesIO(table.read_whole()) if table.scheme else table.path
         try:
             schema = pl.read_parquet_schema(self._source)
             self.image_column, self.caption_column = choose_columns(self.place, list(schema), options)
