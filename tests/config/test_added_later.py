@@ -9,7 +9,7 @@ from pydantic import Field
 from gapctl.config.base import OmitFromHash, select_hashed_fields
 from gapctl.config.hypotheses import Trend
 from gapctl.config.sweep import SweepFile, hypotheses_sha256, spec_sha256
-from gapctl.config.trial import FrozenModel, Train, TrialConfig
+from gapctl.config.trial import FrozenModel, PairCaptions, Train, TrialConfig
 from gapctl.plan.plan import compute_trial_id, hash_design, make_plan
 from sweep_texts import TINY, loaded
 
@@ -141,9 +141,26 @@ def test_a_default_that_changed_is_told_from_what_there_was_before_the_field() -
 def test_everything_else_of_a_model_is_kept() -> None:
     config = TrialConfig()
     plain = config.model_dump(mode="json", exclude={"init_from": True})
-    del plain["data"]["captions"]["noise"], plain["data"]["captions"]["held_out"], plain["data"]["share"]
+    del plain["data"]["share"]
+    for later in ("noise", "held_out", "fixed", "synonyms", "synonym_draw"):
+        del plain["data"]["captions"][later]
     for section, later in ADDED:
         del plain[section][later]
 
     assert select_hashed_fields(config) == plain
     assert select_hashed_fields(LaterConfig()) == plain
+
+
+def test_pairs_that_are_cut_at_each_access_keep_their_ids() -> None:
+    assert "draw" not in select_hashed_fields(PairCaptions(keep="half"))
+    assert select_hashed_fields(PairCaptions(keep="half", draw="once"))["draw"] == "once"
+
+
+def test_a_list_of_attributes_has_one_id_in_whatever_form_it_is_written() -> None:
+    forms = ("colour, scale", ["scale", "colour"], ["colour", "scale"])
+    ids = {
+        compute_trial_id(TrialConfig.model_validate({"data": {"captions": {"fixed": form}}}), 0, "f") for form in forms
+    }
+
+    assert len(ids) == 1
+    assert ids != {compute_trial_id(TrialConfig.model_validate({"data": {"captions": {"attributes": 2}}}), 0, "f")}

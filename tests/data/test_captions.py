@@ -6,13 +6,15 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from gapctl.config.trial import PairCaptions
+from gapctl.config.trial import UNDRAWN_TREATMENTS, PairCaptions
 from gapctl.data.treatments import TREATMENT_TABLE, treat_caption
 
 WORDS = st.lists(st.text("abcdefg.,!-é", min_size=1, max_size=6), min_size=1, max_size=40)
 PLACES = st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 50), st.integers(0, 2**40))
 FREE = [name for name, treatment in TREATMENT_TABLE.items() if not treatment.needs]
+DRAWN = [name for name in FREE if TREATMENT_TABLE[name].per_access]
 SUBSETS = [name for name in FREE if name != "sentences"]
 
 
@@ -174,3 +176,26 @@ def test_bits_of_chance_are_those_of_the_choices() -> None:
 def test_a_wrong_rule_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PairCaptions.model_validate(fields)
+
+
+@given(WORDS, PLACES, st.integers(0, 50), st.sampled_from(DRAWN))
+def test_a_cut_that_is_drawn_once_is_the_first_epochs_in_every_epoch(
+    words: list[str], place: tuple[int, int, int], epoch: int, name: str
+) -> None:
+    once = PairCaptions.model_validate({"keep": name, "draw": "once"})
+    seed, _, sample = place
+
+    assert kept(once, words, (seed, epoch, sample)) == kept(once, words, (seed, 0, sample))
+    assert kept(once, words, (seed, epoch, sample)) == kept(name, words, (seed, 0, sample))
+
+
+def test_the_treatments_that_draw_are_those_that_may_draw_once() -> None:
+    assert tuple(name for name, line in TREATMENT_TABLE.items() if not line.per_access) == UNDRAWN_TREATMENTS
+
+
+@pytest.mark.parametrize("name", UNDRAWN_TREATMENTS)
+def test_a_treatment_that_draws_nothing_cannot_draw_once(name: str) -> None:
+    with pytest.raises(
+        ValidationError, match=f"found 'once' with keep {name}, which draws nothing; expected keep half"
+    ):
+        PairCaptions.model_validate({"keep": name, "field": "long", "draw": "once"})

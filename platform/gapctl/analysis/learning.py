@@ -143,9 +143,10 @@ def _find_measured_training(trial: Trial, trainings: Mapping[str, Trial]) -> tup
 def _list_caption_accuracies(config: TrialConfig) -> list[str]:
     """List the accuracies of the factors that every caption names beside the main one."""
     data = config.data
-    if not isinstance(data, MadData) or data.captions.attributes < len(FACTOR_VALUES) - 1:
+    if not isinstance(data, MadData):
         return []
-    return [f"quality/accuracy_{factor}" for factor in FACTOR_VALUES if factor != data.main_factor]
+    named = FACTOR_VALUES if data.captions.attributes == len(FACTOR_VALUES) - 1 else data.captions.fixed
+    return [f"quality/accuracy_{factor}" for factor in named if factor != data.main_factor]
 
 
 def _check_seed(name: str, seed: int, config: TrialConfig, metrics: TrainingMetrics | None, moved: bool) -> _SeedCheck:

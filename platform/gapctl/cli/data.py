@@ -8,9 +8,10 @@ sweeps and trials load their data with. `data_pairs.py` has the verbs for image-
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from gapctl.cli.completion import complete_sets
@@ -19,15 +20,16 @@ from gapctl.cli.data_pack import pack_command
 from gapctl.cli.data_pairs import captions_command, index_command, reshard_command, stats_command, verify_command
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import format_megabytes, print_json_or_text, require_choice
-from gapctl.config.base import did_you_mean, format_choices
+from gapctl.config.base import WrongValueError, did_you_mean, format_choices
 from gapctl.config.evaluation_sets import NamedSet, load_shipped_sets, require_set
-from gapctl.config.trial import Data, PairData
+from gapctl.config.trial import MOST_SYNONYMS, NO_FACTORS, Data, DrawTime, MadData, PairData
 from gapctl.data.download import MIRRORS, MNIST_FILES, fetch_files
 from gapctl.data.image_text.source import BUNDLED, open_pairs, resolve_pair_paths
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.source import SHARD_FORMATS, SPLITS, ShardFormat, Split, compute_dataset_fingerprint
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import find_cache_root
+from gapctl.text import join_and
 
 if TYPE_CHECKING:
     from gapctl.data.load import Dataset
@@ -296,22 +298,38 @@ def preview_command(
         str, typer.Option("--main-factor", help="The factor that every caption names.", metavar="FACTOR")
     ] = "digit",
     attributes: Annotated[
-        int, typer.Option("--attributes", help="How many of the other five factors it names.", min=0, max=5)
-    ] = 5,
+        int | None,
+        typer.Option("--attributes", help="How many of the other five factors it names; by default all.", min=0, max=5),
+    ] = None,
     order: Annotated[str, typer.Option("--order", help="`shuffled` or `canonical`.", metavar="ORDER")] = "shuffled",
+    fixed: Annotated[
+        str,
+        typer.Option("--fixed", help="The attributes that every caption names: `colour,scale`.", metavar="FACTOR,..."),
+    ] = NO_FACTORS,
+    synonyms: Annotated[
+        int, typer.Option("--synonyms", help="Words for each value, of which one is drawn.", min=1, max=MOST_SYNONYMS)
+    ] = 1,
+    synonym_draw: Annotated[
+        str, typer.Option("--synonym-draw", help="`each_access` or `once` for a digit.", metavar="WHEN")
+    ] = "each_access",
     columns: Annotated[int, typer.Option("--columns", min=1, help="Pictures side by side.")] = 6,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Pictures above one another.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="The trial's seed.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="The picture to write.", metavar="FILE.png")] = Path("mad.png"),
 ) -> None:
     """Draw the first training samples of a seed, each over its caption, into one picture."""
-    from gapctl.config.trial import MadData
     from gapctl.data.mad.contact_sheet import draw_contact_sheet
 
     require_choice("--main-factor", main_factor, FACTOR_NAMES)
     require_choice("--order", order, ("shuffled", "canonical"))
-    captions = {"attributes": attributes, "order": order}
-    about = MadData.model_validate({"main_factor": main_factor, "captions": captions})
+    require_choice("--synonym-draw", synonym_draw, get_args(DrawTime))
+    captions = {"order": order, "fixed": fixed, "synonyms": synonyms, "synonym_draw": synonym_draw}
+    captions |= {} if attributes is None else {"attributes": attributes}
+    try:
+        about = MadData.model_validate({"main_factor": main_factor, "captions": captions})
+    except ValidationError as error:
+        option, text = _name_wrong_option(error)
+        raise InputError(f"{option}: {text}") from error
     if columns * rows > MAX_PICTURES:
         raise InputError(
             f"--columns {columns} --rows {rows}: {columns * rows:,} pictures; expected at most {MAX_PICTURES} in all"
@@ -331,8 +349,26 @@ def preview_command(
         raise refuse(error.strerror or str(error)) from error
     typer.echo(
         f"{out}: {columns * rows} training samples of seed {seed} from {source}, {sheet.width} x {sheet.height} "
-        f"pixels; captions name the {main_factor} and {attributes} of the other five factors, {order}"
+        f"pixels; captions name the {main_factor} and {_describe_attributes(about)}, {order}"
     )
+
+
+def _name_wrong_option(error: ValidationError) -> tuple[str, str]:
+    """Return the option that a value of the data section came from, and what is wrong with it."""
+    first = error.errors()[0]
+    wrong = first.get("ctx", {}).get("error", first["msg"])
+    key = wrong.key.rpartition(".")[2] if isinstance(wrong, WrongValueError) else str(first["loc"][-1])
+    return f"--{key.replace('_', '-')}", str(wrong)
+
+
+def _describe_attributes(about: MadData) -> str:
+    """Return which attributes captions name, and by how many words."""
+    captions = about.captions
+    named = join_and(captions.fixed) if captions.fixed else f"{captions.attributes} of the other five factors"
+    if captions.synonyms == 1:
+        return named
+    drawn = "at each access" if captions.synonym_draw == "each_access" else "once for a digit"
+    return f"{named}, by one of {captions.synonyms} words drawn {drawn}"
 
 
 def load_data(data: Data, console: Console, *, announce: bool = False) -> "Dataset":

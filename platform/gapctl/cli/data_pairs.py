@@ -10,22 +10,23 @@ from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
 from gapctl.cli.data_pack import find_or_pack_data, list_shard_places
 from gapctl.cli.options import AddressOption, JsonOption
-from gapctl.cli.output import check_page, format_megabytes, print_json_or_text, write_page
+from gapctl.cli.output import check_page, format_megabytes, print_json_or_text, require_choice, write_page
 from gapctl.config.base import format_choices
+from gapctl.config.trial import UNDRAWN_TREATMENTS, DrawTime, PairCaptions
 from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
 from gapctl.sweep.ray_session import check_address, open_ray_session
+from gapctl.text import join_and
 
 if TYPE_CHECKING:
-    from gapctl.config.trial import PairCaptions
     from gapctl.data.image_text.index import Sample
     from gapctl.data.image_text.manifest import Manifest, ManifestTally
     from gapctl.data.image_text.storage import ShardInfo
@@ -198,6 +199,9 @@ def captions_command(
     field: Annotated[
         str | None, typer.Option("--field", help="The json key of a second caption, for enriched.", metavar="KEY")
     ] = None,
+    draw: Annotated[
+        str, typer.Option("--draw", help="Cut at `each_access`, or `once` for all epochs.", metavar="WHEN")
+    ] = "each_access",
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="The trial's seed.")] = 0,
     epoch: Annotated[int, typer.Option("--epoch", min=0, max=2**31 - 1, help="The epoch, counted from 0.")] = 0,
     as_json: JsonOption = False,
@@ -208,16 +212,18 @@ def captions_command(
     """
     from gapctl.data.treatments import draw_caption, find_treatment, treat_caption
 
-    rules = _parse_rules(keep, rate, sentences, field)
+    require_choice("--draw", draw, get_args(DrawTime))
+    rules = _parse_rules(keep, rate, sentences, field, draw)
     treatments: list[dict[str, object]] = []
     table = make_table("keep", "removes", "anew each time", "bits of chance", "needs")
     for rule in rules:
         line = find_treatment(rule.keep)
+        anew = line.per_access and rule.draw == "each_access"
         bits = None if line.private_bits is None else round(line.private_bits(12, rule), 2)
         facts = {"keep": rule.keep, "removes": line.removes, "needs": line.needs or None}
-        treatments.append({**facts, "random_per_access": line.per_access, "private_bits_of_12_words": bits})
+        treatments.append({**facts, "random_per_access": anew, "private_bits_of_12_words": bits})
         shown = "by caption" if bits is None else f"{bits:g}"
-        table.add_row(rule.keep, line.removes, "yes" if line.per_access else "no", shown, line.needs)
+        table.add_row(rule.keep, line.removes, "yes" if anew else "no", shown, line.needs)
     samples: list[dict[str, object]] = []
     listing = ["bits of chance: what only the text has, by which words and in which order, for twelve words\n"]
     for number, sample in _read_first_samples(places, show) if places else []:
@@ -242,8 +248,7 @@ def captions_command(
     print_json_or_text({"treatments": treatments, "samples": samples}, render, as_json)
 
 
-def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | None) -> "list[PairCaptions]":
-    from gapctl.config.trial import PairCaptions
+def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | None, draw: str) -> list[PairCaptions]:
     from gapctl.data.treatments import TREATMENT_TABLE
     from gapctl.extensions import explain_unusable, list_extensions
 
@@ -265,6 +270,12 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
     if "enriched" in names and not field:
         raise InputError("--field: keep is 'enriched' and field is empty, expected the json key of the second caption")
     settings = {"rate": rate, "sentences": sentences, "field": field or ""}
+    if draw == "once":  # of all treatments, those that draw; of named ones, an error for any that does not
+        drawing = [name for name in names if name not in UNDRAWN_TREATMENTS]
+        if keep and len(drawing) < len(names):
+            undrawn = join_and([name for name in names if name in UNDRAWN_TREATMENTS])
+            raise InputError(f"--draw: draw is 'once' and keep {undrawn} draws nothing; expected each_access there")
+        settings["draw"], names = draw, drawing
     return [PairCaptions.model_validate({"keep": name, **settings}) for name in names]
 
 

@@ -37,6 +37,7 @@ SECTIONS: Final[Mapping[str, type[FrozenModel]]] = {
 """The sections whose fields a scale or `--set` may change, besides `base` and `vary`."""
 OTHER_NAMES: Final[Mapping[str, str]] = {
     "k": "base.data.captions.attributes, the number of attributes that MAD's captions name",
+    "choose": "base.data.captions.fixed, the list of attributes that captions name; without it they are drawn",
     "epochs": "base.train.samples, the pairs that training sees: epochs times the pairs of the data",
     "steps": "base.train.samples, the pairs that training sees: steps times base.train.batch_size",
     "iterations": "base.train.samples, the pairs that training sees: iterations times base.train.batch_size",

@@ -38,6 +38,7 @@ from gapctl.config.base import (
     find_nearest,
     flatten_document,
     format_choices,
+    format_value,
     replace_at_path,
 )
 from gapctl.config.hypotheses import Level, Slug
@@ -70,6 +71,13 @@ TREATMENT_NAMES: Final = (
     "enriched",
 )
 """The caption treatments that gapctl itself has."""
+UNDRAWN_TREATMENTS: Final = ("full", "keywords", "objects", "attributes", "enriched")
+"""Those of them that draw nothing."""
+DrawTime = Literal["each_access", "once"]
+NO_FACTORS: Final = "none"
+"""The level of `captions.fixed` at which attributes are drawn."""
+MOST_SYNONYMS: Final = 4
+"""The most words of a value, for which the numbers of captions (`compute_caption_ids`) have room."""
 LOSSES: Final = ("clip", "siglip")
 """The contrastive losses that gapctl itself has."""
 Degrade = Literal["none", "blur", "downscale", "grey", "patches"]
@@ -128,18 +136,78 @@ def _check_metric_name(name: str) -> str:
 MetricNames = list[Annotated[str, AfterValidator(_check_metric_name)]]
 
 
+def _read_fixed_factors(found: object) -> object:
+    """Return the factors of a list, or of a text such as `colour, scale`, in their own order; `none` means none."""
+    if isinstance(found, str):
+        found = [] if found.strip() == NO_FACTORS else [name.strip() for name in found.split(",")]
+    if not isinstance(found, list | tuple):
+        return found
+    for name in found:
+        if name not in FACTOR_VALUES:
+            expected = format_choices(str(name), FACTOR_VALUES)
+            raise ValueError(f"found {format_value(name)}; {expected}, several in a list, or {NO_FACTORS}")
+        if found.count(name) > 1:
+            raise ValueError(f"found {name!r} {found.count(name)} times; expected each factor once")
+    return tuple(name for name in FACTOR_VALUES if name in found)
+
+
+FixedFactors = Annotated[
+    tuple[FactorName, ...],
+    BeforeValidator(_read_fixed_factors),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"enum": list(FACTOR_VALUES)}, "uniqueItems": True},
+                {"enum": [NO_FACTORS]},
+                {"type": "string", "pattern": rf"^({'|'.join(FACTOR_VALUES)})(, *({'|'.join(FACTOR_VALUES)}))*$"},
+            ]
+        }
+    ),
+]
+
+
 class MadCaptions(FrozenModel):
     """What a MAD caption says: the main factor and `attributes` of the other five, drawn anew at each access.
+
+    `fixed` lists those attributes instead, such as `[colour, scale]` or, as a level of a factor, `colour, scale`: every
+    caption then says these and no others, in training and held out. With `none`, they are drawn.
 
     In training, each value that is said is with probability `noise` another value of its factor; captions that are
     held out say what is so. These are the arm's `own`, with as many attributes, or `full` with all five, in the same
     `order`; zero-shot prompts are the arm's own either way.
+
+    With `synonyms` each value has so many words, and each time it is said one of them is drawn: anew at `each_access`,
+    or `once` for each value and each digit of the source, so that a digit always has the same words.
     """
 
     attributes: Annotated[int, Field(ge=0, le=5)] = 5
+    fixed: Annotated[FixedFactors, OmitFromHash(before=[])] = ()
     order: Literal["shuffled", "canonical"] = "shuffled"
     noise: Annotated[float, Field(ge=0.0, le=1.0), OmitFromHash(before=0.0)] = 0.0
     held_out: Annotated[Literal["own", "full"], OmitFromHash(before="own")] = "own"
+    synonyms: Annotated[int, Field(ge=1, le=MOST_SYNONYMS), OmitFromHash(before=1)] = 1
+    synonym_draw: Annotated[DrawTime, OmitFromHash(before="each_access")] = "each_access"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_fixed(cls, found: object) -> object:
+        """Return the document with `attributes`, which follows from a list of them where it is not given."""
+        if not isinstance(found, Mapping) or "attributes" in found or not found.get("fixed"):
+            return found
+        try:
+            fixed = _read_fixed_factors(found["fixed"])
+        except ValueError:
+            return found
+        return {**found, "attributes": len(fixed)} if isinstance(fixed, tuple) and fixed else found
+
+    @model_validator(mode="after")
+    def _check_fixed(self) -> "MadCaptions":
+        if self.fixed and self.attributes != len(self.fixed):
+            listed = f"expected {len(self.fixed)}, as many as captions.fixed lists ({', '.join(self.fixed)})"
+            raise WrongValueError("attributes", f"found {self.attributes}; {listed}")
+        if self.synonym_draw == "once" and self.synonyms == 1:
+            raise WrongValueError("synonym_draw", "found 'once' with synonyms 1; expected 2 or more synonyms there")
+        return self
 
 
 class MadData(FrozenModel):
@@ -161,10 +229,16 @@ class MadData(FrozenModel):
     sides: Annotated[Literal["image_text", "image_image"], OmitFromHash(before="image_text")] = "image_text"
 
     @model_validator(mode="after")
-    def _check_caption_order(self) -> "MadData":
+    def _check_captions(self) -> "MadData":
+        if self.main_factor in self.captions.fixed:
+            text = f"found {self.main_factor!r}, the main factor, which every caption says anyway; expected others"
+            raise WrongValueError("captions.fixed", text)
         if self.sides == "image_image" and self.captions.order == "canonical":
             text = "found image_image with captions.order canonical; pictures have no order; expected shuffled there"
             raise WrongValueError("sides", text)
+        if self.sides == "image_image" and self.captions.synonyms > 1:
+            text = f"found image_image with captions.synonyms {self.captions.synonyms}; pictures have no words"
+            raise WrongValueError("sides", f"{text}; expected 1 there")
         return self
 
     @property
@@ -177,8 +251,10 @@ class PairCaptions(FrozenModel):
     """What training reads of a caption: `keep` names a treatment, the others are settings of those that have any.
 
     `rate` is the share of words that `words` and `length_matched` keep, `sentences` how many of them `sentences`
-    keeps, `field` the key of a sample's json that `enriched` adds. Held-out captions are read `full`, as in
-    arXiv 2404.07983, or `treated` like those of training. `keep` may also name a treatment of an installed package.
+    keeps, `field` the key of a sample's json that `enriched` adds. A treatment that draws does so anew at
+    `each_access`, as in arXiv 2404.07983, or `once`: a pair is then cut alike in every epoch. Held-out captions are
+    read `full`, as there, or `treated` like those of training. `keep` may also name a treatment of an installed
+    package.
     """
 
     keep: Keep = "full"
@@ -186,11 +262,20 @@ class PairCaptions(FrozenModel):
     sentences: Annotated[int, Field(ge=1, le=1000)] = 1
     field: str = ""
     held_out: Literal["full", "treated"] = "full"
+    draw: Annotated[DrawTime, OmitFromHash(before="each_access")] = "each_access"
 
     @model_validator(mode="after")
     def _require_enriching_field(self) -> "PairCaptions":
         if self.keep == "enriched" and not self.field:
             raise WrongValueError("field", "found '' with keep enriched; expected the json key of the second caption")
+        return self
+
+    @model_validator(mode="after")
+    def _check_draw(self) -> "PairCaptions":
+        if self.draw == "once" and self.keep in UNDRAWN_TREATMENTS:
+            drawing = join_or([name for name in TREATMENT_NAMES if name not in UNDRAWN_TREATMENTS])
+            text = f"found 'once' with keep {self.keep}, which draws nothing; expected keep {drawing} there"
+            raise WrongValueError("draw", text)
         return self
 
 
@@ -642,6 +727,10 @@ class TrialConfig(FrozenModel):
                 raise WrongValueError("init_from", text)
         if isinstance(self.data, MadData) and self.init_from.get("data.sides", self.data.sides) != self.data.sides:
             text = "changes data.sides; expected this training's sides, as the weights become its own"
+            raise WrongValueError("init_from", text)
+        words = "data.captions.synonyms"
+        if isinstance(self.data, MadData) and self.init_from.get(words, own := self.data.captions.synonyms) != own:
+            text = f"changes {words}; expected this training's words, as the weights become its own"
             raise WrongValueError("init_from", text)
         if any(path.startswith(SPLIT_PATHS) for path in self.init_from) and self.data.dataset == "cc12m":
             text = "expected the same pairs, so that none held out was trained on"

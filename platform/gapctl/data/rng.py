@@ -26,6 +26,8 @@ class Purpose(IntEnum):
     MISMATCH = 16
     PICTURE = 17
     CAPTION_CHOICE = 18
+    WORD = 19
+    WORD_OF_DIGIT = 20
 
 
 def make_generator(purpose: Purpose, seed: int, epoch: int = 0, sample: int = 0) -> np.random.Generator:

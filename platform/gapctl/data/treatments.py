@@ -5,8 +5,9 @@
 3. `degrade_image` does the same for images, with the table of `Degradation`s.
 
 Each treatment is a pure function of (sample, seed, epoch): the same sample in the same epoch of the same seed reads the
-same on any machine. Draws of related treatments are nested: a quarter lies within the half, and words kept at a low
-rate are kept at a higher one. Arms that share a seed so differ in as little as they can.
+same on any machine. With `captions.draw: once` it reads the same in every epoch. Draws of related treatments are
+nested: a quarter lies within the half, and words kept at a low rate are kept at a higher one. Arms that share a seed so
+differ in as little as they can.
 """
 
 import math
@@ -92,9 +93,11 @@ def treat_caption(
     """Return the caption as a training reads it, or None if the sample lacks data that the treatment needs.
 
     `about` is the sample's JSON, `sample` its number in the data. Words are separated by single spaces, as in the
-    paper's code. Raise ValueError for a negative seed, epoch or sample if the treatment draws, and ExtensionError for a
-    treatment of another package that raises an error or returns no text.
+    paper's code. Where the rule draws once, every epoch cuts as the first does. Raise ValueError for a negative seed,
+    epoch or sample if the treatment draws, and ExtensionError for a treatment of another package that raises an error
+    or returns no text.
     """
+    epoch = 0 if rule.draw == "once" else epoch
     return find_treatment(rule.keep).apply(
         _TreatmentInput(caption, caption.split(" "), about, rule, seed, epoch, sample)
     )

@@ -1,6 +1,7 @@
 """Rebuild a finished trial of the ledger, and encode its evaluation gallery again."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 
 from gapctl.config.evaluation_sets import EvaluationSet
-from gapctl.config.trial import Data, TrialConfig
+from gapctl.config.trial import Data, MadData, TrialConfig
 from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.load import Dataset
@@ -220,8 +221,10 @@ def build_tokenizer(config: TrialConfig) -> "Callable[[str | Sequence[str]], tor
     Captions of MAD are values with hyphens between them, as `gapctl data preview` shows them. It raises InputError for
     a value that MAD does not have, and where a public model's tokenizer cannot be had.
     """
-    encode: Callable[[Sequence[str]], NDArray[np.int64]] = parse_caption_texts
-    if config.data.dataset != "mad":
+    encode: Callable[[Sequence[str]], NDArray[np.int64]]
+    if isinstance(config.data, MadData):
+        encode = partial(parse_caption_texts, synonyms=config.data.captions.synonyms)
+    else:
         seen = read_model_input(config.model)
         encode = get_tokenizer(seen.tokenizer, seen.context)
 

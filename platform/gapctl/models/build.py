@@ -83,12 +83,16 @@ class TiedGradients:
 
 
 class TokenVocabulary(NamedTuple):
-    """The encoding of captions: `size` token ids, `context` positions, and the ids that pad and end a caption."""
+    """The encoding of captions: `size` token ids, `context` positions, and the ids that pad and end a caption.
+
+    `added` more ids follow, whose embeddings are drawn last, so that models with and without them start alike.
+    """
 
     size: int
     context: int
     pad: int
     end: int
+    added: int = 0
 
 
 CLIP_VOCABULARY = TokenVocabulary(size=49_408, context=77, pad=0, end=49_407)
@@ -130,6 +134,8 @@ def build_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocabulary,
         model = _initialise_clip(preset, head, vocabulary)
         if head.images:  # after the first encoder, which so starts as it does in an image-text model
             replace_text_encoder(model, _initialise_clip(preset, head, vocabulary))
+        if vocabulary.added:
+            _add_token_embeddings(model, vocabulary.added)
     model.logit_scale.requires_grad_(head.learned)
     if head.shared:
         share_blocks(model)
@@ -157,6 +163,16 @@ def _initialise_clip(preset: Preset, head: EmbeddingHead, vocabulary: TokenVocab
         init_logit_scale=math.log(1 / head.temperature),
         init_logit_bias=_find_initial_bias(head.loss),
     )
+
+
+@torch.no_grad()
+def _add_token_embeddings(model: CLIP, count: int) -> None:
+    """Append embeddings of `count` more tokens, drawn as open_clip draws all."""
+    own = model.token_embedding.weight
+    model.token_embedding = nn.Embedding(len(own) + count, own.shape[1])
+    nn.init.normal_(model.token_embedding.weight, std=0.02)
+    model.token_embedding.weight[: len(own)] = own
+    model.vocab_size = len(own) + count
 
 
 def _find_initial_bias(loss: LossKind) -> float | None:

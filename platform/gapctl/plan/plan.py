@@ -560,6 +560,7 @@ def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
 def reset_packable_settings(config: TrialConfig) -> TrialConfig:
     """Reset what packed trials may differ in: captions, main factor and initial temperature."""
     assert isinstance(config.data, MadData)  # trials on image-text pairs are trained alone
-    data = MadData(source=config.data.source, captions=MadCaptions(), sides=config.data.sides)
+    captions = MadCaptions(synonyms=config.data.captions.synonyms)  # on which the number of tokens depends
+    data = MadData(source=config.data.source, captions=captions, sides=config.data.sides)
     temperature = config.temperature.model_copy(update={"init": 0.07})
     return config.model_copy(update={"data": data, "temperature": temperature})

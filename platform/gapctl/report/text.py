@@ -49,6 +49,10 @@ _METRIC_NAMES: Final = {
 
 _FACTOR_NAMES: Final = {
     "data.captions.attributes": "attributes in the caption",
+    "data.captions.fixed": "attributes that every caption names",
+    "data.captions.synonyms": "words for each value",
+    "data.captions.synonym_draw": "when words are drawn",
+    "data.captions.draw": "when cuts are drawn",
     "data.captions.order": "order of the caption",
     "data.captions.keep": "caption treatment",
     "data.captions.held_out": "held-out captions",

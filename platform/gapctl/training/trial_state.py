@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 
 from gapctl.config.evaluation_sets import PlannedEvaluationSet
-from gapctl.config.trial import LOSSES, OpenClipModel, TrialConfig
+from gapctl.config.trial import LOSSES, MadData, OpenClipModel, TrialConfig
 from gapctl.data.image_text.read import FeedCounts
 from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import Dataset
-from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE
+from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE, count_added_tokens
 from gapctl.models.build import CLIP_VOCABULARY, TokenVocabulary, build_model, set_temperature
 from gapctl.models.losses import compute_loss_floor
 from gapctl.models.public import build_public_model, load_public_weights
@@ -351,7 +351,9 @@ def build_trial_model(config: TrialConfig, seed: int) -> CLIP:
     """Return the model of a configuration with the seed's weights."""
     if isinstance(config.model, OpenClipModel):
         return build_public_model(config, seed)
-    vocabulary = MAD_VOCABULARY if config.model.towers.vocabulary == "mad" else CLIP_VOCABULARY
+    vocabulary = CLIP_VOCABULARY
+    if isinstance(config.data, MadData):
+        vocabulary = MAD_VOCABULARY._replace(added=count_added_tokens(config.data))
     return build_model(config, vocabulary, seed)
 
 

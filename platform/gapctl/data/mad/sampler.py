@@ -1,7 +1,8 @@
 """Draw the digit, variant, colour and caption of each MAD sample, as pure functions of (seed, epoch, index).
 
 1. `MadSampler.samples` turns positions into epochs and indices, and looks up the epoch's draws (`_draw_epoch`).
-2. Caption noise may replace factor values, and `captions.build_caption_tokens` writes the tokens.
+2. Caption noise may replace factor values, `draw_words` chooses among synonyms, and `captions.build_caption_tokens`
+   writes the tokens.
 3. `CaptionImageSampler` draws the pictures that take the captions' place in an image-image training.
 4. `sample_gallery` draws the frozen gallery that all trials are evaluated on.
 
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData
-from gapctl.data.mad.captions import FIRST_VALUE_TOKEN, build_caption_tokens
-from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VALUES, VARIANTS, label_factors
+from gapctl.data.mad.captions import build_caption_tokens, find_named_values
+from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VARIANTS, label_factors
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError
 
@@ -93,10 +94,30 @@ class MadSampler:
             chance_N6, distance_N6 = _draw_caption_noise(self._seed, epoch, len(self._digit_labels_N))
             wrong = chance_N6[index_B] < captions.noise
             named = np.where(wrong, (labels + distance_N6[index_B]) % _SIZES_6, labels)
+        chance_B6 = draw_words(self._about, self._seed, epoch, len(self._digit_labels_N), index_B, digit)
         tokens = build_caption_tokens(
-            self._about, captions.attributes, named, draws.priority_N6[index_B], draws.place_N6[index_B]
+            self._about, captions.attributes, named, draws.priority_N6[index_B], draws.place_N6[index_B], chance_B6
         )
         return MadSamples(digit, variant, colour, tokens, labels)
+
+
+def draw_words(
+    about: MadData, seed: int, epoch: int, count: int, index_B: Integers, digit_B: Integers
+) -> NDArray[np.float64] | None:
+    """Return numbers in [0, 1) that choose the word of each factor's value (B, 6); None where each has one word.
+
+    They belong to the place in the epoch of `count` samples, or, where words are drawn once, to the digit.
+    """
+    if about.captions.synonyms == 1:
+        return None
+    if about.captions.synonym_draw == "once":
+        return _draw_word_chances(Purpose.WORD_OF_DIGIT, seed, 0, count)[digit_B]
+    return _draw_word_chances(Purpose.WORD, seed, epoch, count)[index_B]
+
+
+@lru_cache(maxsize=SHARED_EPOCHS)
+def _draw_word_chances(purpose: Purpose, seed: int, epoch: int, count: int) -> NDArray[np.float64]:
+    return make_generator(purpose, seed, epoch).random((count, len(FACTORS)))
 
 
 @lru_cache(maxsize=SHARED_EPOCHS)
@@ -174,8 +195,8 @@ class CaptionImageSampler:
 
 def parse_captions(tokens_BL: Integers) -> Integers:
     """Return the label that each caption names within each factor (B, 6), or `UNSPECIFIED`."""
-    value_BL = tokens_BL - FIRST_VALUE_TOKEN
-    row_S, place_S = np.nonzero((value_BL >= 0) & (value_BL < len(VALUES)))
+    value_BL = find_named_values(tokens_BL)
+    row_S, place_S = np.nonzero(value_BL >= 0)
     value_S = value_BL[row_S, place_S]
     named_B6 = np.full((len(tokens_BL), len(FACTORS)), UNSPECIFIED, dtype=np.int64)
     named_B6[row_S, _FACTOR_OF_VALUE[value_S]] = _PLACE_OF_VALUE[value_S]
@@ -197,8 +218,8 @@ def sample_gallery(digit_labels_N: Integers, size: int, about: MadData) -> MadSa
     """Return `size` different images with captions; the images are the same for every trial.
 
     Captions name the factors of the arm's own captions, or all factors if held-out captions are full. They have no
-    noise. Digits are taken in rounds, so each occurs as often as any other, or once more. Raise InputError if there are
-    fewer than `size` different images: digits x 24 variants x 7 colours.
+    noise, and words of their own draw. Digits are taken in rounds, so each occurs as often as any other, or once more.
+    Raise InputError if there are fewer than `size` different images: digits x 24 variants x 7 colours.
     """
     count = len(digit_labels_N)
     check_gallery(size, count)
@@ -212,7 +233,8 @@ def sample_gallery(digit_labels_N: Integers, size: int, about: MadData) -> MadSa
     priority = make_generator(Purpose.WHICH_FACTORS, GALLERY_SEED).random((size, 6))
     place = make_generator(Purpose.PLACES, GALLERY_SEED).random((size, 6))
     attributes = len(FACTORS) - 1 if about.captions.held_out == "full" else about.captions.attributes
-    tokens = build_caption_tokens(about, attributes, labels, priority, place)
+    chance = draw_words(about, GALLERY_SEED, 0, max(count, size), np.arange(size), digit)
+    tokens = build_caption_tokens(about, attributes, labels, priority, place, chance)
     return MadSamples(digit, variant, colour, tokens, labels)
 
 
