@@ -28,6 +28,7 @@ TAKES: list[tuple[str, Any]] = [
     ("base.data.captions.order", "canonical"),
     ("base.data.captions.noise", 0.25),
     ("base.data.captions.held_out", "full"),
+    ("base.data.captions.synonyms", 3),
     ("base.data.share", 0.5),
     ("base.model.preset", "mad-tiny"),
     ("base.model.embed_dim", 128),
@@ -87,6 +88,14 @@ REFUSES: list[tuple[str, Any, str]] = [
     ("base.data.captions.attributes", -1, "found -1; expected at least 0"),
     ("base.data.captions.order", "random", "found 'random'; expected shuffled or canonical"),
     ("base.data.captions.held_out", "treated", "found 'treated'; expected own or full"),
+    ("base.data.captions.fixed", ["color"], "found 'color'; did you mean colour? Expected one of digit, thickness"),
+    ("base.data.captions.fixed", "colour, size", "found 'size'; expected one of digit, thickness"),
+    ("base.data.captions.fixed", "digit", "found 'digit', the main factor, which every caption says anyway"),
+    ("base.data.captions.fixed", 3, "expected a list"),
+    ("base.data.captions.synonyms", 5, "found 5; expected at most 4"),
+    ("base.data.captions.synonym_draw", "never", "found 'never'; expected each_access or once"),
+    ("base.data.captions.synonym_draw", "once", "found 'once' with synonyms 1; expected 2 or more synonyms there"),
+    ("base.data.captions.choose", "drawn", "expected base.data.captions.fixed, the list of attributes that captions"),
     (
         "base.model.preset",
         "mad-tinny",
@@ -153,6 +162,7 @@ def test_every_value_of_a_training_is_among_these() -> None:
     refused = {"train.micro_batches", "train.compile"}  # by MAD
     needed = {"temperature.final", "evaluate.strength", "evaluate.metrics"}  # a schedule, intervention, package
     refused.add("evaluate.sets")
+    needed |= {"data.captions.fixed", "data.captions.synonym_draw"}  # as many attributes, synonyms
     assert tried | refused | needed == set(list_leaf_paths(TrialConfig().model_dump()))
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from gapctl.cli.completion import complete_sets
@@ -32,6 +31,8 @@ from gapctl.folders import find_cache_root
 from gapctl.text import join_and
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from gapctl.data.load import Dataset
 
 MAX_PICTURES = 400
@@ -318,6 +319,8 @@ def preview_command(
     out: Annotated[Path, typer.Option("--out", help="The picture to write.", metavar="FILE.png")] = Path("mad.png"),
 ) -> None:
     """Draw the first training samples of a seed, each over its caption, into one picture."""
+    from pydantic import ValidationError
+
     from gapctl.data.mad.contact_sheet import draw_contact_sheet
 
     require_choice("--main-factor", main_factor, FACTOR_NAMES)
@@ -353,7 +356,7 @@ def preview_command(
     )
 
 
-def _name_wrong_option(error: ValidationError) -> tuple[str, str]:
+def _name_wrong_option(error: "ValidationError") -> tuple[str, str]:
     """Return the option that a value of the data section came from, and what is wrong with it."""
     first = error.errors()[0]
     wrong = first.get("ctx", {}).get("error", first["msg"])
