@@ -100,7 +100,7 @@ def test_sums_of_any_parts_in_any_order_equal_the_whole(found: Clouds, data: st.
         merged = part + merged
 
     whole = GapSums.of(found.image_ND, found.text_ND)
-    for measured in ("l2m", "l2i", "rmg", "rmg_with_diagonal", "centroid_share"):
+    for measured in ("l2m", "l2i", "rmg", "rmg_shifted", "rmg_with_diagonal", "centroid_share"):
         assert getattr(merged, measured)() == pytest.approx(getattr(whole, measured)(), **TIGHT)
 
 

@@ -161,7 +161,7 @@ class Gap(Accumulator, Watch):
         super().__init__()
         self.sync_on_compute = sync_on_compute
 
-    empty: ClassVar[States] = {"gap_counts": np.zeros(7), "gap_means": np.zeros((2, 0))}
+    empty: ClassVar[States] = {"gap_counts": np.zeros(7), "gap_means": np.zeros((3, 0))}
     width_state = "gap_means"
 
     def update(self, image_features: object, text_features: object, text_to_image: object = None) -> None:
@@ -177,21 +177,22 @@ class Gap(Accumulator, Watch):
         embeddings, _ = read_paired_embeddings(image_features, text_features, text_to_image=text_to_image, least=1)
         sums = sum_block(embeddings, second_moments=False).gap
         clouds = [value for cloud in (sums.image, sums.text) for value in (cloud.count, cloud.squares)]
+        assert sums.matched.difference_D is not None
         matched = [sums.matched.count, sums.matched.cosine, sums.matched.distance]
         return {
             "gap_counts": np.array([*clouds, *matched], np.float64),
-            "gap_means": np.stack([sums.image.total_D, sums.text.total_D]),
+            "gap_means": np.stack([sums.image.total_D, sums.text.total_D, sums.matched.difference_D]),
         }
 
     def compute_metrics(self, states: States) -> dict[str, float]:
         """Return the metrics that follow from the states."""
         images, image_squares, texts, text_squares, pairs, cosine, distance = map(float, states["gap_counts"])
         require_rows("Gap", min(images, texts))
-        image_D, text_D = states["gap_means"]
+        image_D, text_D, difference_D = states["gap_means"]
         sums = GapSums(
             CloudSums(int(images), image_D, image_squares),
             CloudSums(int(texts), text_D, text_squares),
-            MatchedSums(int(pairs), cosine, distance),
+            MatchedSums(int(pairs), cosine, distance, difference_D),
         )
         return EmbeddingSums(sums).metrics()
 

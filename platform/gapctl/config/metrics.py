@@ -65,6 +65,8 @@ def _list_bias_metrics() -> list[MetricName]:
     found = []
     for side in ("image", "text"):
         found.append(MetricName(f"bias/moad_{side}", f"object bias of {side} embeddings; 0 is none", "cosine"))
+        text = f"object bias of {side}s, of objects and each factor as a share of the most that there can be"
+        found.append(MetricName(f"bias/moad_{side}_normalised", text, "share"))
         for kind in ("object", "attribute"):
             found += [
                 MetricName(
@@ -87,6 +89,7 @@ _GAP: Final = (
         "share",
     ),
     MetricName("gap/rmg_with_diagonal", "the same with self-pairs in the spread", "share"),
+    MetricName("gap/rmg_shifted", "RMG after both means were shifted together", "share"),
     MetricName("gap/centroid_share", "share of the squared matched distance that the means explain", "share"),
     *(
         MetricName(f"gap/top{k}_share", f"share of the mean difference in its {largest}", "share")

@@ -74,6 +74,11 @@ class LabelSums(Sums):
             _divide_or_nan(same, pairs_same), _divide_or_nan(everything - same, pairs - pairs_same)
         )
 
+    def separation(self) -> float:
+        """Return same - different as a share of its maximum; NaN where no pair has equal or no pair unequal labels."""
+        cosines, labels = self.mean_cosines(), int(np.count_nonzero(self.count_K))
+        return float(cosines.same - cosines.different) * (labels - 1) / max(labels, 1)
+
 
 @dataclass(frozen=True)
 class BiasSums(Sums):
@@ -97,11 +102,20 @@ class BiasSums(Sums):
         value = (by_object.same - by_object.different) - (by_attribute.same - by_attribute.different)
         return Moad(value, by_object, by_attribute)
 
+    def moad_normalised(self) -> float:
+        """Return object bias with each kind of label's same - different as a share of its maximum.
+
+        Of unit rows with C labels, equally frequent, that is C / (C - 1): each label's rows are one, and the labels a
+        simplex. Two labels may lie twice as far apart as ten do.
+        """
+        return self.by_object.separation() - float(np.mean([sums.separation() for sums in self.by_factor]))
+
     def metrics(self, side: str) -> dict[str, float]:
         """Return object bias and its four parts by name, for embeddings of the side `image` or `text`."""
         bias = self.moad()
         return {
             f"bias/moad_{side}": bias.value,
+            f"bias/moad_{side}_normalised": self.moad_normalised(),
             f"bias/object_same_{side}": bias.object.same,
             f"bias/object_different_{side}": bias.object.different,
             f"bias/attribute_same_{side}": bias.attribute.same,

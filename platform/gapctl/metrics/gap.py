@@ -6,7 +6,7 @@ metric has its formula here, its name in `streaming.EmbeddingSums.metrics` and i
 Index letters: N images, M texts (M = N where pairs are one to one), P matched pairs, D embedding.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import comb
 from typing import NamedTuple, Self
 
@@ -27,10 +27,10 @@ class Sums:
     def __add__(self, other: Self) -> Self:
         """Raise ValueError if only one of both has a sum that may be left out."""
         added: list[object] = []
-        for field in fields(self):
-            one, another = getattr(self, field.name), getattr(other, field.name)
+        for each in fields(self):
+            one, another = getattr(self, each.name), getattr(other, each.name)
             if (one is None) != (another is None):
-                what = field.metadata["meaning"]
+                what = each.metadata["meaning"]
                 raise ValueError(
                     f"one of two sums has no {what}, so that they cannot be added; give both the same inputs"
                 )
@@ -72,17 +72,24 @@ class CloudSums(Sums):
 
 @dataclass(frozen=True)
 class MatchedSums(Sums):
-    """Sums over matched pairs: their count, and the sums of their cosines and of their distances."""
+    """Sums over matched pairs: their count, and the sums of their cosines, their distances and their differences (D,).
+
+    Where images have several texts each, the mean of the differences need not be that of images less that of texts.
+    Differences are None where no measure needs them.
+    """
 
     count: int
     cosine: float
     distance: float
+    difference_D: Array | None = field(default=None, metadata={"meaning": "differences of pairs"})
 
     @classmethod
     def of(cls, image_PD: Array, text_PD: Array) -> "MatchedSums":
         """Return the sums over pairs; row i of both arrays (P, D) is a pair."""
         cosine = float(np.einsum("pd,pd->", image_PD, text_PD))
-        return cls(len(image_PD), cosine, float(np.linalg.norm(image_PD - text_PD, axis=1).sum()))
+        difference_PD = image_PD - text_PD
+        distance = float(np.linalg.norm(difference_PD, axis=1).sum())
+        return cls(len(image_PD), cosine, distance, difference_PD.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,18 @@ class GapSums(Sums):
         """Return the relative modality gap with each row's pair with itself included in the means within modalities."""
         within_image, within_text = self.image.cosine_with_self, self.text.cosine_with_self
         return float(compute_relative_gap(self._matched_cosine, within_image, within_text))
+
+    def rmg_shifted(self) -> float:
+        """Return the relative modality gap after one modality was moved by the mean difference, so that means coincide.
+
+        Rows are not put back on the sphere: a distance is a quarter of the squared one, which on the sphere is (1 -
+        cosine) / 2. Those within modalities stay as they are.
+        """
+        assert self.matched.difference_D is not None
+        shift_D, pair_D = self.mean_difference_D, self.matched.difference_D / self.matched.count
+        nearer = float(2 * shift_D @ pair_D - shift_D @ shift_D)  # by so much squared distances of pairs shrink
+        matched = self._matched_cosine + nearer / 2
+        return float(compute_relative_gap(matched, self.image.cosine_between, self.text.cosine_between))
 
     def centroid_share(self) -> float:
         """Return the share of the mean squared matched distance that the distance of the two means explains."""

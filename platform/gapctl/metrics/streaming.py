@@ -56,6 +56,7 @@ class EmbeddingSums(Sums):
             "gap/l2i": gap.l2i(),
             "gap/rmg": gap.rmg(),
             "gap/rmg_with_diagonal": gap.rmg_with_diagonal(),
+            "gap/rmg_shifted": gap.rmg_shifted(),
             "gap/centroid_share": gap.centroid_share(),
             **{f"gap/top{count}_share": sum_top_shares(difference_D, count) for count in (1, 3, 10)},
             "gap/dims_for_half": float(count_dimensions(difference_D, 0.5)),
@@ -224,8 +225,11 @@ def _sum_piece(block: Embeddings, kinds: list[_LabelKind], rows: slice, *, secon
     mine = [_LabelKind(kind.label_K, kind.label_B[rows]) for kind in kinds]
     image_cloud, image_labels = _sum_clouds(image, mine)
     text_cloud, text_labels = _sum_clouds(text, mine if one_to_one else [])
+    matched = _sum_matched_pairs(image, text, block.text_to_image_M)
+    owner_D = image_cloud.total_D if one_to_one else _sum_owners(image, block.text_to_image_M)
+    difference_D = owner_D - text_cloud.total_D
     sums = EmbeddingSums(
-        gap=GapSums(image_cloud, text_cloud, _sum_matched_pairs(image, text, block.text_to_image_M)),
+        gap=GapSums(image_cloud, text_cloud, replace(matched, difference_D=difference_D)),
         image_moments=SecondMoments.of(image.scale_to_unit(slice(None))) if second_moments else None,
         text_moments=SecondMoments.of(text.scale_to_unit(slice(None))) if second_moments else None,
         accuracy=(
@@ -266,6 +270,13 @@ def _sum_matched_pairs(image: _PieceRows, text: _PieceRows, text_to_image_M: Int
     close_P = np.flatnonzero(squared_P < CLOSE_DISTANCE)
     squared_P[close_P] = np.square(image.scale_to_unit(close_P) - text.scale_to_unit(close_P)).sum(axis=1)
     return MatchedSums(len(cosine_P), float(cosine_P.sum()), float(np.sqrt(squared_P).sum()))
+
+
+def _sum_owners(image: _PieceRows, text_to_image_M: Integers | None) -> Array:
+    """Return the sum over texts of the unit row of their image (D,)."""
+    count_N = np.bincount(np.asarray(text_to_image_M), minlength=len(image.wide_BD))
+    total_D: Array = (count_N * image.inverse_B) @ image.wide_BD
+    return total_D
 
 
 def _compute_row_products(one_PD: Array, other_PD: Array) -> Array:

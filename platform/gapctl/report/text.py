@@ -17,12 +17,15 @@ from gapctl_charts.factor import plain
 NOT_KNOWN: Final = "–"
 _METRIC_NAMES: Final = {
     "gap/rmg": "relative modality gap (RMG)",
+    "gap/rmg_shifted": "RMG after both means were shifted together",
     "gap/l2m": "distance of the modality means (L2M)",
     "gap/l2i": "distance of matched pairs (L2I)",
     "entropy/i2t_nats": "entropy, image to text",
     "entropy/t2i_nats": "entropy, text to image",
     "bias/moad_image": "object bias of images (MOAD)",
     "bias/moad_text": "object bias of texts (MOAD)",
+    "bias/moad_image_normalised": "object bias of images, as shares of its maxima (MOAD)",
+    "bias/moad_text_normalised": "object bias of texts, as shares of its maxima (MOAD)",
     "bias/moad_image_less_text": "object bias of images less that of texts (MOAD)",
     "temperature/tau": "temperature τ",
     "train/loss": "training loss",
