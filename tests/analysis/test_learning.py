@@ -17,7 +17,8 @@ from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.learning import CHANCE_P, _describe_failures, _SeedCheck, compute_guessing_loss
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
-from gapctl.config.trial import FACTOR_VALUES, Loss
+from gapctl.config.information import compute_bayes_loss
+from gapctl.config.trial import FACTOR_VALUES, Loss, MadData
 from gapctl.data.mad.factors import FACTORS
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
@@ -96,6 +97,31 @@ def test_one_seed_of_an_arm_is_enough_and_is_named(tmp_path: Path) -> None:
 
     assert (check.arm, check.check, check.failed, check.seeds) == ("attributes=3", "train/loss", (1,), (0, 1, 2))
     assert check.reason == "loss 5.540 in 1 of 3 seeds (1), not 2 % below the 5.545 of guessing"
+
+
+def test_the_check_of_the_loss_has_the_least_that_any_model_can_reach(tmp_path: Path) -> None:
+    found = judged(tmp_path, learned, TREND)
+    of_loss = [check for check in found.learning if check.check == "train/loss"]
+    least = [compute_bayes_loss(MadData.model_validate({"captions": {"attributes": k}}), "clip", 256) for k in range(6)]
+
+    assert [check.loss_bayes for check in of_loss] == least
+    assert [check.loss for check in of_loss] == pytest.approx([2.6] * 6)
+    assert all(check.loss is None is check.loss_bayes for check in found.learning if check not in of_loss)
+
+
+def test_captions_that_no_model_can_learn_from_are_not_held_against_it(tmp_path: Path) -> None:
+    wrong = {ATTRIBUTES: [0], "data.captions.noise": [0.0, 0.9]}  # nine of ten digits are wrong: any is as likely
+    hypothesis = {**CONTRAST, "factor": "data.captions.noise", "between": [0.0, 0.9], "direction": "either"}
+
+    def measure(trial: Trial) -> dict[str, float]:
+        return {RMG: 0.5, "train/loss": 5.5 if trial.config.data.captions.noise else 4.0}  # type: ignore[union-attr]
+
+    found = judged(tmp_path, measure, hypothesis, vary=wrong)
+    right, useless = (check for check in found.learning if check.check == "train/loss")
+
+    assert right.failed == ()
+    assert useless.seeds == ()
+    assert useless.reason.startswith("no model can get below 5.545")
 
 
 def test_only_arms_that_are_compared_count(tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ def about(response: str, *, pairs: bool = False, **base: Any) -> dict[str, Any]:
         (about("bias/moad_image", pairs=True), "expected data.classes"),
         (about("quality/accuracy_colour", pairs=True), "of a factor of MAD"),
         (about("entropy/i2t_nats_at_1000", pairs=True), "galleries have 1,000 pairs"),
+        (about("train/loss_bayes", pairs=True), "how likely a natural caption is with an image is not known"),
+        (about("information/shared", pairs=True), "the information of natural captions is not known"),
+        (about("train/loss_excess", loss={"alignment": 1.0}), "something is added to the contrastive loss"),
     ],
 )
 def test_a_metric_that_is_never_there_is_refused(tmp_path: Path, content: dict[str, Any], expected: str) -> None:
@@ -49,6 +52,10 @@ def test_a_metric_that_is_never_there_is_refused(tmp_path: Path, content: dict[s
     "content",
     [
         about("temperature/bias", loss={"kind": "siglip"}),
+        about("train/loss_excess"),
+        about("information/image_given_caption"),
+        about("gap/samples_to_small_l2m"),
+        about("gap/samples_to_small_l2m", pairs=True),
         about("captions/empty", pairs=True),
         about("entropy/i2t_nats_at_100", pairs=True),
         about("bias/moad_image", pairs=True, data={"dataset": "cc12m", "classes": "questions.txt"}),

@@ -24,8 +24,19 @@ def build_sweep_document(analysis: "AnalysisResults", damaged: tuple[str, ...]) 
         "declared": declared and {**vars(declared), "changed": [change._asdict() for change in declared.changed]},
         "first_question": first and {**vars(first), "answers": [_serialise_verdict(one) for one in first.answers]},
         "learning": [vars(check) for check in analysis.learning],
+        "information": _list_information(analysis),
     }
     return {name: _replace_non_finite(value) for name, value in found.items()}
+
+
+def _list_information(analysis: "AnalysisResults") -> list[dict[str, object]]:
+    """List the bits of each arm's captions and its Bayes loss by name, with its levels; nothing where none is known."""
+    names = [name for name in analysis.trials.columns if name.startswith("information/") or name == "train/loss_bayes"]
+    arms = analysis.trials.unique(list(analysis.factors), maintain_order=True) if names else analysis.trials.clear()
+    return [
+        {"levels": {factor: arm[factor] for factor in analysis.factors}, **{name: arm[name] for name in names}}
+        for arm in arms.iter_rows(named=True)
+    ]
 
 
 def build_combined_document(combined: "SweepComparison") -> dict[str, object]:

@@ -13,6 +13,7 @@ from scipy import stats
 
 from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
+from gapctl.config.information import find_bayes_loss
 from gapctl.config.trial import FACTOR_VALUES, LOSSES, Loss, MadData, TrialConfig
 from gapctl.plan.plan import Plan, Trial
 from gapctl.text import list_first_names
@@ -34,7 +35,8 @@ class ArmCheck:
     """The result of one check, named by its metric, on an arm.
 
     `seeds` were checked, and `failed` are those that did not pass; `reason` describes the failures, or why none was
-    checked. `steps` are the least steps of the arm's trainings.
+    checked. `steps` are the least steps of the arm's trainings. The check of the loss has its mean over seeds, and the
+    least that any model can reach in such batches, where that is known.
     """
 
     arm: str
@@ -44,6 +46,8 @@ class ArmCheck:
     failed: tuple[int, ...]
     reason: str
     steps: int
+    loss: float | None = None
+    loss_bayes: float | None = None
 
 
 class _SeedCheck(NamedTuple):
@@ -121,6 +125,7 @@ def _check_arm(
         seeds = tuple(look.seed for look in looks if look.passed is not None)
         failed = [look for look in looks if look.passed is False]
         reason = _describe_failures(name, failed, len(seeds)) if failed else "" if seeds else looks[0].bar
+        losses = [look.value for look in looks if name == LOSS_METRIC and math.isfinite(look.value)]
         yield ArmCheck(
             label_arm(first),
             dict(first.factors),
@@ -129,6 +134,8 @@ def _check_arm(
             tuple(look.seed for look in failed),
             reason,
             min(of.config.train.steps for _, _, of in looked),
+            sum(losses) / len(losses) if losses else None,
+            find_bayes_loss(config) if name == LOSS_METRIC else None,
         )
 
 
@@ -162,11 +169,16 @@ def _check_seed(name: str, seed: int, config: TrialConfig, metrics: TrainingMetr
 
 def _check_loss(seed: int, value: float, config: TrialConfig) -> _SeedCheck:
     loss = config.loss
-    if loss.alignment or loss.uniformity or loss.cross_uniformity:
+    if loss.has_terms:
         return _SeedCheck(seed, None, value, "what is added to the contrastive loss has no known value for guessing")
     if loss.kind not in LOSSES:
         return _SeedCheck(seed, None, value, f"loss.kind {loss.kind} has no known value for guessing")
     guessing = compute_guessing_loss(loss, config.train.batch_size)
+    bayes = find_bayes_loss(config)
+    if bayes is not None and bayes >= (1 - LEAST_GAIN) * guessing:
+        return _SeedCheck(
+            seed, None, value, f"no model can get below {bayes:.3f} with such captions; guessing is {guessing:.3f}"
+        )
     bar = f"not {LEAST_GAIN:.0%} below the {guessing:.3f} of guessing".replace("%", " %")
     return _SeedCheck(seed, value < (1 - LEAST_GAIN) * guessing, value, bar)
 

@@ -16,7 +16,8 @@ from gapctl.analysis.learning import ArmCheck, check_learning
 from gapctl.analysis.paired import build_identity_columns
 from gapctl.config.cohort import Cohort, is_same_level, name_stratum, read_lineage
 from gapctl.config.hypotheses import Level, list_named_metrics
-from gapctl.config.metrics import is_cross_trial_metric
+from gapctl.config.information import MadBits, find_bits
+from gapctl.config.metrics import SAMPLES_TO_SMALL_GAP, SMALL_GAP, is_cross_trial_metric
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError, first_line_of_error
 from gapctl.ledger import Ledger, Result
@@ -56,7 +57,8 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
     """Read every finished trial of the plan; read histories only with `with_history`.
 
     A trial with a damaged result is left out of all frames, one with a damaged history only of `history`. Metrics of
-    several trainings together are computed where a hypothesis names them.
+    several trainings together are computed where a hypothesis names them, and samples until a small gap also with
+    histories.
     """
     finished: list[FinishedTrial] = []
     damaged: list[str] = []
@@ -67,10 +69,15 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
             finished.append(FinishedTrial(trial, result))
     vary = plan.sweep.spec.vary
     named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_named_metrics(item))
+    trials = [trial for trial, _ in finished]
     between = compute_cross_trial_metrics(
-        plan, [trial.id for trial, _ in finished], ledger, list(filter(is_cross_trial_metric, named))
+        plan, [trial.id for trial in trials], ledger, list(filter(is_cross_trial_metric, named))
     )
-    histories = read_histories([trial for trial, _ in finished] if with_history else [], ledger, vary)
+    histories = read_histories(trials if with_history else [], ledger, vary)
+    added = {**between.metrics, **compute_bits(trials)}
+    if with_history or SAMPLES_TO_SMALL_GAP in named:
+        frame = histories.frame if with_history else read_histories(trials, ledger, vary).frame
+        added[SAMPLES_TO_SMALL_GAP] = find_samples_to_small_gap(frame)
     damaged += [*histories.damaged, *between.damaged]
     # Damaged results of preparations are skipped, since no verdict is about them.
     results = ledger.results([trial.id for trial in plan.preparations])
@@ -80,7 +87,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
         if isinstance(result, Result)
     ]
     return TrialTables(
-        _build_trials_table(finished, plan.sweep.spec, between.metrics),
+        _build_trials_table(finished, plan.sweep.spec, added),
         histories.frame,
         tuple(damaged),
         build_provenance(finished, plan.recipe_version),
@@ -94,7 +101,7 @@ def list_metric_columns(trials: pl.DataFrame) -> list[str]:
 
 
 def _build_trials_table(
-    finished: Sequence[FinishedTrial], spec: SweepFile, between: Mapping[str, TrialValues]
+    finished: Sequence[FinishedTrial], spec: SweepFile, added: Mapping[str, TrialValues]
 ) -> pl.DataFrame:
     ids = [trial.id for trial, _ in finished]
     metrics = sorted({name for _, result in finished for name in result.metrics})
@@ -102,11 +109,32 @@ def _build_trials_table(
         *build_identity_columns([trial for trial, _ in finished], spec.vary),
         *(build_cohort_columns([trial for trial, _ in finished], spec.cohort) if spec.cohort else ()),
         *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
-        *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in between.items()),
+        *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in added.items()),
         pl.Series("samples_seen", [result.samples_seen for _, result in finished], pl.Int64),
         pl.Series("seconds", [result.seconds for _, result in finished], pl.Float64),
     ]
     return pl.DataFrame(columns)
+
+
+def compute_bits(trials: Sequence[Trial]) -> dict[str, TrialValues]:
+    """Return the information of the trials' captions by metric and id; nothing where it is known of none."""
+    known = {trial.id: bits for trial in trials if (bits := find_bits(trial.config)) is not None}
+    names = MadBits._fields if known else ()
+    return {f"information/{name}": {each: getattr(bits, name) for each, bits in known.items()} for name in names}
+
+
+def find_samples_to_small_gap(history: pl.DataFrame) -> TrialValues:
+    """Return the samples that each trial had seen when its means were first found near each other, by id.
+
+    Where they never were, it is all that it has seen: as many at least. A trial whose evaluations lack `gap/l2m` has
+    none.
+    """
+    if "gap/l2m" not in history.columns:
+        return {}
+    seen = pl.col("samples_seen")
+    found = history.filter(pl.col("gap/l2m").is_not_null()).group_by("trial", maintain_order=True)
+    first = found.agg(seen.filter(pl.col("gap/l2m") < SMALL_GAP).min().fill_null(seen.max()).cast(pl.Float64))
+    return dict(first.iter_rows())
 
 
 def build_cohort_columns(trials: Sequence[Trial], cohort: Cohort) -> list[pl.Series]:

@@ -1,7 +1,7 @@
 """`gapctl plan`: list what a sweep would train, what of it is done, and what the rest costs; it runs nothing."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from gapctl.cli.console import make_plain_console, make_table
 from gapctl.cli.options import (
@@ -18,7 +18,8 @@ from gapctl.cli.output import print_json_or_text
 from gapctl.cli.search import count_ended_points
 from gapctl.cli.sweep import list_exceeded_limits
 from gapctl.config.cohort import describe_cohort
-from gapctl.config.trial import OpenClipModel
+from gapctl.config.information import find_bayes_loss, find_bits
+from gapctl.config.trial import OpenClipModel, TrialConfig
 from gapctl.errors import is_installed
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
@@ -47,7 +48,7 @@ from gapctl.plan.power import (
     list_measurement_notes,
 )
 from gapctl.sweep.disk_space import measure_disks
-from gapctl.text import format_count
+from gapctl.text import format_count, list_first_names
 
 
 def plan_command(
@@ -103,6 +104,7 @@ def plan_command(
         for line in describe_cohort(spec.cohort) if spec.cohort else ():
             console.print(line)
         said = (
+            *_list_information(plan.trials),
             *_list_models(plan),
             *missing,
             *_note_unknown_weights(plan),
@@ -134,9 +136,33 @@ def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
         "factors": dict(trial.factors),
         "config": trial.config.model_dump(mode="json"),
         "steps": trial.config.train.steps,
+        **_describe_information(trial.config),
         "finished": finished,
         **({"public_model": _describe_model(trial)} if public else {}),
     }
+
+
+def _describe_information(config: TrialConfig) -> dict[str, object]:
+    """Return the bits of a trial's captions and its Bayes loss; nothing where they are not known."""
+    bits, loss = find_bits(config), find_bayes_loss(config)
+    return {
+        **({} if bits is None else {"bits": bits._asdict()}),
+        **({} if loss is None else {"loss_bayes": loss}),
+    }
+
+
+def _list_information(trials: Sequence[Trial]) -> list[str]:
+    """List a line for each kind of captions: their bits, the Bayes loss, and arms that have them."""
+    arms: dict[str, list[str]] = {}
+    for trial in trials:
+        bits, loss = find_bits(trial.config), find_bayes_loss(trial.config)
+        if bits is not None:
+            known = "" if loss is None else f", Bayes loss {loss:.3g} nats"
+            said = (
+                f"captions leave {bits.image_given_caption:.3g} bits unsaid; {bits.caption_given_image:.3g} of theirs"
+            )
+            arms.setdefault(f"{said} cannot be foreseen{known}", []).append(trial.arm_label)
+    return [f"{text}: {list_first_names(list(dict.fromkeys(names)), 2)}" for text, names in arms.items()]
 
 
 def _describe_model(trial: Trial) -> dict[str, object]:

@@ -54,6 +54,7 @@ from gapctl.config.metrics import (
     ONLY_OF_SETS,
     PUBLISHED,
     find_nearest_metric,
+    is_analysis_metric,
     is_cross_trial_metric,
     is_extension_metric,
     is_metric,
@@ -559,6 +560,7 @@ def _explain_unnamed_extension(key: str, base: TrialConfig) -> str:
 
 OF_PAIRS = ("captions/", "data/")
 OF_TRAINING = ("train/", *OF_PAIRS)
+OF_MAD = ("information/",)
 NEEDS_ATTRIBUTES = ("bias/", "quality/attribute_accuracy")
 OF_FACTORS = tuple(f"quality/accuracy_{name}" for name in get_args(FactorName))
 
@@ -601,6 +603,8 @@ def explain_unlogged(
     if not isinstance(base.data, PairData):
         if key.startswith(OF_PAIRS):
             return "it is of image-text pairs, and data.dataset is mad"
+    elif key.startswith(OF_MAD):
+        return "the information of natural captions is not known; expected data.dataset mad"
     elif key in OF_FACTORS:
         return "it is of a factor of MAD, and data.dataset is cc12m"
     elif key.startswith(NEEDS_ATTRIBUTES) and not base.data.classes:
@@ -612,10 +616,22 @@ def explain_unlogged(
         return "only loss.kind siglip has a bias"
     if key == "train/loss_floor" and not set(losses) & set(LOSSES):
         return f"the floor of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
+    if key in ("train/loss_bayes", "train/loss_excess") and (why := _explain_unknown_bayes_loss(key, base, losses)):
+        return why
     size = re.search(r"_nats_at_(\d+)$", key)
     galleries = _list_values("evaluate.gallery", base.evaluate.gallery, vary)
     if size and max(int(gallery) for gallery in galleries if isinstance(gallery, int)) < int(size[1]):
         return f"its galleries have {int(size[1]):,} pairs, and evaluate.gallery is smaller"
+    return ""
+
+
+def _explain_unknown_bayes_loss(key: str, base: TrialConfig, losses: Sequence[str]) -> str:
+    if isinstance(base.data, PairData):
+        return "how likely a natural caption is with an image is not known; expected data.dataset mad"
+    if not set(losses) & set(LOSSES):
+        return f"that of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
+    if key == "train/loss_excess" and base.loss.has_terms:
+        return "something is added to the contrastive loss; expected loss.alignment, uniformity, cross_uniformity 0"
     return ""
 
 
@@ -649,6 +665,7 @@ _HELD: Final = {
 }
 _MOVED_BY: Final = {
     "train/loss": ("train.batch_size", "loss.", "temperature."),
+    "train/loss_bayes": ("train.batch_size", "loss."),
     "entropy": ("temperature.",),
     "temperature": ("temperature.",),
 }
@@ -730,6 +747,10 @@ def _check_search_metric(search: Search, spec: SweepFile) -> Iterator[Problem]:
     if not is_metric(key):
         expected = f"expected a metric such as train/loss or quality/i2t_recall_10{find_nearest_metric(key)}"
         yield Problem(at, f"found {format_value(key)}; {expected}")
+        return
+    if is_analysis_metric(key):
+        text = "which the analysis computes; expected a metric that each training logs, such as train/loss"
+        yield Problem(at, f"found {format_value(key)}, {text}")
         return
     levels = {path: list(domain.values) for path, domain in search.space.items()}
     if why := explain_unlogged(key, spec.base, levels, collect_parts(spec).kinds):

@@ -12,6 +12,9 @@ from typing import Final
 from gapctl.config.base import did_you_mean
 from gapctl.extensions import find_extension, list_extensions
 
+SAMPLES_TO_SMALL_GAP: Final = "gap/samples_to_small_l2m"
+SMALL_GAP: Final = 0.2
+"""The distance of the means, `gap/l2m`, below which a gap counts as small."""
 DEFAULT_LOGIT_SCALES: Final = (1.0, 1 / 0.07, 100.0)
 """Plain cosines, CLIP's temperature before training, and the largest scale that CLIP's training allows."""
 LARGEST_LOGIT_SCALE: Final = 1e6
@@ -97,6 +100,11 @@ _GAP: Final = (
     ),
     MetricName("gap/dims_for_half", "dimensions that carry half of the mean difference", "dimensions"),
     MetricName("gap/dims_for_90", "dimensions that carry 90 % of the mean difference", "dimensions"),
+    MetricName(
+        "gap/samples_to_small_l2m",
+        "samples seen at the first evaluation with gap/l2m below 0.2; all of the training's where there is none",
+        "pairs",
+    ),
     MetricName("gap/linear_separability", "held-out accuracy of a line between images and texts; 0.5 is none", "share"),
 )
 _ENTROPY: Final = (
@@ -118,7 +126,20 @@ _TEMPERATURE: Final = (
 _TRAIN: Final = (
     MetricName("train/loss", "contrastive loss since the last evaluation", "nats"),
     MetricName("train/loss_floor", "floor of the loss from equal captions alone; not the Bayes loss", "nats"),
+    MetricName(
+        "train/loss_bayes",
+        "least loss that any model can reach in such batches: that of one that knows how likely each caption is",
+        "nats",
+    ),
+    MetricName("train/loss_excess", "what is left of the loss above loss_bayes", "nats"),
 )
+
+_INFORMATION: Final = (
+    MetricName("information/image_given_caption", "what a caption leaves unsaid of its image's factors", "bits"),
+    MetricName("information/caption_given_image", "what cannot be foreseen of a caption from its image", "bits"),
+    MetricName("information/shared", "what image and caption tell of each other", "bits"),
+)
+"""Metrics of a training's captions: the analysis computes these from the configuration."""
 
 _CAPTIONS: Final = (
     MetricName("captions/words_kept", "words of a caption that training read, on average", "words"),
@@ -191,6 +212,7 @@ METRICS: Final = {
         *_list_quality_metrics(),
         *_TRAIN,
         *_CAPTIONS,
+        *_INFORMATION,
         *_AGREEMENT,
     )
 }
@@ -228,6 +250,11 @@ def list_metric_names() -> list[str]:
 def load_metrics_by_name() -> dict[str, MetricName]:
     """Return all metrics by name: the catalog, then those of other packages, which this imports."""
     return {key: name for key in list_metric_names() if (name := find_metric(key)) is not None}
+
+
+def is_analysis_metric(key: str) -> bool:
+    """Return whether the analysis computes a metric of single trainings, which none of them logs."""
+    return key.startswith("information/") or key == SAMPLES_TO_SMALL_GAP
 
 
 def is_cross_trial_metric(key: str) -> bool:

@@ -508,14 +508,19 @@ class Loss(FrozenModel):
     `alignment` adds the mean of |x_i - y_i|^2 over a batch's pairs, `uniformity` the log of the mean of
     exp(-2 |x_i - x_j|^2) over different samples, images and texts averaged (arXiv 2005.10242), and `cross_uniformity`
     the log of the mean of exp(-2 |x_i - y_j|^2) over unmatched images and texts (arXiv 2405.18570, which adds all
-    three). `train/loss` is of the whole sum, `train/loss_floor` of the contrastive loss alone. `kind` may also name a
-    loss of an installed package (docs/extending.md), whose floor is not known.
+    three). `train/loss` is of the whole sum, `train/loss_floor` and `train/loss_bayes` of the contrastive loss alone.
+    `kind` may also name a loss of an installed package (docs/extending.md), whose floor is not known.
     """
 
     kind: LossName = "clip"
     alignment: LossWeight = 0.0
     uniformity: LossWeight = 0.0
     cross_uniformity: LossWeight = 0.0
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether anything is added to the contrastive loss."""
+        return bool(self.alignment or self.uniformity or self.cross_uniformity)
 
 
 class Train(FrozenModel):

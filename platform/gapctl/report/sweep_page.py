@@ -357,6 +357,7 @@ def _format_with_interval(value: float, ci: Interval) -> str:
     return f"{shown[0]} ({shown[1]} to {shown[2]})" if math.isfinite(value) else NOT_KNOWN
 
 
+_BITS: Final = ("information/image_given_caption", "information/caption_given_image", "information/shared")
 _MAIN_METRICS: Final = (
     "gap/rmg",
     "gap/l2m",
@@ -368,17 +369,20 @@ _MAIN_METRICS: Final = (
     "quality/attribute_accuracy",
     "captions/share_kept",
     "train/loss",
+    "train/loss_bayes",
+    *_BITS,
 )
 
 
 def list_main_metrics(analysis: AnalysisResults) -> list[str]:
     """List the metrics to show: those of hypotheses first, then the usual ones, as far as trials have them.
 
-    Metrics of other packages come last: a sweep has those that its file names.
+    Metrics of other packages come last: a sweep has those that its file names. Bits are shown where captions differ.
     """
     asked = [verdict.response for verdict in analysis.verdicts if verdict.response not in _MAIN_METRICS]
     wanted = dict.fromkeys([*asked, *_MAIN_METRICS, *list_extensions("metrics")])
-    return [key for key in wanted if has_metric(analysis.trials, key)]
+    same = [key for key in _BITS if key in analysis.trials.columns and analysis.trials[key].n_unique() == 1]
+    return [key for key in wanted if has_metric(analysis.trials, key) and key not in same]
 
 
 def _define_metric(key: str) -> str:

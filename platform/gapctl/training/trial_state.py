@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 
 from gapctl.config.evaluation_sets import PlannedEvaluationSet
+from gapctl.config.information import find_bayes_loss
 from gapctl.config.trial import LOSSES, MadData, OpenClipModel, TrialConfig
 from gapctl.data.image_text.read import FeedCounts
 from gapctl.data.image_text.source import PairPaths
@@ -36,7 +37,7 @@ from gapctl.training.evaluation import (
     MadEvaluation,
     compute_trial_metrics,
 )
-from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature
+from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature, count_mismatched_steps
 from gapctl.training.pictures import draw_clouds, draw_neighbors
 from gapctl.training.workers import WorkerGroup
 
@@ -285,6 +286,7 @@ class TrialState:
             row["train/loss"] = sums.loss / sums.steps
             if self.config.loss.kind in LOSSES:
                 row["train/loss_floor"] = sums.floor / sums.steps
+            row |= self._compare_with_bayes_loss(row["train/loss"], self.steps - sums.steps)
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
         self._save_step_rows()
@@ -301,6 +303,15 @@ class TrialState:
             self._store.save_neighbors(draw_neighbors(encoded.embeddings, encoded.get_pairs))
         if self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at):
             self._saved_at = -math.inf  # an evaluation that costs more than a checkpoint is worth one
+
+    def _compare_with_bayes_loss(self, loss: float, first_step: int) -> dict[str, float]:
+        """Return the Bayes loss of the steps from `first_step` on, and the excess over it, where these are known."""
+        config = self.config
+        bayes = find_bayes_loss(config)
+        if bayes is None or first_step < count_mismatched_steps(config.train):
+            return {}
+        excess = {} if config.loss.has_terms else {"train/loss_excess": loss - bayes}
+        return {"train/loss_bayes": bayes, **excess}
 
     def heartbeat(self) -> None:
         """Refresh the store's heartbeat if `BEAT_SECONDS` have passed."""

@@ -3,7 +3,8 @@
 1. `build_caption_tokens` chooses the factors, puts them in order and writes their values' words as tokens.
 2. `find_named_values` reads the tokens back; `format_captions` and `parse_caption_texts` are for people.
 3. `build_prompt_tokens` writes the captions that zero-shot classes are asked by.
-4. `list_caption_information` counts bits.
+
+`config/information.py` counts their bits.
 
 A token stands for one word of one factor value. Values have one word each, or `captions.synonyms`: the further words'
 tokens follow the end token.
@@ -12,10 +13,8 @@ Index letters: B samples, 6 factors in the order of `FACTORS`, 5 the factors bes
 values of a factor, T templates, L the tokens of a caption.
 """
 
-import math
 from collections.abc import Sequence
-from itertools import combinations
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,42 +145,3 @@ def build_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int
         labels_T6[:, asked] = value
         prompts.append(build_caption_tokens(about, attributes, labels_T6, priority_T6, place_T6, chance_T6))
     return np.stack(prompts)
-
-
-class CaptionInformation(NamedTuple):
-    """Bits that image and caption share and do not share, and the number of captions without regard to order.
-
-    `shared` is I(image; caption), `imbalance` is H(image's factors given the caption). `subset` and `order` are the
-    caption's own information: which factors it names, and in which order.
-    """
-
-    attributes: int
-    shared: float
-    imbalance: float
-    captions: int
-    subset: float
-    order: float
-
-
-def list_caption_information(
-    main_factor: str = "digit", order: Literal["shuffled", "canonical"] = "shuffled"
-) -> list[CaptionInformation]:
-    """Return the information of captions with 0 to 5 attributes. Raise ValueError for an unknown factor."""
-    main = find_factor_index(main_factor)
-    sizes = [len(factor.values) for index, factor in enumerate(FACTORS) if index != main]
-    main_size = len(FACTORS[main].values)
-    listed = []
-    for attributes in range(len(FACTORS)):
-        subsets = [math.prod(chosen) for chosen in combinations(sizes, attributes)]
-        shared = math.log2(main_size) + sum(map(math.log2, subsets)) / len(subsets)
-        listed.append(
-            CaptionInformation(
-                attributes=attributes,
-                shared=shared,
-                imbalance=math.log2(main_size * math.prod(sizes)) - shared,
-                captions=main_size * sum(subsets),
-                subset=math.log2(len(subsets)),
-                order=math.log2(math.factorial(attributes + 1)) if order == "shuffled" else 0.0,
-            )
-        )
-    return listed
