@@ -137,9 +137,9 @@ WRONG_OPTIONS: dict[str, tuple[list[str], str]] = {
         ["--set", f"vary.{FACTOR}=[0, 3]"],
         f"F:20:18: hypotheses[1].between[1]: found 5; expected a level of {FACTOR}: [0, 3] (with --set vary.{FACTOR}=",
     ),
-    "data that is not there": (
-        ["--set", "base.data.source=D/absent"],
-        ": base.data.source: D/absent: the data source does not exist. Expected `bundled` or a folder with MNIST's IDX",
+    "data that is of another kind": (
+        ["--set", "base.data.source=D/sweep.yaml"],
+        ": base.data.source: F: the data source is a file. Expected `bundled` or a folder with MNIST's IDX",
     ),
 }
 
@@ -161,6 +161,18 @@ def test_options_are_refused_that_have(tiny: Path, name: str, verb: str) -> None
     options = [option.replace("D/", f"{tiny.parent}/") for option in options]
 
     assert_nothing_begun(answer_to(verb, tiny, tiny.parent, *options), expected, tiny.parent)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_data_that_is_not_there_is_named_and_planned_for(tiny: Path, verb: str) -> None:
+    answer = answer_to(verb, tiny, tiny.parent, "--set", "base.data.source=D/absent".replace("D", str(tiny.parent)))
+    expected = "base.data.source: D/absent: the data source does not exist. Expected `bundled` or a folder with MNIST's"
+
+    if verb == "plan":  # lists what would be trained, under ids that end in ?
+        assert answer[0] == 0
+        assert expected.replace("D/", "") in " ".join(answer[1].replace(f"{tiny.parent}/", "").split())
+    else:
+        assert_nothing_begun(answer, expected, tiny.parent)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -14,13 +14,18 @@ from gapctl.cluster.cost import (
     PRICES_FILE,
     CostAssumptions,
     compute_spot_slowdown,
+    estimate_rent,
     estimate_trial_memory,
     load_shipped_prices,
+    read_prices,
 )
+from gapctl.config.load import load_sweep
 from gapctl.config.presets import PRESETS
+from gapctl.config.sweep import Resources
 from gapctl.config.trial import TrialConfig
 from gapctl.errors import InputError
-from gapctl.plan.estimate import VOCABULARY_SIZES, count_parameters
+from gapctl.plan.estimate import FLOPS_PER_CPU, VOCABULARY_SIZES, count_parameters
+from gapctl.plan.plan import make_plan
 
 SHARES = dict.fromkeys(PRESETS, 0.1)
 ROUND = """\
@@ -237,3 +242,36 @@ def test_the_loss_rate_must_be_below_one() -> None:
         compute_spot_slowdown(
             CostAssumptions(gpu_mfu=SHARES, checkpoint_seconds=7200, start_minutes=0, preemptions_per_hour=1)
         )
+
+
+def test_the_machine_on_which_the_whole_sweep_costs_least_is_rented_by_itself(tmp_path: Path) -> None:
+    trials = make_plan(load_sweep(SWEEP, "laptop"), lambda data: data.source).trials * 1_000
+    flops = PRESETS["mad-tiny"].count_training_flops(64) * 51_200 * len(trials)
+    prices = read_prices(table(tmp_path, "on_demand: 10,", "on_demand: 2,"))
+
+    one_gpu = estimate_rent(trials, Resources(), prices)
+    assert one_gpu is not None
+    hours = 0.5 + flops / (1e12 * 0.5) / 3600
+    assert (one_gpu.machine, one_gpu.gpu) == ("g6.2xlarge", "Round")
+    assert (one_gpu.hours, one_gpu.cost) == pytest.approx((hours, 2 * hours))
+
+    small = read_prices(table(tmp_path, "memory_gib: 10", "memory_gib: 1"))
+    cores = estimate_rent(trials, Resources(), small)
+    assert cores is not None
+    rounds = -(-len(trials) // 4)  # one after another on each of four cores
+    hours = 0.5 + rounds * flops / len(trials) / FLOPS_PER_CPU / 3600
+    assert (cores.machine, cores.gpu) == ("m6i.xlarge", None)
+    assert (cores.hours, cores.cost) == pytest.approx((hours, hours))
+    assert estimate_rent(trials, Resources(cpus=9), prices) is None
+
+
+def test_a_plan_says_what_is_left_costs_on_a_rented_machine() -> None:
+    totals = json.loads(gapctl("plan", str(SWEEP), "--json").out)["totals"]
+    printed = " ".join(gapctl("plan", str(SWEEP)).out.split())
+    prices = load_shipped_prices()
+
+    rent = totals["rent"]
+    assert rent["cost"] == pytest.approx(rent["hours"] * prices.instances[rent["machine"]].on_demand)
+    assert (rent["currency"], rent["prices_as_of"]) == (prices.currency, prices.as_of)
+    assert f"USD on one {rent['machine']}" in printed
+    assert "gapctl cluster cost" in printed

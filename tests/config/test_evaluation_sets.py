@@ -232,7 +232,7 @@ def test_a_set_that_cannot_be_opened_is_named_with_the_line_that_defines_it(tmp_
     content["base"]["evaluate"]["sets"] = ["birds"]
     loaded(tmp_path, content)
 
-    ran = gapctl("plan", str(tmp_path / "sweep.yaml"))
+    ran = gapctl("train", str(tmp_path / "sweep.yaml"), "--trial", "0")
 
     assert ran.exit_code == 2
     assert "evaluation_sets.birds: evaluation set birds: " in ran.err

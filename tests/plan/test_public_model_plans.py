@@ -398,6 +398,46 @@ def test_every_model_of_the_shipped_table_is_planned_without_a_network_and_witho
     assert sum(trial["public_model"]["flops"] is None for trial in trials) == document["totals"]["unknown"] > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "least", "place_of_data"), [("public_models", 101, "data/coco"), ("dci", 8, "data/dci")]
+)
+def test_the_public_scale_is_planned_with_hours_and_money_before_anything_is_fetched(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, least: int, place_of_data: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    ran = gapctl("plan", name, "--scale", "public", "--json")
+    assert ran.exit_code == 0, ran.err
+    document = json.loads(ran.out)
+    assert len(document["trials"]) >= least
+    assert all(trial["id"].endswith("?") for trial in document["trials"])
+    (missing,) = document["totals"]["missing_data"]
+    assert f"{name}.yaml:" in missing
+    assert f"{place_of_data}: no such file or folder" in missing
+    assert document["totals"]["rent"]["hours"] > 0
+    assert document["totals"]["rent"]["cost"] > 0
+    refused = gapctl("sweep", name, "--scale", "public", "--runs", str(place / "runs"))
+    assert_refused(refused, f"{place_of_data}: no such file or folder")
+    assert not (place / "runs").exists()
+
+
+def test_a_plan_lists_trials_whose_evaluation_sets_are_still_to_be_fetched(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAPCTL_CACHE", str(place / "cache"))
+    sweep = write_sweep(place, "{architecture: tiny.json, weights: tiny.pt}")
+    for sets, defined, message in (
+        ("[coco]", "", "base.evaluate.sets[0]: coco: not on this machine; `gapctl data fetch coco` downloads it"),
+        ("[birds]", "{birds: {kind: retrieval, source: nowhere}}", "evaluation_sets.birds: evaluation set birds: "),
+    ):
+        text = sweep.read_text(encoding="utf-8").partition("evaluation_sets:")[0]
+        text = re.sub(r"gallery: 20.*}", f"gallery: 20, sets: {sets}}}", text)
+        sweep.write_text(text + (f"evaluation_sets: {defined}\n" if defined else ""), encoding="utf-8")
+        document = json.loads(gapctl("plan", str(sweep), "--json").out)
+        assert [trial["id"][-1] for trial in document["trials"]] == ["?", "?"]
+        assert message in document["totals"]["missing_data"][0]
+        assert_refused(gapctl("train", str(sweep), "--trial", "0"), message)
+
+
 def test_a_sweep_lists_all_weights_that_it_lacks_before_it_begins(
     place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

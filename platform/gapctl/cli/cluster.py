@@ -27,6 +27,7 @@ from gapctl.cluster.cost import (
     CostEstimate,
     PriceTable,
     estimate_costs,
+    format_money,
     load_shipped_prices,
     name_speed_class,
     read_prices,
@@ -177,7 +178,7 @@ def _print_costs(
             each.market,
             str(each.machines),
             f"{_round_significant(each.hours, 2):g}",
-            *map(_format_money, (each.workers, each.lost, each.head, each.total)),
+            *map(format_money, (each.workers, each.lost, each.head, each.total)),
         )
     console.print(table)
     assumed = prices.assumptions
@@ -192,13 +193,6 @@ def _print_costs(
         f"start, a spot machine is taken away {assumed.preemptions_per_hour:g} times an hour."
     )
     console.print("Disks, traffic and the object store are not in it.")
-
-
-def _format_money(amount: float) -> str:
-    if 0 < amount < 0.01:
-        return "< 0.01"
-    rounded = _round_significant(amount, 2)
-    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:.2f}"
 
 
 def _round_significant(value: float, digits: int = 3) -> float:

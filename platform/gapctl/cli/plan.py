@@ -17,6 +17,7 @@ from gapctl.cli.options import (
 from gapctl.cli.output import print_json_or_text
 from gapctl.cli.search import count_ended_points
 from gapctl.cli.sweep import list_exceeded_limits
+from gapctl.cluster.cost import RentEstimate, estimate_rent, format_money, load_shipped_prices
 from gapctl.config.cohort import describe_cohort
 from gapctl.config.information import find_bayes_loss, find_bits
 from gapctl.config.trial import OpenClipModel, TrialConfig
@@ -61,25 +62,32 @@ def plan_command(
     """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
     plan, ledger = load_plan(file, scale, overrides, provisional=True), Ledger(runs)
     slots = count_slots(plan, os.cpu_count() or 1)
+    later = f"Ids that end in {PROVISIONAL} change once it is there"
+    missing = [f"{message.rstrip('.')}. {later}" for message in plan.missing_data]
     if plan.sweep.spec.search is not None:
-        record = read_search_record(plan, ledger)
+        record = None if missing else read_search_record(plan, ledger)
         cost = estimate_cost(list_planned_trainings(plan), slots)
         search = get_search(plan.sweep).model_dump(mode="json", exclude_none=True)
-        document = {"search": search, "totals": {**cost.list_fields(), "ended": count_ended_points(record)}}
-        print_json_or_text(document, lambda: _print_search_plan(plan, record, cost, runs), as_json)
+        rent = estimate_rent(list_planned_trainings(plan), plan.sweep.spec.resources, load_shipped_prices())
+        totals: dict[str, object] = {**cost.list_fields(), "ended": count_ended_points(record)}
+        totals |= _build_rent_fields(rent) | ({"missing_data": missing} if missing else {})
+        said = [*_describe_rent(rent, cost), *missing]
+        document = {"search": search, "totals": totals}
+        print_json_or_text(document, lambda: _print_search_plan(plan, record, cost, runs, said), as_json)
         return
     finished = frozenset(ledger.finished([trial.id for trial in plan.trainings]))
     remaining = list_remaining_trials(plan, finished)
     cost, left = estimate_cost(plan.trainings, slots), estimate_cost(remaining, slots)
+    rent = estimate_rent(remaining, plan.sweep.spec.resources, load_shipped_prices()) if remaining else None
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
     notes, unreachable = list_measurement_notes(plan), find_unreachable(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
     unknown = {address: each.message for address, each in plan.unknown_weights.items()}
-    missing = [f"{message}. Ids that end in {PROVISIONAL} change once it is there" for message in plan.missing_data]
 
     def build_document() -> dict[str, object]:
         totals: dict[str, object] = {**cost.list_fields(), "finished": len(finished)}
         totals |= left.list_fields("left_")
+        totals |= _build_rent_fields(rent)
         totals["disks"] = [disk._asdict() for disk in disks]
         totals |= {"beyond_limits": exceeded} if exceeded else {}
         totals |= {"few_steps": few_steps} if few_steps else {}
@@ -101,7 +109,7 @@ def plan_command(
         if finished:
             rest = f"{left.trials} left, {_describe_cost(left)}" if left.trials else "nothing is left to train"
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
-        for line in describe_cohort(spec.cohort) if spec.cohort else ():
+        for line in (*_describe_rent(rent, left), *(describe_cohort(spec.cohort) if spec.cohort else ())):
             console.print(line)
         said = (
             *_list_information(plan.trials),
@@ -229,12 +237,35 @@ def _describe_cost(cost: Cost) -> str:
     return f"{cost.samples:,} samples, {cost.flops:.2e} FLOPs: {hours}"
 
 
+def _build_rent_fields(rent: RentEstimate | None) -> dict[str, object]:
+    """Return the field `rent` of the totals; nothing where no machine of the table can train the trials."""
+    prices = load_shipped_prices()
+    about = {"currency": prices.currency, "prices_as_of": prices.as_of, "prices_checked": prices.checked}
+    return {} if rent is None else {"rent": {**rent._asdict(), "market": "on demand", **about}}
+
+
+def _describe_rent(rent: RentEstimate | None, cost: Cost) -> list[str]:
+    """Say what the trials cost on the cheapest machine of the table of prices."""
+    if rent is None:
+        return []
+    prices = load_shipped_prices()
+    state = "checked" if prices.checked else "not checked"
+    kind = f"{rent.machine} ({rent.gpu})" if rent.gpu else rent.machine
+    without = f", without {format_count(cost.unknown, 'trial')} whose operations are not known" if cost.unknown else ""
+    spent = f"{format_hours(rent.hours)} and {format_money(rent.cost)} {prices.currency}"
+    line = (
+        f"rented: {spent} on one {kind}, the cheapest for this, on demand{without}; downloads are not counted. "
+        f"Prices of {prices.as_of}, {state}; `gapctl cluster cost` has clusters"
+    )
+    return [line]
+
+
 def format_hours(hours: float) -> str:
     """Format hours, or minutes where there is less than one hour."""
     return f"{hours:,.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"
 
 
-def _print_search_plan(plan: Plan, record: SearchRecord | None, cost: Cost, runs: str) -> None:
+def _print_search_plan(plan: Plan, record: SearchRecord | None, cost: Cost, runs: str, said: Sequence[str]) -> None:
     from gapctl.report.search_page import summarise_search
 
     search, spec, console = get_search(plan.sweep), plan.sweep.spec, make_plain_console()
@@ -249,5 +280,7 @@ def _print_search_plan(plan: Plan, record: SearchRecord | None, cost: Cost, runs
         after, best = search.stop_early.after, search.stop_early.reduce
         console.print(f"from {after:,} of {samples:,} samples on, what is not among the best 1/{best} is stopped")
     console.print(f"at most {_describe_cost(cost)}")
+    for line in said:
+        console.print(line)
     if record is not None:
         console.print(f"in {runs}: {summarise_search(record)}")

@@ -2,11 +2,12 @@
 
 1. `read_prices` reads the table of machines, GPUs, prices and assumptions (`prices.yaml`).
 2. `estimate_trial_memory` and `count_trials_at_once` say which machines a trial fits on.
-3. `estimate_costs` schedules all trainings on each kind of worker and market.
+3. `estimate_costs` schedules all trainings on each kind of worker and market of a cluster file; `estimate_rent`, for
+   `gapctl plan`, on one machine.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,14 @@ from gapctl.config.sweep import Resources
 from gapctl.config.trial import MadData, Model, OpenClipModel, TrialConfig, get_model_name
 from gapctl.config.yaml_file import FileKind, read_yaml
 from gapctl.errors import InputError
-from gapctl.plan.estimate import FLOPS_PER_CPU, count_model_parameters, count_trial_flops
+from gapctl.plan.estimate import (
+    FLOPS_PER_CPU,
+    USUAL_PARAMETERS,
+    WEIGHT_BYTES,
+    count_model_parameters,
+    count_trial_flops,
+    count_trial_parameters,
+)
 from gapctl.plan.plan import Trial, pack_trials
 
 PRICES_FILE: Final = Path(__file__).parent / "prices.yaml"
@@ -168,7 +176,7 @@ def name_speed_class(model: Model | OpenClipModel) -> str:
     """Return the preset whose share of a GPU's peak a model is taken to reach: an architecture's nearest kind."""
     if isinstance(model, Model):
         return model.preset
-    return "rn50-cc12m" if model.towers.is_resnet else "vit-b-32"
+    return "rn50-cc12m" if model.can_read_architecture and model.towers.is_resnet else "vit-b-32"
 
 
 def _estimate_activations(tower: Tower | PatchTower | ResNet) -> float:
@@ -196,18 +204,21 @@ class TrialsAtOnce(NamedTuple):
     machines: int
 
 
-def count_gpus_per_worker(node: NodeType, resources: Resources) -> float:
-    """Return the GPUs that each worker of a trial takes; `auto` is one if there is one."""
+def count_gpus_per_worker(machine: Mapping[str, float], resources: Resources) -> float:
+    """Return the GPUs that each worker of a trial takes of a machine with these; `auto` is one if there is one."""
     if resources.gpus == "auto":
-        return min(1.0, node.resources.get("GPU", 0.0))
+        return min(1.0, machine.get("GPU", 0.0))
     return float(resources.gpus)
 
 
-def count_trials_at_once(node: NodeType, resources: Resources) -> TrialsAtOnce | None:
-    """Return the fewest machines that train a trial, and how many trials they train; None if no worker fits."""
-    by_cpu = node.resources.get("CPU", 0.0) // (resources.cpus + resources.readers)
-    gpus = count_gpus_per_worker(node, resources)
-    places = int(min(by_cpu, node.resources.get("GPU", 0.0) // gpus if gpus > 0 else by_cpu))
+def count_trials_at_once(machine: Mapping[str, float], resources: Resources) -> TrialsAtOnce | None:
+    """Return the fewest machines that train a trial, and how many trials they train; None if no worker fits.
+
+    `machine` is what each has: Ray's CPU and GPU.
+    """
+    by_cpu = machine.get("CPU", 0.0) // (resources.cpus + resources.readers)
+    gpus = count_gpus_per_worker(machine, resources)
+    places = int(min(by_cpu, machine.get("GPU", 0.0) // gpus if gpus > 0 else by_cpu))
     if places == 0:
         return None
     if places >= resources.workers:
@@ -257,7 +268,7 @@ def estimate_costs(
     found = [
         _estimate_node_cost(cluster, node, slots, market, trials, resources, prices, head)
         for node in cluster.workers
-        if (slots := count_trials_at_once(node, resources)) is not None
+        if (slots := count_trials_at_once(node.resources, resources)) is not None
         for market in MARKETS
     ]
     if not found:
@@ -298,14 +309,7 @@ def _estimate_node_cost(
     machine, assumed = _find_instance(cluster, node, prices), prices.assumptions
     rate = machine.spot if market == "spot" else machine.on_demand
     longer = compute_spot_slowdown(assumed, slots.machines) if market == "spot" else 1.0
-    durations = [
-        sum(
-            (count_trial_flops(trial) or 0) / _estimate_flops_per_second(node, machine, trial, resources, prices)
-            for trial in pack
-        )
-        / 3600
-        for pack in pack_trials(trials, resources.pack)
-    ]
+    durations = _estimate_pack_hours(trials, node.resources, machine, resources, prices)
     # A fallback with a limit of 0 counts like the largest other kind.
     most = cluster.count_max_machines(node) or max(1, *map(cluster.count_max_machines, cluster.workers))
     busy = slots.machines * _schedule_trainings(durations, slots.trials, max(1, most // slots.machines))
@@ -343,15 +347,71 @@ def _schedule_trainings(durations: Sequence[float], slots: int, most: int) -> li
     return busy
 
 
-def _estimate_flops_per_second(
-    node: NodeType, machine: Instance, trial: Trial, resources: Resources, prices: PriceTable
-) -> float:
-    """Return the floating-point operations per second of one training by itself; those of a pack add up."""
-    share = count_gpus_per_worker(node, resources)
-    if share > 0 and machine.gpu is not None:
-        peak = prices.gpus[machine.gpu].peak_tflops * 1e12
-        return resources.workers * share * peak * prices.assumptions.gpu_mfu[name_speed_class(trial.config.model)]
-    return resources.workers * resources.cpus * FLOPS_PER_CPU
+def _estimate_pack_hours(
+    trials: Sequence[Trial],
+    has: Mapping[str, float],
+    machine: Instance,
+    resources: Resources,
+    prices: PriceTable,
+) -> list[float]:
+    """Return the hours of each pack by itself, whose trials' operations add up; `has` is what Ray gives of a machine.
+
+    Operations that are not known are not counted.
+    """
+    share = count_gpus_per_worker(has, resources)
+
+    def rate(trial: Trial) -> float:
+        if share > 0 and machine.gpu is not None:
+            peak = prices.gpus[machine.gpu].peak_tflops * 1e12
+            return resources.workers * share * peak * prices.assumptions.gpu_mfu[name_speed_class(trial.config.model)]
+        return resources.workers * resources.cpus * FLOPS_PER_CPU
+
+    return [
+        sum((count_trial_flops(trial) or 0) / rate(trial) for trial in pack) / 3600
+        for pack in pack_trials(trials, resources.pack)
+    ]
+
+
+class RentEstimate(NamedTuple):
+    """One rented machine that trains all trials: its name in the table of prices, its GPU, hours and money."""
+
+    machine: str
+    gpu: str | None
+    hours: float
+    cost: float
+
+
+def estimate_rent(trials: Sequence[Trial], resources: Resources, prices: PriceTable) -> RentEstimate | None:
+    """Return the machine that trains all trials for the least money, rented on demand by itself; None where none can.
+
+    Its start is paid for. On a machine with a GPU, each trial must fit into the memory of one.
+    """
+    need = max((_estimate_least_memory(trial, resources) for trial in trials), default=0.0)
+    start = prices.assumptions.start_minutes / 60
+    found = []
+    for name, machine in prices.instances.items():
+        has = {"CPU": float(machine.cpus), "GPU": float(machine.gpus)}
+        slots = count_trials_at_once(has, resources)
+        small = machine.gpu is not None and need > prices.gpus[machine.gpu].memory_gib * GIB
+        if slots is None or slots.machines > 1 or small:
+            continue
+        durations = _estimate_pack_hours(trials, has, machine, resources, prices)
+        hours = start + max(_schedule_trainings(durations, slots.trials, 1), default=0.0)
+        found.append(RentEstimate(name, machine.gpu, hours, hours * machine.on_demand))
+    return min(found, key=lambda each: (each.cost, each.hours), default=None)
+
+
+MEASURING_FACTOR: Final = 1.5
+"""Memory of a model whose activations are not counted, in multiples of its weights: those of a batch come on top."""
+
+
+def _estimate_least_memory(trial: Trial, resources: Resources) -> float:
+    """Return the bytes of a GPU's memory that a trial takes at least, also where a model's layers are not known."""
+    samples, known = trial.config.train.samples, count_model_parameters(trial.config.model) is not None
+    if samples and known:
+        return estimate_trial_memory(trial.config, resources.pack, resources.workers)
+    each = BYTES_PER_PARAMETER if samples else WEIGHT_BYTES
+    return MEASURING_FACTOR * each * (count_trial_parameters(trial) or USUAL_PARAMETERS) + RUNTIME_BYTES
 
 
 def _find_instance(cluster: ClusterFile, node: NodeType, prices: PriceTable) -> Instance:
@@ -370,3 +430,11 @@ def _find_head_price(cluster: ClusterFile, prices: PriceTable) -> float:
     head, *_ = cluster.heads
     machine = _find_instance(cluster, head, prices)
     return machine.spot if head.spot else machine.on_demand
+
+
+def format_money(amount: float) -> str:
+    """Write an amount of money to two significant digits, whole where it is 10 or more."""
+    if 0 < amount < 0.01:
+        return "< 0.01"
+    rounded = float(f"{amount:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:.2f}"

@@ -432,13 +432,13 @@ def find_unsuited_workers(cluster: ClusterFile, plan: Plan, prices: PriceTable) 
     roomy = False
     words: dict[str, object]
     for node in usable:
-        has, share = find_gpu_memory(prices, node.instance), count_gpus_per_worker(node, resources)
+        has, share = find_gpu_memory(prices, node.instance), count_gpus_per_worker(node.resources, resources)
         beside = max(1, int(1 / share)) if 0 < share < 1 else 1
         needs = beside * max(sizes, default=0.0) / GIB
         if has is not None and share > 0 and needs > has:
             words = {"needs": f"{needs:.0f}", "instance": node.instance, "has": f"{has:.0f}"}
             yield "gpu-memory", Finding(node.instance_at, words)
-        slots = count_trials_at_once(node, resources)
+        slots = count_trials_at_once(node.resources, resources)
         if slots is None or slots.machines > cluster.count_max_machines(node):
             continue
         roomy, wanted = True, slots.machines * -(-len(packs) // slots.trials)
@@ -446,7 +446,8 @@ def find_unsuited_workers(cluster: ClusterFile, plan: Plan, prices: PriceTable) 
             words = {"sweep": plan.sweep.path.name, "wanted": wanted, "name": node.name, "count": node.min_workers}
             yield "surplus-machines", Finding((*node.path, "min_workers"), words)
     if usable and not roomy:
-        each = f"{resources.cpus + resources.readers} CPUs and {count_gpus_per_worker(usable[0], resources):g} GPUs"
+        gpus = count_gpus_per_worker(usable[0].resources, resources)
+        each = f"{resources.cpus + resources.readers} CPUs and {gpus:g} GPUs"
         asked = each if resources.workers == 1 else f"{resources.workers} times {each}"
         yield "worker-too-small", Finding((*usable[0].path, "resources"), {"asked": asked})
 

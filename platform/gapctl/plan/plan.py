@@ -152,7 +152,7 @@ def make_plan(
     code trained.
 
     Models whose weights' sha256 is not known are an error that lists them all. With `provisional`, their trials are
-    listed under ids that end in `PROVISIONAL`, and so are those of a cohort whose data are still to be fetched.
+    listed under ids that end in `PROVISIONAL`, and so are those whose pairs or evaluation sets are still to be fetched.
     """
     spec = sweep.spec
     names = shorten_paths(list(spec.vary))
@@ -163,14 +163,14 @@ def make_plan(
         raise InputError(missing[0])
     if unknown and not provisional:
         raise _build_unknown_weights_error(sweep, unknown)
-    sets = _plan_evaluation_sets(sweep, grid, fingerprint_of)
+    sets, missing_sets = _plan_evaluation_sets(sweep, grid, fingerprint_of, provisional=provisional)
     seeds = spec.replicates if spec.cohort is None else [spec.first_seed]
     made = [_build_trial(arm, seed, fingerprints, sets, recipe_version) for seed in seeds for arm in grid]
     trials = tuple(trial for trial, _ in made)
     _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
     parents = {parent.id: parent for _, parent in made if parent and parent.id not in arms_too}
-    return Plan(sweep, trials, recipe_version, tuple(parents.values()), unknown, missing)
+    return Plan(sweep, trials, recipe_version, tuple(parents.values()), unknown, (*missing, *missing_sets))
 
 
 def _build_arm(
@@ -208,14 +208,19 @@ def _name_files(levels: Sequence[Level]) -> dict[Level, Level]:
 
 
 def _plan_evaluation_sets(
-    sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[DataSource], str]
-) -> dict[str, PlannedEvaluationSet]:
-    """Return the evaluation sets that any arm names; raise InputError with the place of one that cannot be used."""
+    sweep: LoadedSweep, grid: Sequence[_Arm], fingerprint_of: Callable[[DataSource], str], *, provisional: bool
+) -> tuple[dict[str, PlannedEvaluationSet], list[str]]:
+    """Return the evaluation sets that any arm names; raise InputError with the place of one that cannot be used.
+
+    With `provisional`, those that are not here have a message beside them, and `PROVISIONAL` for a fingerprint.
+    """
     found: dict[str, PlannedEvaluationSet] = {}
+    missing: list[str] = []
     for arm in grid:
         for index, name in enumerate(arm.config.evaluate.sets):
             if name in found:
                 continue
+            definition = None
             try:
                 definition = require_set(name, sweep.spec.evaluation_sets)
                 found[name] = PlannedEvaluationSet(definition, fingerprint_of(NamedSet(name, definition)))
@@ -223,8 +228,12 @@ def _plan_evaluation_sets(
                 place: KeyPath = ("base", "evaluate", "sets", index)
                 if name in sweep.spec.evaluation_sets:
                     place = ("evaluation_sets", name)
-                raise InputError(sweep.locate_problem(Problem(place, str(error)))) from error
-    return found
+                located = sweep.locate_problem(Problem(place, str(error)))
+                if definition is None or not (provisional and isinstance(error, MissingDataError) and error.absent):
+                    raise InputError(located) from error
+                found[name] = PlannedEvaluationSet(definition, PROVISIONAL)
+                missing.append(located)
+    return found, missing
 
 
 def _collect_fingerprints(
@@ -246,7 +255,7 @@ def _collect_fingerprints(
                     located = locate_error(sweep, arm.factors, getattr(error, "key", usual), str(error), arm.model)
                     if isinstance(error, UnknownWeightsError):
                         unknown[source.address] = UnknownWeights(str(located), error.source)
-                    elif isinstance(error, MissingDataError) and error.absent and sweep.spec.cohort:
+                    elif isinstance(error, MissingDataError) and error.absent:
                         missing.append(str(located))
                     else:
                         raise located from error
@@ -357,7 +366,7 @@ def compute_trial_id(
         **_hash_extensions(describe_extensions(config.extensions)),
     }
     found = hashlib.sha256(format_canonical_json(payload).encode()).hexdigest()[:12]
-    known = not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint))
+    known = not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint, *sets.values()))
     return found if known else found + PROVISIONAL
 
 

@@ -40,7 +40,7 @@ from gapctl.data.image_text.storage import ShardInfo, ShardReader, list_shards
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.image_text.tar_layouts import CLASS_NAMES, CLASS_TEMPLATES, find_class_files
 from gapctl.data.shard_jobs import OnProgress, Workers, count_available_cores, ignore_progress
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.text import list_first_names
 
@@ -97,7 +97,7 @@ class OpenedEvaluationSet:
 
 
 def locate_source(named: NamedSet) -> str:
-    """Return the place of a set's images; raise InputError for a shipped set that is not on this machine."""
+    """Return the place of a set's images; raise MissingDataError for a shipped set that is not on this machine."""
     if named.definition.source:
         return named.definition.source
     folder = locate_fetched(named.name)
@@ -108,13 +108,15 @@ def locate_source(named: NamedSet) -> str:
     if shipped is None:
         raise InputError(f"{named.name}: its definition has no source; expected the place of its images")
     if shipped.fetch:
-        raise InputError(
+        raise MissingDataError(
             f"{named.name}: not on this machine; `gapctl data fetch {named.name}` downloads it "
-            f"(licence: {shipped.licence}). Or {elsewhere}"
+            f"(licence: {shipped.licence}). Or {elsewhere}",
+            absent=True,
         )
-    raise InputError(
+    raise MissingDataError(
         f"{named.name}: not on this machine, and not downloaded, as its licence is yours to agree to: "
-        f"`gapctl data fetch {named.name}` says how to get it. Then {elsewhere}"
+        f"`gapctl data fetch {named.name}` says how to get it. Then {elsewhere}",
+        absent=True,
     )
 
 
@@ -128,7 +130,7 @@ def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> Open
 
     `on_progress` gets the finished bytes and all bytes. Raise InputError, with the set's name and the place, for images
     that are missing or cannot be decoded, for wrong labels, for a class without an image, and for other counts than
-    expected.
+    expected; MissingDataError where nothing is there.
     """
     name, definition = named.name, named.definition
     place = locate_source(named)
@@ -139,7 +141,8 @@ def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> Open
         shards = list_shards(resolved.shards)
         manifest = _load_manifest(shards, on_progress)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        absent = isinstance(error, MissingDataError) and error.absent
+        raise MissingDataError(f"{where}: {error}", absent=absent) from error
     row_N = _require_whole(where, place, manifest, definition)
     questions: dict[str, SetQuestion] = {}
     captions: list[list[str]] = []

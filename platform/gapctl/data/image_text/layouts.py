@@ -26,7 +26,7 @@ from gapctl.data.image_text.records import (
 from gapctl.data.image_text.storage import expand_braces
 from gapctl.data.image_text.tables import find_table_layout, find_tables, is_manifest
 from gapctl.data.image_text.tar_layouts import recognise_tars
-from gapctl.errors import InputError
+from gapctl.errors import InputError, MissingDataError
 
 TAR_ENDINGS: Final = frozenset({".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst"})
 TAR_MAGIC: Final = (257, b"ustar")
@@ -62,7 +62,7 @@ def recognise_layout(place: str, options: LayoutOptions = NO_OPTIONS) -> Layout 
 
 def _require_file(location: Location) -> Location:
     if location.find_info() is None:
-        raise InputError(f"{location.address}: no such file or folder; {EXPECTED}")
+        raise MissingDataError(f"{location.address}: no such file or folder; {EXPECTED}", absent=True)
     return location
 
 

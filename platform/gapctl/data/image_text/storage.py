@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from gapctl.data.image_text.tar import ShardBytes
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home
 from gapctl.io.retry import is_hidden_or_system_file, open_file_system, retry
 
@@ -111,7 +111,7 @@ def _list_named_shards(name: str) -> list[ShardInfo]:
     if path.is_file():
         return [_describe_local_shard(path)]
     if not path.is_dir():
-        raise InputError(f"{name}: no such file or folder; {EXPECTED}")
+        raise MissingDataError(f"{name}: no such file or folder; {EXPECTED}", absent=True)
     shards = list_tar_files(path)
     if not shards:
         raise InputError(f"{name}: no .tar file in this folder; {EXPECTED}")

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, get_args
 
-from gapctl.errors import InputError, WorkError
+from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home
 from gapctl.io.retry import is_hidden_or_system_file
 
@@ -64,11 +64,12 @@ def find_idx_files(folder: Path, split: Split) -> IdxFiles:
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
     if reason:
-        raise InputError(
+        raise MissingDataError(
             f"{folder}: the data source {reason}. Expected `bundled` or a folder with MNIST's IDX files "
-            f"({', '.join(_list_file_names(split, 'images', 3))}) . "
+            f"({', '.join(_list_file_names(split, 'images', 3))}). "
             "`gapctl data fetch mnist --out mnist` brings these; a sweep also takes the shards that "
-            "`gapctl data mad --source mnist --out SHARDS` makes of them."
+            "`gapctl data mad --source mnist --out SHARDS` makes of them.",
+            absent=reason == "does not exist",
         )
     return IdxFiles(_find_idx_file(folder, split, "images", 3), _find_idx_file(folder, split, "labels", 1))
 
