@@ -56,6 +56,8 @@ class ReportFormat(StrEnum):
 
 
 _REPORT_SUFFIXES: Final = {ReportFormat.HTML: ".html", ReportFormat.MARKDOWN: ".md", ReportFormat.LATEX: ".tex"}
+_MODELS_FORMATS: Final = (ReportFormat.HTML, ReportFormat.LATEX)
+"""Formats of a cohort's table of models, besides those of any table."""
 
 
 def analyze_command(
@@ -92,16 +94,24 @@ def analyze_command(
     ] = None,
     models: Annotated[
         Path | None,
-        typer.Option("--models", help="Write a row per model of a cohort.", metavar="FILE.parquet|FILE.csv"),
+        typer.Option(
+            "--models",
+            help="Write a row per model of a cohort; .html sorts, .tex is for a paper.",
+            metavar="FILE.parquet|FILE.csv|FILE.html|FILE.tex",
+        ),
     ] = None,
 ) -> None:
     """Judge sweeps' hypotheses by the trials that are done; several are compared, each with its own verdicts."""
     _check_arguments(files, scale, overrides, every=every, declared=declared)
     form = choose_report_format(form, out)
     tables = {"--export": export, "--export-history": export_history}
-    for option, path in [*tables.items(), ("--models", models)]:
+    for option, path in tables.items():
         if path is not None:
             check_table_file(option, path)
+    if models is not None:
+        check_table_file(
+            "--models", models, (_REPORT_SUFFIXES[ReportFormat.HTML], _REPORT_SUFFIXES[ReportFormat.LATEX])
+        )
     ledger = LedgerSnapshot(runs)
     problems: list[GapctlError] = []
     if files:
@@ -146,20 +156,27 @@ def _write_models(path: Path, found: "SweepComparison") -> str:
     """Write the models of every cohort, each with its sweep; raise InputError where no model is measured."""
     import polars as pl
 
-    from gapctl.report.models import build_models_table, has_models, list_model_pages
+    from gapctl.report.models import build_models_table, list_model_pages
+    from gapctl.report.models_page import build_cohort_tables, render_models_latex, render_models_page
 
+    tables = build_cohort_tables(found.sweeps)
+    if not tables:
+        names = ", ".join(judged.name for judged in found.sweeps)
+        raise InputError(
+            f"--models {path}: found no measured model in {names}; expected a sweep with cohort and finished trials"
+        )
+    for form, render in zip(_MODELS_FORMATS, (render_models_page, render_models_latex), strict=True):
+        if path.suffix == _REPORT_SUFFIXES[form]:
+            write_page("--models", path, render(tables))
+            return f"{sum(len(table.leaderboard.models) for table in tables):,} models: {path}"
+    listed = {table.sweep for table in tables}
     parts = [
         build_models_table(judged.analysis, list_model_pages(judged.plan)).select(
             pl.lit(judged.name).alias("sweep"), pl.all()
         )
         for judged in found.sweeps
-        if has_models(judged.analysis)
+        if judged.name in listed
     ]
-    if not parts:
-        names = ", ".join(judged.name for judged in found.sweeps)
-        raise InputError(
-            f"--models {path}: found no measured model in {names}; expected a sweep with cohort and finished trials"
-        )
     table = pl.concat(parts, how="diagonal_relaxed")
     write_table("--models", path, table)
     return f"{len(table):,} models: {path}"

@@ -10,7 +10,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
@@ -18,6 +18,7 @@ import typer
 
 from gapctl.errors import InputError
 from gapctl.io.atomic import write_atomically
+from gapctl.text import join_or
 
 if TYPE_CHECKING:
     import polars as pl
@@ -150,10 +151,13 @@ _TABLE_WRITERS: "Final[dict[str, Callable[[pl.DataFrame, Path], None]]]" = {
 }
 
 
-def check_table_file(option: str, out: Path) -> None:
-    """Raise InputError, naming the option, for a name of another format or a folder that does not exist."""
-    if out.suffix not in _TABLE_WRITERS:
-        raise InputError(f"{option} {out}: expected a name that ends in {' or '.join(_TABLE_WRITERS)}")
+def check_table_file(option: str, out: Path, others: Sequence[str] = ()) -> None:
+    """Raise InputError, naming the option, for a name of another format or a folder that does not exist.
+
+    `others` are endings of formats that the verb writes itself.
+    """
+    if out.suffix not in (known := [*_TABLE_WRITERS, *others]):
+        raise InputError(f"{option} {out}: expected a name that ends in {join_or(known)}")
     if not out.parent.is_dir() or out.is_dir():
         raise build_write_error(option, out, "is a folder" if out.is_dir() else f"there is no folder {out.parent}")
 

@@ -45,7 +45,7 @@ _ESCAPES: Final = str.maketrans(
         "≥": r"$\geq$",
     }
 )
-_DELIMITERS: Final = ("<%", "%>", "<<", ">>", "<#", "#>")
+DELIMITERS: Final = ("<%", "%>", "<<", ">>", "<#", "#>")
 """LaTeX has its own uses of braces."""
 
 
@@ -67,7 +67,7 @@ def render_latex(sweeps: Sequence[SweepAnalysis], declared: Sequence[str]) -> st
         }
         for judged, when in zip(sweeps, declared, strict=True)
     ]
-    return load_text_templates(escape_latex, _DELIMITERS).get_template("verdicts.tex").render(tables=tables)
+    return load_text_templates(escape_latex, DELIMITERS).get_template("verdicts.tex").render(tables=tables)
 
 
 def _list_notes(analysis: AnalysisResults) -> list[str]:

@@ -1,8 +1,8 @@
 """The models of a cohort on a page and in files: their table, scatters of correlations, and curves of ablations.
 
 1. `select_finished_models` (of the analysis) gives a row for each model: what is known of it, and its metrics.
-2. `build_leaderboard` is the table on the page that people sort and cite; `build_models_table` is the
-   one with everything, for an export.
+2. `build_leaderboard` is the table that people sort and cite, on pages and in LaTeX (`models_page.py`);
+   `build_models_table` is the one with everything, for an export.
 3. `plot_models` draws every correlation over models, and every metric against the number of removed dimensions.
 """
 
@@ -79,10 +79,14 @@ def choose_untouched_arm(analysis: AnalysisResults) -> dict[str, Level]:
 
 
 class Leaderboard(NamedTuple):
-    """Models as a table: `facts` and `metrics` are its columns beside `model`, and `lead` says what they are."""
+    """Models as a table: `facts` and `metrics` are its columns beside `model`, and `lead` says what they are.
+
+    `number_facts` are the facts that are numbers.
+    """
 
     models: list[dict[str, Any]]
     facts: list[str]
+    number_facts: list[str]
     metrics: list[str]
     lead: str
 
@@ -97,11 +101,12 @@ def build_leaderboard(analysis: AnalysisResults, main_metrics: Sequence[str], so
     metrics = [name for name in dict.fromkeys([*published, *asked, *main_metrics]) if name in known]
     facts = ["stratum", *(["lineage"] if models["lineage"].is_not_null().any() else []), *list_covariates(analysis)]
     at = join_and([f"{path.rpartition('.')[2]} {level}" for path, level in arm.items()]) if arm else ""
-    lines = [f"Each of {format_count(len(models), 'model')}{f' with {at}' if at else ''}. Press a heading to sort."]
+    lines = [f"Each of {format_count(len(models), 'model')}{f' with {at}' if at else ''}."]
     if published:
         whence = f": {source}" if source else ""
         lines.append(f"Columns that begin with {PUBLISHED} are numbers that others measured{whence}.")
-    return Leaderboard(models.to_dicts(), facts, metrics, " ".join(lines))
+    numbers = [name for name in facts if models.schema[name].is_numeric()]
+    return Leaderboard(models.to_dicts(), facts, numbers, metrics, " ".join(lines))
 
 
 def _list_columns(verdict: Verdict) -> list[str]:

@@ -140,8 +140,8 @@ def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
         model_pages=record.model_pages,
         sections=shown,
         trials=rows,
-        glossary={key: _define_metric(key) for key in main_metrics} if rows else {},
-        model_glossary={key: _define_metric(key) for key in leaderboard.metrics} if leaderboard else {},
+        glossary={key: define_metric(key) for key in main_metrics} if rows else {},
+        model_glossary={key: define_metric(key) for key in leaderboard.metrics} if leaderboard else {},
         run_facts=list_run_facts(analysis, record),
         commands=list_commands(analysis, record),
         **describe_verdicts(analysis, record, strips),
@@ -385,6 +385,7 @@ def list_main_metrics(analysis: AnalysisResults) -> list[str]:
     return [key for key in wanted if has_metric(analysis.trials, key) and key not in same]
 
 
-def _define_metric(key: str) -> str:
+def define_metric(key: str) -> str:
+    """Say what a metric is, with its unit, for the list below a table."""
     counted = f" ({get_metric_unit(key)})" if get_metric_unit(key) else ""
     return f"{explain_catalog_metric(key) or name_metric(key)}{counted}"

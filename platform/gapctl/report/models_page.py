@@ -1,0 +1,86 @@
+"""The models of cohorts by themselves: a page whose tables sort, and LaTeX tables, for a paper or a leaderboard.
+
+`build_cohort_tables` takes each sweep's leaderboard (`models.py`); `render_models_page` and `render_models_latex` write
+the same columns.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from gapctl.analysis.compare import SweepAnalysis
+from gapctl.config.metrics import PUBLISHED
+from gapctl.report.html import load_text_templates, render_page
+from gapctl.report.latex import DELIMITERS, escape_latex
+from gapctl.report.models import Leaderboard, build_leaderboard, has_models, list_model_pages
+from gapctl.report.sweep_page import define_metric, list_main_metrics
+from gapctl.report.text import NOT_KNOWN, capitalise_first, format_number, name_metric
+from gapctl.text import join_and
+
+
+class CohortTable(NamedTuple):
+    """The models of one sweep, the addresses of their weights' pages by name, and what the metrics' columns mean."""
+
+    sweep: str
+    file_name: str
+    question: str
+    leaderboard: Leaderboard
+    pages: Mapping[str, str]
+    glossary: Mapping[str, str]
+
+
+def build_cohort_tables(sweeps: Sequence[SweepAnalysis]) -> list[CohortTable]:
+    """Return a table for each sweep over models of which some are measured."""
+    tables = []
+    for judged in sweeps:
+        if not has_models(judged.analysis):
+            continue
+        cohort = judged.plan.sweep.spec.cohort
+        source = cohort.source if cohort else ""
+        board = build_leaderboard(judged.analysis, list_main_metrics(judged.analysis), source)
+        glossary = {key: define_metric(key) for key in board.metrics}
+        pages = list_model_pages(judged.plan)
+        tables.append(CohortTable(judged.name, judged.file_name, judged.analysis.question, board, pages, glossary))
+    return tables
+
+
+def render_models_page(tables: Sequence[CohortTable]) -> str:
+    """Return a complete HTML document with the tables alone, which sort where a heading is pressed."""
+    title = f"Models of {join_and([table.sweep for table in tables])}"
+    return render_page("models", title, [], tables=tables)
+
+
+def render_models_latex(tables: Sequence[CohortTable]) -> str:
+    r"""Render a file to `\input`: each table breaks over pages (longtable), on pages in landscape."""
+    written = [
+        {
+            "sweep": table.sweep,
+            "question": table.question,
+            "lead": table.leaderboard.lead,
+            "label": Markup(re.sub("[^A-Za-z0-9]+", "-", table.file_name)),
+            "alignment": Markup("".join("r" if name in numbers else "l" for name in columns)),
+            "headings": [_name_column(name) for name in columns],
+            "rows": [
+                [row["model"], *(_format_cell(row[name], is_number=name in numbers) for name in columns)]
+                for row in table.leaderboard.models
+            ],
+        }
+        for table in tables
+        for columns in [[*table.leaderboard.facts, *table.leaderboard.metrics]]
+        for numbers in [{*table.leaderboard.number_facts, *table.leaderboard.metrics}]
+    ]
+    return load_text_templates(escape_latex, DELIMITERS).get_template("models.tex").render(tables=written)
+
+
+def _name_column(name: str) -> str:
+    if name.startswith(PUBLISHED):
+        return f"{name.removeprefix(PUBLISHED).replace('_', ' ')} (published)"
+    return capitalise_first(name_metric(name)) if "/" in name else name.replace("_", " ")
+
+
+def _format_cell(value: object, *, is_number: bool) -> str:
+    if value is None:
+        return NOT_KNOWN
+    return format_number(value) if is_number and isinstance(value, int | float) else str(value)
