@@ -5,17 +5,17 @@ trials that it trained itself.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from gapctl.cli.options import compute_fingerprint
 from gapctl.config.load import load_sweep
-from gapctl.data.feed import load_trial_data
+from gapctl.data.load import load_dataset
 from gapctl.ledger import Lease, LeaseOwner, Ledger
 from gapctl.plan.plan import Plan, Trial, make_plan
-from gapctl.sweep.driver import RoundOutcome, SweepRounds
+from gapctl.sweep.driver import RoundOutcome, SweepOutcome, SweepRounds
 from gapctl.sweep.lease_watch import LeaseWatcher
 from gapctl.sweep.worker import HARMED_KEY, TrialWorker
 from sweeping import SMOKE
@@ -29,14 +29,21 @@ def plan_of(*changes: str) -> Plan:
 def main(runs: str, *changes: str) -> int:
     """The exit code: 0 where nothing failed."""
     torch.set_num_threads(1)
-    plan, ledger, claimant = plan_of(*changes), Ledger(runs), LeaseOwner.for_sweep("imbalance")
+    outcome = sweep_alone(plan_of(*changes), Ledger(runs), lambda trial_id: print(trial_id, flush=True))
+    print(dict(outcome.failures), file=sys.stderr)
+    return int(bool(outcome.failures) or outcome.interrupted)
+
+
+def sweep_alone(plan: Plan, ledger: Ledger, on_trained: Callable[[str], None] = lambda trial_id: None) -> SweepOutcome:
+    """Train what is left of a plan; `on_trained` gets the id of each trial that this process trained."""
+    claimant = LeaseOwner.for_sweep(plan.sweep.spec.name)
 
     def train(trials: Sequence[Trial], expired: Mapping[str, bytes]) -> RoundOutcome:
         finished, failures, held = list[str](), dict[str, str](), dict[str, Lease]()
         for trial in trials:
             told = reports(worker_for(trial, ledger, claimant, expired))
             if any(report.get("rows") for report in told):
-                print(trial.id, flush=True)
+                on_trained(trial.id)
             for report in told:
                 if "held" in report:
                     held[trial.id] = Lease(**report["held"])
@@ -46,9 +53,7 @@ def main(runs: str, *changes: str) -> int:
                     finished.append(trial.id)
         return RoundOutcome(finished, failures, held)
 
-    outcome = SweepRounds(plan.trainings, ledger, [], train, LeaseWatcher(ledger)).run()
-    print(dict(outcome.failures), file=sys.stderr)
-    return int(bool(outcome.failures) or outcome.interrupted)
+    return SweepRounds(plan.trainings, ledger, [], train, LeaseWatcher(ledger)).run()
 
 
 def worker_for(trial: Trial, ledger: Ledger, claimant: LeaseOwner, expired: Mapping[str, bytes]) -> TrialWorker:
@@ -57,7 +62,7 @@ def worker_for(trial: Trial, ledger: Ledger, claimant: LeaseOwner, expired: Mapp
     worker.setup(
         {"pack": [trial.id]},
         trials={trial.id: trial},
-        data={trial.config.data.address: load_trial_data(trial.config.data)},
+        data={trial.config.data.address: load_dataset(trial.config.data)},
         runs=ledger.everywhere,
         threads=1,
         gpu=False,

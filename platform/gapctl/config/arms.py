@@ -12,7 +12,7 @@ from itertools import product
 from typing import Final
 
 from gapctl.config.base import KeyPath, replace_at_path
-from gapctl.config.cohort import CohortModel
+from gapctl.config.cohort import SHORT_PATHS, CohortModel
 from gapctl.config.hypotheses import Level
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import TrialConfig
@@ -52,7 +52,9 @@ def find_origin(spec: SweepFile, arm: Mapping[str, Level], path: str, model: Coh
             listed = ("vary", factor, spec.vary[factor].index(level))
             return ("treatments", factor, str(level), path) if factor in spec.treatments else listed
     if model is not None and path in model.changes:
-        return ("cohort", "models", model.place, path)
+        row = {} if spec.cohort is None else spec.cohort.models[model.place]
+        written = next((short for short, whole in SHORT_PATHS.items() if whole == path and short in row), path)
+        return ("cohort", "models", model.place, written)
     return ("base", *path.split("."))
 
 

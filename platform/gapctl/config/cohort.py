@@ -283,11 +283,25 @@ def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[P
                 yield Problem(place, f"no model has a fact {name!r}; {format_choices(name, known)}")
             continue
         value = member.get_fact(name)
+        if value is None and name in DERIVED_FACTS and (why := _explain_architecture(member)):
+            yield Problem((*at, "architecture"), why)
+            return
         if value is None:
             text = f"{member.name} has no {name}, by which {format_place(place)} tells models apart; expected a value"
             yield Problem((*at, name), text)
         elif written != name and not (isinstance(value, int | float) and value > 0):
             yield Problem((*at, name), f"found {format_value(value)}; expected a number above 0, as for a logarithm")
+
+
+def _explain_architecture(member: CohortModel) -> str:
+    """Return why a model's architecture cannot be read, for a fact that would follow from it; "" where it can."""
+    named = member.changes.get(SHORT_PATHS["architecture"])
+    try:
+        if named is not None and not member.architecture_text:
+            find_architecture(str(named))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def format_place(place: KeyPath) -> str:

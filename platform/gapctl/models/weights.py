@@ -102,7 +102,7 @@ def _require_fit(
     if differences:
         raise InputError(
             f"{path}{part}: a checkpoint of another architecture than {name}; {'; '.join(differences)}. "
-            "Give --model the name that it was trained under"
+            "Name the architecture that it was trained under"
         )
 
 
