@@ -173,6 +173,30 @@ def test_verbs_import_libraries_only_when_they_run() -> None:
     assert not wrong
 
 
+def imported_with(module: str) -> set[str]:
+    """Every module that importing one of gapctl's runs at once, the libraries' own left out."""
+    waiting, found = [module], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        file = (PACKAGE.parent / name.replace(".", "/")).with_suffix(".py")
+        if name.startswith("gapctl.") and file.exists():
+            code = ast.parse(file.read_text(encoding="utf-8"))
+            waiting += [each.module for each in _imports(code, name, at_once=True) if each.at_once]
+    return found
+
+
+@pytest.mark.parametrize("module", ["cli.sweep", "sweep.driver", "sweep.search", "sweep.worker"])
+def test_a_sweep_s_own_process_does_without_open_clip_which_takes_seconds_to_import(module: str) -> None:
+    found = imported_with(f"gapctl.{module}")
+
+    assert "gapctl.plan.plan" in found
+    assert not {name for name in found if name.split(".")[0] in {"open_clip", "torchvision"}}
+    assert "open_clip.model" in imported_with("gapctl.training.trainer")
+
+
 def test_the_rules_find_an_import_in_a_function_and_one_for_types(tmp_path: Path) -> None:
     code = "import a\nif TYPE_CHECKING:\n    import b\ndef f():\n    from c.d import e\nclass G:\n    import h\n"
     found = {(each.module, each.at_once) for each in _imports(ast.parse(code), "here", at_once=True)}

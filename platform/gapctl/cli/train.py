@@ -54,7 +54,8 @@ def train_command(
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
     claimant = LeaseOwner.for_sweep(plan.sweep.spec.name)
     # Import before taking a lease: Ctrl-C in the middle of torch's import ends the process at once.
-    import gapctl.sweep.worker  # noqa: F401
+    import gapctl.sweep.worker
+    import gapctl.training.trainer  # noqa: F401
 
     try:
         for each in (*preparations, chosen):

@@ -6,13 +6,16 @@
 3. Each step trains for `REPORT_SECONDS` and returns a report per trial. A finished trial is in the ledger before its
    last report.
 4. A training that raises fails its trial; a lost lease leaves the trial to the process that has it now.
+
+What trains is imported where a trial begins: the sweep's own process knows the class `TrialWorker`, and starts a third
+sooner without open_clip.
 """
 
 import math
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 from ray import tune
@@ -35,10 +38,10 @@ from gapctl.training.hardware import (
     measure_peak_memory,
     select_training_device,
 )
-from gapctl.training.step_options import resolve_precision
-from gapctl.training.trainer import TrainingRun
-from gapctl.training.trial_state import TrialProgress, TrialState
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
+
+if TYPE_CHECKING:
+    from gapctl.training.trial_state import TrialProgress
 
 REPORT_SECONDS = 1.0
 HARMED_KEY: Final = "harmed"
@@ -279,6 +282,9 @@ class PackWork:
         group: WorkerGroup = SINGLE_WORKER,
         folders: Mapping[str, TrialFolder] | None = None,
     ) -> None:
+        from gapctl.training.trainer import TrainingRun
+        from gapctl.training.trial_state import TrialState
+
         for trial in trials:
             require_same_code(trial.config.extensions, trial.extensions)
         torch.set_num_threads(threads)
@@ -343,7 +349,7 @@ class PackWork:
             if trial.id not in self._finished:
                 folder.release()
 
-    def _log_machine(self, progress: Sequence[TrialProgress]) -> None:
+    def _log_machine(self, progress: "Sequence[TrialProgress]") -> None:
         """Write machine measures only together with evaluations, to spare a remote ledger a write every few seconds."""
         beside = zip(self._trials, self._training.members, self._machine_logs, progress, strict=True)
         in_training = [(member, log, found) for trial, member, log, found in beside if trial.id not in self._finished]
@@ -355,6 +361,8 @@ class PackWork:
                 log.save_rows()
 
     def _finish_trial(self, index: int) -> None:
+        from gapctl.training.step_options import resolve_precision
+
         trial, member = self._trials[index], self._training.members[index]
         self._finished.add(trial.id)
         if not member.leads:
@@ -398,11 +406,13 @@ def _build_reader(readers: int, group: WorkerGroup) -> PairReader | None:
 
 def build_result_report(result: Result) -> WorkerReport:
     """Return the last report of a trial whose result is in the ledger."""
+    from gapctl.training.trial_state import TrialProgress
+
     seen, loss = result.samples_seen, result.metrics.get("train/loss", math.nan)
     return build_progress_report(result.trial, seen, TrialProgress(seen, seen, 0.0, loss, rows=(), done=True))
 
 
-def build_progress_report(trial_id: str, saved: int, progress: TrialProgress) -> WorkerReport:
+def build_progress_report(trial_id: str, saved: int, progress: "TrialProgress") -> WorkerReport:
     """Return the report of a trial whose last checkpoint is at `saved` samples."""
     return {
         "trial": trial_id,

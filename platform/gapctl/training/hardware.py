@@ -5,13 +5,15 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from gapctl.errors import InputError, find_version, first_line_of_error
 from gapctl.training.nvidia import GpuLoad, read_nvidia_driver
-from gapctl.training.step_options import Precision
+
+if TYPE_CHECKING:
+    from gapctl.training.step_options import Precision
 
 SAMPLE_SECONDS: Final = 5.0
 CPU: Final = "cpu_utilization_percentage"
@@ -69,7 +71,7 @@ def list_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def describe_hardware(device: torch.device, precision: Precision) -> dict[str, str | int]:
+def describe_hardware(device: torch.device, precision: "Precision") -> dict[str, str | int]:
     """Return the processor or GPU, the threads and the number format."""
     return {
         "device": device.type,
