@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from command_line import Answer, gapctl
+from forked import ForkedProcess
 
 SMOKE = Path(__file__).parents[1] / "sweeps" / "imbalance.yaml"
 COMMAND = (sys.executable, "-m", "gapctl")
+Running = subprocess.Popen[str] | ForkedProcess
 LONGEST_SECONDS = 240.0
 
 
@@ -50,7 +52,7 @@ def _by_itself(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = LONGEST_SECONDS) -> None:
+def wait_until(reached: Callable[[], bool], process: Running, seconds: float = LONGEST_SECONDS) -> None:
     """Returns at the moment that `reached` tells; fails if the process ends before or time runs out."""
     deadline = time.monotonic() + seconds
     while not reached():
@@ -61,7 +63,7 @@ def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]", se
         time.sleep(0.02)
 
 
-def kill_all(process: "subprocess.Popen[str]") -> None:
+def kill_all(process: Running) -> None:
     """`kill -9` of the driver and of everything that it started, Ray's processes included."""
     victims = [process.pid, *descendants(process.pid)]
     for pid in victims:

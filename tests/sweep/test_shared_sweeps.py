@@ -1,20 +1,22 @@
 """Two commands for the same trials share the work: none is trained twice, and what a killed one held is taken over."""
 
 import json
+import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from drill.local_cluster import LocalCluster
+from forked import ForkedProcess
+from gapctl.cli.main import run
 from gapctl.ledger import Ledger
-from sweep_without_ray import plan_of
-from sweeping import LONGEST_SECONDS, kill_all, start_sweep, wait_until
+from sweep_without_ray import main, plan_of
+from sweeping import COMMAND, LONGEST_SECONDS, SMOKE, Running, kill_all, start_sweep, wait_until
 from trained_alone import plan_trials, trained_alone
 
 pytestmark = pytest.mark.timeout(900)
@@ -51,7 +53,7 @@ def lease_in(path: Path) -> dict[str, str]:
     return found
 
 
-def holders_until_both_end(runs: Path, sweeps: list["subprocess.Popen[str]"]) -> dict[str, dict[str, str]]:
+def holders_until_both_end(runs: Path, sweeps: Sequence[Running]) -> dict[str, dict[str, str]]:
     """Every holder that each trial ever had, with the run that it trained for."""
     holders: dict[str, dict[str, str]] = {}
     deadline = time.monotonic() + 2 * LONGEST_SECONDS
@@ -63,25 +65,16 @@ def holders_until_both_end(runs: Path, sweeps: list["subprocess.Popen[str]"]) ->
     return holders
 
 
-def start_without_ray(runs: Path, *changes: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "sweep_without_ray", str(runs), *changes],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_two_processes_with_the_same_plan_train_each_trial_once_those_that_others_begin_with_too(
     tmp_path: Path,
 ) -> None:
     runs = tmp_path / "runs"
-    both = [start_without_ray(runs, *TINY, *PREPARED) for _ in range(2)]
+    both = [ForkedProcess(main, str(runs), *TINY, *PREPARED, folder=tmp_path / name) for name in ("one", "other")]
     holders_until_both_end(runs, both)
     trained = [process.communicate(timeout=60)[0].split() for process in both]
 
     finished = {path.parent.name for path in runs.glob("*/result.json")}
-    assert [process.returncode for process in both] == [0, 0]
+    assert [process.returncode for process in both] == [0, 0], [process.written() for process in both]
     assert finished == {trial.id for trial in plan_of(*TINY, *PREPARED).trainings}
     assert sorted(trained[0] + trained[1]) == sorted(finished)
     assert all(trained)
@@ -111,37 +104,25 @@ def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_pa
         assert "6 of 6 trials to train" in output
 
 
-def start_training(runs: Path, trial_id: str, *changes: str) -> "subprocess.Popen[str]":
-    file = ["sweeps/imbalance.yaml", "--scale", "smoke", *settings(*changes)]
-    command = [sys.executable, "-m", "gapctl", "train", *file]
-    return subprocess.Popen(
-        [*command, "--runs", str(runs), "--trial", trial_id],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def train_command(runs: Path, trial_id: str, *changes: str) -> list[str]:
+    return ["train", str(SMOKE), "--scale", "smoke", *settings(*changes), "--runs", str(runs), "--trial", trial_id]
 
 
 def test_a_training_waits_for_who_has_the_trial_and_takes_over_when_that_one_is_killed(tmp_path: Path) -> None:
     runs, trial = tmp_path / "runs", plan_trials(*SOME)[0]
-    lease = runs / trial.id / "lease.json"
-    first = start_training(runs, trial.id, *SOME)
+    lease, command = runs / trial.id / "lease.json", train_command(runs, trial.id, *SOME)
+    first = ForkedProcess(run, command, folder=tmp_path / "first")
     wait_until(lambda: any(int(path.stem) > 0 for path in runs.glob("*/checkpoints/0*.pt")), first)
-    first.send_signal(signal.SIGSTOP)  # or it may end while the second still starts
-    second = start_training(runs, trial.id, *SOME)
-    assert second.stdout is not None
-    said = ""
-    while "waiting for it" not in said:
-        said = second.stdout.readline()
-        assert said
-    assert f"pid {first.pid} (another sweep)" in said
+    os.kill(first.pid, signal.SIGSTOP)  # or it may end while the second still starts
+    second = ForkedProcess(run, command, folder=tmp_path / "second")
+    wait_until(lambda: "waiting for it" in second.written()[1], second)
+    assert f"pid {first.pid} (another sweep); waiting for it" in second.written()[1]
     assert lease_in(lease)["pid"] == first.pid
 
     kill_all(first)
-    output = second.communicate(timeout=LONGEST_SECONDS)[0]
+    written = second.communicate(timeout=LONGEST_SECONDS)
 
-    assert second.returncode == 0, output
+    assert second.returncode == 0, written
     found = Ledger(str(runs)).result(trial.id)
     assert found is not None
     assert found.metrics == trained_alone(trial, tmp_path / "alone").metrics
@@ -150,7 +131,9 @@ def test_a_training_waits_for_who_has_the_trial_and_takes_over_when_that_one_is_
 
 def test_a_training_that_is_stopped_lets_go(tmp_path: Path) -> None:
     runs, trial = tmp_path / "runs", plan_trials(*LONG)[0]
-    training = start_training(runs, trial.id, *LONG)
+    training = subprocess.Popen(
+        [*COMMAND, *train_command(runs, trial.id, *LONG)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     wait_until(lambda: bool(list(runs.glob("*/lease.json"))), training)
     time.sleep(0.5)
     training.send_signal(signal.SIGINT)

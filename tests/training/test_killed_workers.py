@@ -6,7 +6,6 @@ They meet by gloo, as under Ray Train, and write to a ledger; each notes which p
 import random
 import time
 from collections.abc import Sequence
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from forked import PROCESSES
 from gapctl.data.load import load_dataset
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import WEIGHTS
@@ -24,10 +24,6 @@ from pair_trials import pair_config
 BATCH, SAMPLES = 16, 960
 KILLS = 10
 LONGEST_SECONDS = 900.0
-PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["gapctl.sweep.worker", "gapctl.training.autograd_step", "gapctl.training.pair_evaluation"]
-)
 
 Order = dict[int, list[int]]
 
