@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def replicate_column(trainings: pl.DataFrame) -> str:
-    """The column that tells trainings of an arm apart: `model`, or `seed` where there is none."""
-    return "model" if "model" in trainings.columns else "seed"
+    """The column that tells trainings of an arm apart: `model` or `recipe`, or `seed` where there is neither."""
+    return next((noun for noun in ("model", "recipe") if noun in trainings.columns), "seed")
 
 
 def training_tooltip(trainings: pl.DataFrame, *measured: "alt.Tooltip") -> list["alt.Tooltip"]:

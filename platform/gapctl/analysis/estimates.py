@@ -54,6 +54,18 @@ def compute_half_width(spread: float | FloatArray, seeds: int | FloatArray, alph
     return np.asarray(stats.t.ppf(1 - alpha / 2, count - 1) * spread / np.sqrt(count))
 
 
+def compute_prediction_interval(effects_S: FloatArray, alpha: float, least_spread: float = 0.0) -> Interval:
+    """Return the interval that holds the effect of one further replicate; NaN for fewer than two.
+
+    Student's: mean +- t(1 - alpha/2, n - 1) * spread * sqrt(1 + 1/n) (Whitmore 1986, Am Stat 40:141-143).
+    """
+    if len(effects_S) < 2:
+        return UNKNOWN_INTERVAL
+    count, centre = len(effects_S), float(effects_S.mean())
+    half = float(compute_half_width(max(compute_spread(effects_S), least_spread), count, alpha)) * math.sqrt(1 + count)
+    return Interval(centre - half, centre + half)
+
+
 def bootstrap_interval(
     effects_S: FloatArray, alpha: float, method: Literal["BCa", "percentile"] = "BCa", resamples: int = RESAMPLES
 ) -> Interval:

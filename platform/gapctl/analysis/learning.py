@@ -58,6 +58,7 @@ class _SeedCheck(NamedTuple):
     value: float
     bar: str
     model: str = ""
+    noun: str = "seed"
 
 
 def check_learning(plan: Plan, metrics: Mapping[str, TrainingMetrics]) -> tuple[ArmCheck, ...]:
@@ -118,7 +119,7 @@ def _check_arm(
     for name in (LOSS_METRIC, OBJECT_METRIC, *_list_caption_accuracies(config)):
         looks = [
             _check_seed(name, trial.replicate, of.config, metrics.get(of.id), after)._replace(
-                model=trial.model.name if trial.model else ""
+                model=trial.model.name if trial.model else "", noun=trial.replicate_noun
             )
             for trial, after, of in looked
         ]
@@ -204,13 +205,13 @@ def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> s
     digits, unit = (3, "") if name == LOSS_METRIC else (1, " %")
     low, high = (f"{value:.{digits}f}" for value in (values[0], values[-1]))
     ran = low if low == high else f"{low} to {high}"
-    noun = "model" if failed[0].model else "seed"
+    noun = "model" if failed[0].model else failed[0].noun
     some = f"{len(failed)} of {seeds} {noun}s ({list_first_names([look.model or str(look.seed) for look in failed])})"
     where = some if len(failed) < seeds else f"all {seeds} {noun}s" if seeds > 1 else f"its only {noun}"
     what = "loss" if name == LOSS_METRIC else name.removeprefix("quality/").replace("_", " ")
     bars = dict.fromkeys(look.bar for look in failed)
     if len(bars) > 1:
-        bars = dict.fromkeys(f"{look.model or look.seed} {look.bar}" for look in failed)
+        bars = dict.fromkeys(f"{look.model or f'{noun} {look.seed}'} {look.bar}" for look in failed)
     return f"{what} {ran}{unit} in {where}, {'; '.join(bars)}"
 
 

@@ -100,7 +100,9 @@ def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
     for path, level in hypothesis.where.items():
         # A level's column has the type that all of the factor's levels share, whatever `where` leaves of them.
         trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
-    responses = collect_paired_responses(trials, vary, derive_replicates(hypothesis, spec.replicates), cells, names)
+    responses = collect_paired_responses(
+        trials, vary, derive_replicates(hypothesis, spec.replicate_numbers), cells, names
+    )
     return _estimate_hypothesis(hypothesis, cells, responses, spec)
 
 

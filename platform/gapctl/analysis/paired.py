@@ -50,13 +50,26 @@ def get_pair_seed(seed: int) -> int:
 
 
 def build_identity_columns(trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]) -> list[pl.Series]:
-    """Return `trial`, `label`, `seed` and a column for each factor, a row for each trial."""
+    """Return `trial`, `label`, `seed` and a column for each factor, a row for each trial.
+
+    Where recipes are the replicates, `recipe` has their numbers too.
+    """
     return [
         pl.Series("trial", [trial.id for trial in trials], pl.String),
         pl.Series("label", [trial.label for trial in trials], pl.String),
         pl.Series("seed", [trial.replicate for trial in trials], pl.Int64),
+        *([pl.Series("recipe", [trial.seed for trial in trials], pl.Int64)] if any(map(_has_recipe, trials)) else []),
         *(build_level_column(path, [trial.factors[path] for trial in trials], levels) for path, levels in vary.items()),
     ]
+
+
+def _has_recipe(trial: Trial) -> bool:
+    return bool(trial.recipe)
+
+
+def get_replicate_noun(trials: pl.DataFrame) -> str:
+    """Return what a replicate of these trials is: the column `model` or `recipe` where there is one, else `seed`."""
+    return next((noun for noun in ("model", "recipe") if noun in trials.columns), "seed")
 
 
 def build_level_column(factor: str, values: Sequence[Level], levels: Sequence[Level]) -> pl.Series:
@@ -100,7 +113,8 @@ class PairedResponses:
     Each value is averaged over `arms` trainings. `missing` are planned seeds with trainings still to do, `not_finite`
     those with an unusable response; `odd` are these responses, `absent` the metrics that no training recorded. `found`
     of `planned` trainings are done. Where a replicate is a pair of seeds, `each` is 2, and `seeds`, `missing` and
-    `not_finite` name the first of a pair. In a cohort, `of_models`, models stand for seeds, by their numbers.
+    `not_finite` name the first of a pair. `noun` is what a replicate is: recipes, and the models of a cohort, stand for
+    seeds by their numbers.
     """
 
     seeds: tuple[int, ...]
@@ -113,7 +127,7 @@ class PairedResponses:
     odd: tuple[UnusableResponse, ...] = ()
     absent: tuple[str, ...] = ()
     each: int = 1
-    of_models: bool = False
+    noun: str = "seed"
 
     @property
     def values_SC(self) -> FloatArray:
@@ -160,7 +174,7 @@ def collect_paired_responses(
         odd=_list_unusable_responses(_place_in_cells(trials, vary, cells), not_finite, responses) if not_finite else (),
         absent=tuple(name for name in responses if name not in trials.columns),
         each=replicates.each,
-        of_models="model" in trials.columns,
+        noun=get_replicate_noun(trials),
     )
 
 

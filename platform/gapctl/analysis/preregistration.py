@@ -142,7 +142,7 @@ def find_deviation(plan: Plan, declaration: Declaration | None) -> str | None:
     if declaration.declared and declaration.question != plan.sweep.spec.question:
         return f"the question was put otherwise after the first training began; declared was: {declaration.question}"
     seeds, noun = declaration.seeds[plan.sweep.scale_name_or_base], plan.sweep.spec.replicate_noun
-    judged = len(plan.sweep.spec.replicates)
+    judged = len(plan.sweep.spec.replicate_numbers)
     if judged < seeds:
         return f"{judged} of the {seeds} declared {noun}s are judged"
     if judged > seeds:

@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple
 import polars as pl
 
 from gapctl.analysis.learning import ArmCheck, is_in_arm
+from gapctl.analysis.paired import get_replicate_noun
 from gapctl.analysis.preregistration import DeclarationDiff
 from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
@@ -166,7 +167,8 @@ class Verdict:
     (`learning.py`). `reason` is one sentence. A mediation also has the treatment's effect with the mediator free and
     fixed, and the mediated share. `cohort` is set where models are the replicates: `seeds` and `replicates` then count
     models, those of one lineage in one stratum once, and `trials` counts all of them. `replicate_noun` is what a
-    replicate is: a seed, or a model of a cohort.
+    replicate is: a seed, a recipe, or a model of a cohort. Where recipes are the replicates, `prediction` is the
+    interval that holds the effect of one further recipe.
     """
 
     id: str
@@ -214,6 +216,7 @@ class Verdict:
     seeds_out_of_order: int = 0
     cohort: CohortSummary | None = None
     replicate_noun: str = "seed"
+    prediction: Interval = UNKNOWN_INTERVAL
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -227,7 +230,7 @@ class Verdict:
 
     @property
     def replicate_name(self) -> str:
-        """What `seeds` counts, in the plural: seeds, or models of a cohort."""
+        """What `seeds` counts, in the plural: seeds, recipes, or models of a cohort."""
         return f"{self.replicate_noun}s"
 
 
@@ -236,7 +239,8 @@ class AnalysisResults:
     """Everything that a report shows.
 
     * `trials`: a row for each finished trial: `trial`, `label`, `seed`, a column for each factor (its dotted path), a
-      column for each metric, `samples_seen`, `seconds`; of a cohort also `model`, its facts and published numbers.
+      column for each metric, `samples_seen`, `seconds`; of a cohort also `model`, its facts and published numbers;
+      of recipes `recipe` (the seed again), and a column for each value that is drawn (its dotted path).
     * `curves`: a row for each (factor, level, metric): `factor`, `level` (as text), `position` (0-based order of the
       level in the file), `metric`, `mean`, `low`, `high`, `seeds`, averaged over the other factors; `low` and `high`
       are null with one seed.
@@ -271,8 +275,8 @@ class AnalysisResults:
 
     @property
     def replicate_noun(self) -> str:
-        """What a replicate is: a seed, or a model of a cohort, whose name each trial then has."""
-        return "model" if "model" in self.trials.columns else "seed"
+        """What a replicate is: a seed, a recipe, or a model of a cohort, whose name each trial then has."""
+        return get_replicate_noun(self.trials)
 
 
 class MissingTrials(NamedTuple):

@@ -104,10 +104,12 @@ def _build_trials_table(
     finished: Sequence[FinishedTrial], spec: SweepFile, added: Mapping[str, TrialValues]
 ) -> pl.DataFrame:
     ids = [trial.id for trial, _ in finished]
+    drawn = spec.replicates.space if spec.replicates else {}
     metrics = sorted({name for _, result in finished for name in result.metrics})
     columns = [
         *build_identity_columns([trial for trial, _ in finished], spec.vary),
         *(build_cohort_columns([trial for trial, _ in finished], spec.cohort) if spec.cohort else ()),
+        *(_build_fact_column(path, [trial.recipe[path] for trial, _ in finished]) for path in drawn),
         *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
         *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in added.items()),
         pl.Series("samples_seen", [result.samples_seen for _, result in finished], pl.Int64),

@@ -17,6 +17,7 @@ from gapctl.analysis.cohort import CohortEstimate
 from gapctl.analysis.estimates import (
     NO_MEDIATION,
     EffectEstimate,
+    compute_prediction_interval,
     count_sides,
     count_sign_test_seeds,
     is_significant,
@@ -34,7 +35,7 @@ from gapctl.analysis.measured import (
     orient_interval,
 )
 from gapctl.analysis.paired import LARGEST_RESPONSE, PairedResponses, UnusableResponse
-from gapctl.analysis.results import EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
+from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend
 from gapctl.plan.plan import Trial
 from gapctl.text import format_count, join_and, join_or, list_first_names
@@ -65,9 +66,9 @@ def build_verdict(
     hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
     smallest = hypothesis.smallest_effect
     outcome = judge_interval(found.ci, smallest, direction, claim.p, alpha, found.rounding)
-    noun = "model" if measured.cohort or measured.responses.of_models else "seed"
+    noun = _name_noun(measured)
     # Nobody can train more public models, so that no number of them is asked for.
-    extrapolates = outcome == "inconclusive" and noun == "seed"
+    extrapolates = outcome == "inconclusive" and noun != "model"
     needed = estimate_seeds_needed(found, smallest, direction, alpha, claim.level) if extrapolates else None
     each = measured.responses.each
     refuted_as = (
@@ -121,7 +122,14 @@ def build_verdict(
         share_mediated_ci=mediated.share_ci,
         cohort=None if measured.cohort is None else measured.cohort.summary,
         replicate_noun=noun,
+        prediction=_predict_effect(found, hypothesis, alpha) if noun == "recipe" else UNKNOWN_INTERVAL,
     )
+
+
+def _predict_effect(found: EffectEstimate, hypothesis: Hypothesis, alpha: float) -> Interval:
+    """Return the interval of a new recipe's effect; a correlation's lies within -1 and 1."""
+    low, high = compute_prediction_interval(found.effects_S, alpha, found.least_spread)
+    return Interval(max(-1.0, low), min(1.0, high)) if isinstance(hypothesis, Correlation) else Interval(low, high)
 
 
 def explain_verdict(
@@ -361,10 +369,14 @@ def _format_interval(found: EstimateWithInterval) -> str:
 
 def name_replicate(measured: HypothesisResult) -> ReplicateName:
     """Return the name of a seed or of a model of a cohort, or of a pair of them where two are compared."""
-    noun = "model" if measured.cohort or measured.responses.of_models else "seed"
+    noun = _name_noun(measured)
     if measured.responses.each == 1:
         return ReplicateName(noun, f"{noun}s")
     return ReplicateName(f"pair of {noun}s", f"pairs of {noun}s")
+
+
+def _name_noun(measured: HypothesisResult) -> str:
+    return "model" if measured.cohort else measured.responses.noun
 
 
 def format_subject(count: int, name: ReplicateName) -> str:
@@ -503,14 +515,14 @@ def _locate_responses(odd: Sequence[UnusableResponse]) -> str:
 
 
 def _name_replicates(first: Sequence[int], responses: PairedResponses, remaining: RemainingTrials) -> str:
-    """Name the seeds, or the models of a cohort, of these replicates."""
+    """Name the seeds, recipes, or models of a cohort, of these replicates."""
     seeds = [seed + more for seed in first for more in range(responses.each)]
-    if responses.of_models:
+    if responses.noun == "model":
         return _name_models([remaining.models.get(seed, str(seed)) for seed in seeds])
     names = [str(seed) for seed in seeds]
     if len(names) == 1:
-        return f"seed {names[0]} is"
-    return f"seeds {join_and(names)} are"
+        return f"{responses.noun} {names[0]} is"
+    return f"{responses.noun}s {join_and(names)} are"
 
 
 def strip_path_prefix(path: str) -> str:

@@ -20,6 +20,8 @@ from gapctl.cli.sweep import list_exceeded_limits
 from gapctl.cluster.cost import RentEstimate, estimate_rent, format_money, load_shipped_prices
 from gapctl.config.cohort import describe_cohort
 from gapctl.config.information import find_bayes_loss, find_bits
+from gapctl.config.recipes import list_recipes
+from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import OpenClipModel, TrialConfig
 from gapctl.errors import is_installed
 from gapctl.ledger import Ledger
@@ -40,6 +42,7 @@ from gapctl.plan.plan import (
     list_planned_trainings,
     list_remaining_trials,
     pack_trials,
+    shorten_paths,
 )
 from gapctl.plan.power import (
     describe_smallest_effects,
@@ -109,7 +112,8 @@ def plan_command(
         if finished:
             rest = f"{left.trials} left, {_describe_cost(left)}" if left.trials else "nothing is left to train"
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
-        for line in (*_describe_rent(rent, left), *(describe_cohort(spec.cohort) if spec.cohort else ())):
+        replicates = describe_cohort(spec.cohort) if spec.cohort else _list_recipes(spec)
+        for line in (*_describe_rent(rent, left), *replicates):
             console.print(line)
         said = (
             *_list_information(plan.trials),
@@ -142,6 +146,7 @@ def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
         **({"provisional": True} if trial.is_provisional else {}),
         **({} if trial.model is None else {"model": trial.model.name, "facts": dict(trial.model.facts)}),
         "factors": dict(trial.factors),
+        **({"recipe": dict(trial.recipe)} if trial.recipe else {}),
         "config": trial.config.model_dump(mode="json"),
         "steps": trial.config.train.steps,
         **_describe_information(trial.config),
@@ -181,6 +186,21 @@ def _describe_model(trial: Trial) -> dict[str, object]:
         "flops": count_trial_flops(trial),
         "weights_sha256": trial.weights_sha256,
     }
+
+
+def _list_recipes(spec: SweepFile) -> list[str]:
+    """List a line for each recipe that is a replicate, with its values by short name."""
+    recipes = list_recipes(spec)
+    names = shorten_paths(list(recipes[0].values)) if recipes else {}
+    lines = [
+        f"  recipe={recipe.number}: {', '.join(f'{names[path]}={value}' for path, value in recipe.values.items())}"
+        for recipe in recipes
+    ]
+    return (
+        [f"{format_count(len(recipes), 'recipe')}, drawn from replicates.space, the same in every arm:", *lines]
+        if lines
+        else []
+    )
 
 
 def _list_models(plan: Plan) -> list[str]:

@@ -37,7 +37,7 @@ def print_verdicts(analysis: "AnalysisResults", console: Console) -> None:
         _print_table(analysis, console)
         first: dict[str, str] = {}
         for verdict in analysis.verdicts:
-            console.print(_explain_verdict(verdict, console.width, first))
+            console.print(_explain_verdict(verdict, console.width, first, analysis.alpha))
     else:
         console.print("The sweep file states no hypotheses, so there is nothing to judge.", highlight=False)
     if analysis.verdicts or analysis.declared:
@@ -111,16 +111,23 @@ def _format_cells(verdict: "Verdict") -> list[str]:
     return [verdict.verdict, *_format_numbers(verdict), str(verdict.seeds)]
 
 
-def _explain_verdict(verdict: "Verdict", width: int, first: dict[str, str]) -> Text:
+def _explain_verdict(verdict: "Verdict", width: int, first: dict[str, str], alpha: float) -> Text:
     """Explain a verdict; `first` has the verdict at which each explanation of marks was printed, and gains these."""
-    from gapctl.report.text import describe_effect_with_unit, explain_marks, explain_seeds_needed, format_marks
+    from gapctl.report.text import (
+        describe_effect_with_unit,
+        describe_prediction,
+        explain_marks,
+        explain_seeds_needed,
+        format_marks,
+    )
 
     lines = [
         verdict.claim,
         f"Effect: {describe_effect_with_unit(verdict).translate(ASCII_REPLACEMENTS)}.",
         verdict.reason,
     ]
-    lines += filter(None, [explain_seeds_needed(verdict)])
+    predicted = describe_prediction(verdict, alpha).translate(ASCII_REPLACEMENTS)
+    lines += filter(None, [predicted, explain_seeds_needed(verdict)])
     for line in explain_marks(verdict):
         at = first.setdefault(line, verdict.id)
         again = f"{line.partition(':')[0]}: as for {at}."

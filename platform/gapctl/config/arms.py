@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from types import MappingProxyType
 from typing import Final
 
 from gapctl.config.base import KeyPath, replace_at_path
@@ -23,13 +24,18 @@ def list_arms(spec: SweepFile) -> list[dict[str, Level]]:
     return select_arms(spec.vary, {})
 
 
-def resolve_arm(spec: SweepFile, arm: Mapping[str, Level], model: CohortModel | None = None) -> TrialConfig:
-    """Return the configuration of an arm, of one model of a cohort where there is one.
+def resolve_arm(
+    spec: SweepFile,
+    arm: Mapping[str, Level],
+    model: CohortModel | None = None,
+    recipe: Mapping[str, Level] = MappingProxyType({}),
+) -> TrialConfig:
+    """Return the configuration of an arm, of one model of a cohort or by one recipe's values where there are any.
 
-    Raise pydantic's ValidationError where levels or the model's values do not fit.
+    Raise pydantic's ValidationError where levels or these values do not fit.
     """
     changes = {path: level for factor in arm for path, level in list_changes(spec, factor, arm[factor])}
-    return resolve_config(spec.base, {**(model.changes if model else {}), **changes})
+    return resolve_config(spec.base, {**(model.changes if model else {}), **recipe, **changes})
 
 
 def resolve_config(base: TrialConfig, values: Mapping[str, Level]) -> TrialConfig:
@@ -55,6 +61,8 @@ def find_origin(spec: SweepFile, arm: Mapping[str, Level], path: str, model: Coh
         row = {} if spec.cohort is None else spec.cohort.models[model.place]
         written = next((short for short, whole in SHORT_PATHS.items() if whole == path and short in row), path)
         return ("cohort", "models", model.place, written)
+    if spec.replicates is not None and path in spec.replicates.space:
+        return ("replicates", "space", path)
     return ("base", *path.split("."))
 
 

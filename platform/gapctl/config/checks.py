@@ -7,7 +7,7 @@
    a cohort of models name metrics and covariates (`check_cohort_hypothesis`).
 3. `check_resources`: the data can use the resources, and batches divide evenly.
 4. `check_unused_rate`: a temperature's learning rate is used by some training.
-5. `check_cohort_trials`: every model of a cohort makes a valid configuration.
+5. `check_cohort_trials` and `check_recipes`: every model of a cohort, and every recipe, makes a valid configuration.
 6. `check_evaluation_sets`: the sets that `base.evaluate.sets` names exist.
 7. `check_grid_or_search`: a search stands alone, and draws nothing that moves its own metric.
 """
@@ -62,6 +62,7 @@ from gapctl.config.metrics import (
     list_metric_names,
     split_set_metric,
 )
+from gapctl.config.recipes import list_recipes
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import LOSSES, FactorName, Model, PairData, TrialConfig, has_logit_bias
@@ -81,6 +82,7 @@ def check_document(document: Mapping[str, object]) -> tuple[SweepFile | None, li
         *check_resources(spec),
         *check_grid_or_search(spec),
         *check_cohort_trials(spec),
+        *check_recipes(spec),
         *_check_drawn_values(spec),
         *_check_factors_and_hypotheses(collect_parts(spec)),
     ]
@@ -144,7 +146,11 @@ class _FactorSetting(NamedTuple):
 
     def locate_value(self, path: str) -> KeyPath:
         """Return the place of the value at a path that this level sets."""
-        return (*self.place, path) if self.place[0] == "treatments" and path in self.changes else self.place
+        return (
+            (*self.place, path)
+            if self.place[0] in ("treatments", "replicates") and path in self.changes
+            else self.place
+        )
 
 
 def check_factors(parts: SweepParts) -> Iterator[Problem]:
@@ -420,7 +426,7 @@ def make_level_key(level: Level) -> tuple[bool, Level]:
 
 def check_resources(spec: SweepFile) -> Iterator[Problem]:
     """Yield too many trials, resources that no training can use, and batches that workers cannot share evenly."""
-    arms, replicates = count_combinations(spec.vary), len(spec.replicates)
+    arms, replicates = count_combinations(spec.vary), len(spec.replicate_numbers)
     if arms * replicates > MOST_TRIALS:
         asked = f"asks for {arms * replicates:,} trials ({arms:,} combinations, {spec.replicate_noun}s: {replicates})"
         yield Problem(("vary",), f"{asked}; expected at most {MOST_TRIALS:,}")
@@ -504,6 +510,37 @@ def check_cohort_trials(spec: SweepFile) -> Iterator[Problem]:
         for problem in _find_misfits(spec.base, settings):
             path = problem.path if problem.path[0] == "cohort" else at
             yield Problem(path, f"{member.name}: {problem.text}")
+
+
+def check_recipes(spec: SweepFile) -> Iterator[Problem]:
+    """Yield what is wrong with recipes as replicates: others beside them, and recipes that nobody can train."""
+    if spec.replicates is None:
+        return
+    beside = {"seeds": spec.seeds != 1, "cohort": spec.cohort is not None, "search": spec.search is not None}
+    for key in (key for key, is_there in beside.items() if is_there):
+        yield Problem((key,), "found beside replicates, whose recipes are the replicates; expected one of them")
+    for index, hypothesis in enumerate(spec.hypotheses):
+        for name in filter(is_seed_pair_metric, list_named_metrics(hypothesis)):
+            text = f"found {format_value(name)}, which compares two seeds of one recipe; expected seeds as replicates"
+            yield Problem(("hypotheses", index), text)
+    settings = {factor: _list_settings(factor, levels, spec.treatments) for factor, levels in spec.vary.items()}
+    setters = {path: name for name, listed in settings.items() for setting in listed for path in setting.changes}
+    known = list_leaf_paths(spec.base.model_dump())
+    wrong = False
+    for path in spec.replicates.space:
+        at: KeyPath = ("replicates", "space", path)
+        if path not in known or path in setters:
+            wrong = True
+            text = f"{path} is set by {setters.get(path)} too; expected one of them to set it"
+            yield Problem(at, text) if path in setters else _report_unknown(at, path.removeprefix("base."), known)
+    if wrong or spec.cohort is not None or count_combinations(spec.vary) * spec.replicates.draws > MOST_TRIALS:
+        return
+    for recipe in list_recipes(spec):
+        drawn = _FactorSetting(("replicates", "space"), recipe.values)
+        if found := list(_find_misfits(spec.base, {**settings, "": [drawn]})):
+            listed = ", ".join(f"{path}={value}" for path, value in recipe.values.items())
+            yield from (Problem(each.path, f"recipe {recipe.number} ({listed}): {each.text}") for each in found)
+            return  # the others are of the same ranges
 
 
 def _check_named_facts(hypothesis: Correlation, at: KeyPath, cohort: Cohort) -> Iterator[Problem]:

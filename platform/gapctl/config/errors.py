@@ -24,6 +24,7 @@ from gapctl.config.base import (
 from gapctl.config.cohort import Cohort
 from gapctl.config.evaluation_sets import KINDS, SetKind, complete_definitions
 from gapctl.config.hypotheses import TESTS, Hypothesis, Level
+from gapctl.config.recipes import list_recipes
 from gapctl.config.settings import explain_unknown_key, suggest_mapping
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import DATASETS, MODEL_KINDS, TrialConfig
@@ -155,7 +156,7 @@ TreatmentChanges = Mapping[str, Mapping[str, Mapping[str, Level]]]
 class SweepParts(NamedTuple):
     """The valid parts of a document: None stands for an invalid one, `hypotheses` are by their place in the file.
 
-    `kinds` are those of the evaluation sets that the file defines, by name.
+    `kinds` are those of the evaluation sets that the file defines, by name. `recipes` are the values of each recipe.
     """
 
     base: TrialConfig | None
@@ -164,12 +165,15 @@ class SweepParts(NamedTuple):
     hypotheses: Mapping[int, Hypothesis]
     kinds: Mapping[str, SetKind | None] = MappingProxyType({})
     cohort: Cohort | None = None
+    recipes: Sequence[Mapping[str, Level]] = ()
 
 
 def collect_parts(spec: SweepFile) -> SweepParts:
     """Return all parts of a valid file."""
     kinds = {name: each.kind for name, each in spec.evaluation_sets.items()}
-    return SweepParts(spec.base, spec.treatments, spec.vary, dict(enumerate(spec.hypotheses)), kinds, spec.cohort)
+    recipes = [recipe.values for recipe in list_recipes(spec)]
+    hypotheses = dict(enumerate(spec.hypotheses))
+    return SweepParts(spec.base, spec.treatments, spec.vary, hypotheses, kinds, spec.cohort, recipes)
 
 
 def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | None]:
@@ -179,7 +183,7 @@ def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | Non
     for levels in (parts.treatments or {}).values():
         for path in {path for changes in levels.values() for path in changes}:
             found[path] = [changes.get(path, known.get(path, "")) for changes in levels.values()]
-    models = [model.changes for model in parts.cohort.members] if parts.cohort else []
+    models = [model.changes for model in parts.cohort.members] if parts.cohort else parts.recipes
     for path in {path for changes in models for path in changes}:
         found[path] = [changes.get(path, known.get(path, "")) for changes in models]
     return found

@@ -40,6 +40,7 @@ def build_schema() -> Schema:
     search = schema["$defs"]["Search"]["properties"]
     search["metric"] |= _build_metric_schema()
     search["space"]["propertyNames"] = {"enum": paths}
+    schema["$defs"]["RecipeReplicates"]["properties"]["space"]["propertyNames"] = {"enum": paths}
     schema["$defs"]["Domain"] |= {"minProperties": 1, "maxProperties": 1}
     for hypothesis in TESTS.values():
         for name, known in schema["$defs"][hypothesis.__name__]["properties"].items():

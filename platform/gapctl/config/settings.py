@@ -20,7 +20,7 @@ from gapctl.config.base import (
 )
 from gapctl.config.cohort import Cohort
 from gapctl.config.evaluation_sets import CompositionPrompts, EvaluationSet, ExpectedSet
-from gapctl.config.sweep import Limits, Resources, Search, StopEarly, SweepFile, Tracking
+from gapctl.config.sweep import Limits, RecipeReplicates, Resources, Search, StopEarly, SweepFile, Tracking
 from gapctl.config.trial import TrialConfig
 from gapctl.io.passwords import hide_password
 from gapctl.text import join_or
@@ -31,6 +31,7 @@ SECTIONS: Final[Mapping[str, type[FrozenModel]]] = {
     "tracking": Tracking,
     "limits": Limits,
     "cohort": Cohort,
+    "replicates": RecipeReplicates,
     "search": Search,
     "search.stop_early": StopEarly,
 }
@@ -46,7 +47,6 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "learning_rate": "base.train.lr",
     "wd": "base.train.weight_decay",
     "seed": "seeds, how many there are, and first_seed, the first of them",
-    "replicates": "seeds, how many there are",
     "tau": "base.temperature.init",
     "logit_scale": "base.temperature.init, which is 1 over it",
     "dim": "base.model.embed_dim",
@@ -101,7 +101,7 @@ def find_setting_paths(written: str, spec: SweepFile) -> list[str]:
     leaves out is meant only where no other is.
     """
     present = _find_paths_in_base(spec.base, written)
-    absent = [name for name in ("search", "cohort") if getattr(spec, name) is None]
+    absent = [name for name in ("search", "cohort", "replicates") if getattr(spec, name) is None]
     sections = {name: model for name, model in SECTIONS.items() if name.partition(".")[0] not in absent}
     return [
         *(f"vary.{path}" if path in spec.vary else f"base.{path}" for path in present),
@@ -130,7 +130,9 @@ def explain_unknown_key(path: KeyPath, known: Sequence[str]) -> str:
             return f"expected it at the top of the file, not within {path[0]}"
         if path[0] != "base" and key in TrialConfig.model_fields:
             return "expected it within base"
-        sections = [each for each in _list_section_paths(SECTIONS) if not each.startswith(("search", "cohort"))]
+        sections = [
+            each for each in _list_section_paths(SECTIONS) if not each.startswith(("search", "cohort", "replicates"))
+        ]
         elsewhere = [f"base.{each}" for each in _find_paths_in_base(TrialConfig(), key)]
         if elsewhere := [*elsewhere, *(each for each in sections if _ends_with(each, key))]:
             return f"expected it as {join_or(elsewhere)}"
@@ -162,10 +164,12 @@ def explain_unknown_setting(written: str, value: object, known: Sequence[str]) -
 def suggest_mapping(path: KeyPath, value: object) -> str:
     """Return `: write loss: {kind: siglip}` where a section of the file is a bare value, else an empty text.
 
-    A list of seeds is answered with their number.
+    A list of seeds, or a number of replicates, is answered with `seeds`.
     """
     if path == ("seeds",) and isinstance(value, list) and value:
         return f": write seeds: {len(value)}"
+    if path == ("replicates",) and isinstance(value, int):
+        return f": write seeds: {value}, or {{over: recipes, draws: {value}, space: ...}}"
     key = _find_main_key(path, value)
     return cut_text(f": write {path[-1]}: {{{key}: {hide_password(str(value))}}}") if key else ""
 

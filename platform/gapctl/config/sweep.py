@@ -1,7 +1,8 @@
 """The sweep file: a question, the grid of trainings that answers it, and hypotheses declared beforehand.
 
-`SweepFile` at the end is the whole file. The models above it are its sections: `Search` with its `Domain`s,
-`Resources`, `Tracking` and `Limits`. The hypotheses are in `hypotheses.py`, and `base`, one training, is in `trial.py`.
+`SweepFile` at the end is the whole file. The models above it are its sections: `Search` and `RecipeReplicates` with
+their `Domain`s, `Resources`, `Tracking` and `Limits`. The hypotheses are in `hypotheses.py`, and `base`, one training,
+is in `trial.py`.
 `spec_sha256` and `hypotheses_sha256` hash a file for the ledger.
 
 The docstrings of models become descriptions in `sweeps/schema.json`.
@@ -31,6 +32,7 @@ from gapctl.config.trial import Changes, TrialConfig
 
 Ends = Annotated[tuple[float, float], Field(strict=False)]
 KINDS = ("log", "uniform", "choice")
+SIGNIFICANT_DIGITS: Final = 3
 
 
 class Domain(FrozenModel):
@@ -72,6 +74,13 @@ class Domain(FrozenModel):
         """The choices, or the two ends of the range."""
         return self.choice if self.choice is not None else self.ends
 
+    def round(self, value: Level) -> Level:
+        """Round a number drawn from a range to three significant digits, so that a person can type it."""
+        if self.choice is not None or not isinstance(value, float):
+            return value
+        low, high = self.ends
+        return min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), low), high)
+
 
 class StopEarly(FrozenModel):
     """Asynchronous successive halving (arXiv 1810.05934).
@@ -98,6 +107,18 @@ class Search(FrozenModel):
     sampler: Literal["tpe", "random"] = "tpe"
     seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     stop_early: StopEarly | None = None
+
+
+class RecipeReplicates(FrozenModel):
+    """`draws` recipes in place of seeds: each arm is trained once by every recipe, so that arms are compared in pairs.
+
+    A recipe is a value for each path of `space` (dotted paths into base), drawn from its domain (`recipes.py`). Its
+    number, counted from `first_seed`, is the seed of its trainings.
+    """
+
+    over: Literal["recipes"]
+    draws: Annotated[int, Field(ge=2, le=1_000)]
+    space: Annotated[dict[str, Domain], Field(min_length=1)]
 
 
 SCALE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -203,6 +224,8 @@ class SweepFile(FrozenModel):
     Trials are replicated over `seeds` seeds from `first_seed` on: a question that is asked anew begins where the
     trainings that it was asked of end.
 
+    `replicates` stands in place of `seeds`: each replicate is a recipe, drawn from declared ranges.
+
     A `cohort` stands in place of `seeds`: its models are the replicates, each trained or measured once in every arm,
     with the seed `first_seed`.
 
@@ -226,6 +249,7 @@ class SweepFile(FrozenModel):
     )
     search: Annotated[Search | None, OmitFromHash(before=None)] = None
     cohort: Annotated[Cohort | None, OmitFromHash(before=None)] = None
+    replicates: Annotated[RecipeReplicates | None, OmitFromHash(before=None)] = None
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     first_seed: Annotated[int, Field(ge=0, le=1_000_000), OmitFromHash(before=0)] = 0
     hypotheses: list[Hypothesis] = Field(default_factory=list)
@@ -237,16 +261,17 @@ class SweepFile(FrozenModel):
     limits: Annotated[Limits, OmitFromHash(before=NO_LIMITS)] = Limits()
 
     @property
-    def replicates(self) -> range:
-        """The seeds at which every arm is trained, or the numbers of the models of a cohort."""
+    def replicate_numbers(self) -> range:
+        """The seeds at which every arm is trained, which are also recipes' numbers, or those of a cohort's models."""
         if self.cohort is not None:
             return range(len(self.cohort.members))
-        return range(self.first_seed, self.first_seed + self.seeds)
+        count = self.seeds if self.replicates is None else self.replicates.draws
+        return range(self.first_seed, self.first_seed + count)
 
     @property
     def replicate_noun(self) -> str:
         """What a replicate is."""
-        return "seed" if self.cohort is None else "model"
+        return "model" if self.cohort is not None else "recipe" if self.replicates is not None else "seed"
 
 
 _NOT_IN_HASH: Final = ("asks_again", "resources", "tracking", "limits", "scales", "default_scale")

@@ -111,7 +111,7 @@ def merge_declaration(earlier: Declaration | None, plan: Plan, has_begun: HasBeg
         noted,
         spec_sha256={**known.spec_sha256, scale: plan.sweep.spec_sha256},
         design_sha256=known.design_sha256 | ({} if fixed else {scale: design}),
-        seeds=known.seeds | ({} if fixed else {scale: len(plan.sweep.spec.replicates)}),
+        seeds=known.seeds | ({} if fixed else {scale: len(plan.sweep.spec.replicate_numbers)}),
         asked={**known.asked, scale: asked},
         declared={**known.declared, scale: first if first and scale in noted.begun else asked},
     )

@@ -1,4 +1,4 @@
-"""From a sweep to its ordered trials: every arm of the grid, once for each seed.
+"""From a sweep to its ordered trials: every arm of the grid, once for each seed, recipe or model.
 
 1. `make_plan` resolves each arm to a configuration (`_build_arm`) and asks for the fingerprint of its data.
 2. `compute_trial_id` hashes configuration, seed, data and recipe version: the id under which the ledger keeps a trial.
@@ -27,7 +27,8 @@ from gapctl.config.cohort import SHORT_PATHS, Cohort, CohortModel
 from gapctl.config.evaluation_sets import NamedSet, PlannedEvaluationSet, require_set
 from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
-from gapctl.config.sweep import Domain, Search, SweepFile
+from gapctl.config.recipes import list_recipes
+from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, TrialConfig
 from gapctl.errors import InputError, MissingDataError, UnknownWeightsError
 from gapctl.extensions import ExtensionCode, Kind, describe_extensions
@@ -39,9 +40,9 @@ class Trial:
 
     `parent` is the id of the training whose last weights it starts from. `extensions` is the code of the metrics,
     treatment and loss of other packages that the configuration names, `evaluation_sets` are the sets that it names.
-    `model` is the one of a cohort's. `model_fingerprint` stands for a public model's architecture, image settings and
-    weights (`fingerprint_model_parts`); "" for a preset. Where the weights' sha256 is not known, both it and the id
-    end in `PROVISIONAL`.
+    `model` is the one of a cohort's, `recipe` has the values of the recipe that is its replicate. `model_fingerprint`
+    stands for a public model's architecture, image settings and weights (`fingerprint_model_parts`); "" for a preset.
+    Where the weights' sha256 is not known, both it and the id end in `PROVISIONAL`.
     """
 
     id: str
@@ -55,16 +56,22 @@ class Trial:
     evaluation_sets: Mapping[str, PlannedEvaluationSet] = field(default_factory=dict)
     model: CohortModel | None = None
     model_fingerprint: str = ""
+    recipe: Mapping[str, Level] = field(default_factory=dict)
+
+    @property
+    def replicate_noun(self) -> str:
+        """What tells trials of one arm apart: `seed`, `recipe` or `model`."""
+        return "model" if self.model is not None else "recipe" if self.recipe else "seed"
 
     @property
     def replicate(self) -> int:
-        """The number that trials of one replicate share: their seed, or their model's number in the cohort."""
+        """The number that trials of one replicate share: their seed or recipe, or their model's in the cohort."""
         return self.seed if self.model is None else self.model.replicate
 
     @property
     def replicate_label(self) -> str:
-        """The end of the label: `seed=1`, or `model=ViT-B-32 openai`."""
-        return f"seed={self.seed}" if self.model is None else f"model={self.model.name}"
+        """The end of the label: `seed=1`, `recipe=1`, or `model=ViT-B-32 openai`."""
+        return f"{self.replicate_noun}={self.seed if self.model is None else self.model.name}"
 
     @property
     def arm_label(self) -> str:
@@ -133,6 +140,7 @@ class _Arm(NamedTuple):
     label: str
     preparation: str
     model: CohortModel | None = None
+    recipe: Mapping[str, Level] = MappingProxyType({})
 
 
 def make_plan(
@@ -156,16 +164,26 @@ def make_plan(
     """
     spec = sweep.spec
     names = shorten_paths(list(spec.vary))
-    models = [None] if spec.cohort is None else spec.cohort.members
-    grid = [_build_arm(spec, factors, names, model) for model in models for factors in list_arms(spec)]
+    arms = list_arms(spec)
+    if spec.cohort is not None:
+        members = spec.cohort.members
+        rounds = [(spec.first_seed, [_build_arm(spec, each, names, model) for model in members for each in arms])]
+    elif spec.replicates is not None:
+        rounds = [
+            (recipe.number, [_build_arm(spec, each, names, recipe=recipe.values) for each in arms])
+            for recipe in list_recipes(spec)
+        ]
+    else:
+        every = [_build_arm(spec, each, names) for each in arms]
+        rounds = [(seed, every) for seed in spec.replicate_numbers]
+    grid = list({id(arm): arm for _, some in rounds for arm in some}.values())
     fingerprints, unknown, missing = _collect_fingerprints(sweep, grid, fingerprint_of)
     if missing and not provisional:
         raise InputError(missing[0])
     if unknown and not provisional:
         raise _build_unknown_weights_error(sweep, unknown)
     sets, missing_sets = _plan_evaluation_sets(sweep, grid, fingerprint_of, provisional=provisional)
-    seeds = spec.replicates if spec.cohort is None else [spec.first_seed]
-    made = [_build_trial(arm, seed, fingerprints, sets, recipe_version) for seed in seeds for arm in grid]
+    made = [_build_trial(arm, seed, fingerprints, sets, recipe_version) for seed, some in rounds for arm in some]
     trials = tuple(trial for trial, _ in made)
     _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
@@ -174,9 +192,13 @@ def make_plan(
 
 
 def _build_arm(
-    spec: SweepFile, factors: Mapping[str, Level], names: Mapping[str, str], model: CohortModel | None
+    spec: SweepFile,
+    factors: Mapping[str, Level],
+    names: Mapping[str, str],
+    model: CohortModel | None = None,
+    recipe: Mapping[str, Level] = MappingProxyType({}),
 ) -> _Arm:
-    config = resolve_arm(spec, factors, model)
+    config = resolve_arm(spec, factors, model, recipe)
 
     def shared(factor: str) -> bool:
         """Return whether the preparation has this treatment too; evaluation settings never tell preparations apart."""
@@ -192,9 +214,8 @@ def _build_arm(
     own = {names[factor]: level for factor, level in factors.items()}
     kept = {names[factor]: level for factor, level in factors.items() if shared(factor)}
     changed = {path.rsplit(".", 1)[-1]: level for path, level in config.init_from.items()}
-    return _Arm(
-        factors, config, _format_levels(own, shown), f"preparation {_format_levels(kept | changed, shown)}", model
-    )
+    prepared = f"preparation {_format_levels(kept | changed, shown)}"
+    return _Arm(factors, config, _format_levels(own, shown), prepared, model, recipe)
 
 
 def _format_levels(levels: Mapping[str, Level], shown: Mapping[Level, Level] = MappingProxyType({})) -> str:
@@ -293,7 +314,8 @@ def _build_trial(
         model = fingerprints[config.model.address] if isinstance(config.model, OpenClipModel) else ""
         trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent, hashed, model)
         code = describe_extensions(config.extensions)
-        made = Trial(trial_id, "", seed, dict(factors), config, fingerprint, parent, code, sets, arm.model, model)
+        own = (dict(factors), config, fingerprint, parent, code, sets, arm.model, model, arm.recipe)
+        made = Trial(trial_id, "", seed, *own)
         return replace(made, label=f"{label} {made.replicate_label}".lstrip())
 
     first = build(arm.preparation, {}, arm.config.parent) if arm.config.parent else None
@@ -410,7 +432,7 @@ def hash_design(plan: Plan) -> str:
     """Hash what is trained, on which data, from which seed on: changing any of it after seeing results is a choice.
 
     The number of seeds is declared separately. A first seed of 0 is left out, so that older declarations keep their
-    hash.
+    hash, and so is what recipes are drawn from where seeds are the replicates.
     """
     spec = plan.sweep.spec
     data = sorted({trial.data_fingerprint for trial in plan.trainings})
@@ -428,10 +450,10 @@ def hash_design(plan: Plan) -> str:
     measured = {"sets": sets} if sets else {}
     base = select_trial_id_fields(spec.base)
     cohort = {} if spec.cohort is None else {"cohort": _describe_cohort_for_hash(spec.cohort)}
-    return hash_value({"base": base, "vary": vary, "data": data, **named, **first, **code, **measured, **cohort})
-
-
-SIGNIFICANT_DIGITS: Final = 3
+    recipes = {} if spec.replicates is None else {"recipes": select_hashed_fields(spec.replicates)["space"]}
+    return hash_value(
+        {"base": base, "vary": vary, "data": data, **named, **first, **code, **measured, **cohort, **recipes}
+    )
 
 
 SearchPoint = Mapping[str, Level]
@@ -442,14 +464,6 @@ def get_search(sweep: LoadedSweep) -> Search:
     """Return the search of a sweep file that has one."""
     assert sweep.spec.search is not None
     return sweep.spec.search
-
-
-def round_value(value: Level, domain: Domain) -> Level:
-    """Round a number drawn from a range to three significant digits, so that a person can type the winner."""
-    if domain.choice is not None or not isinstance(value, float):
-        return value
-    low, high = domain.ends
-    return min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), low), high)
 
 
 def make_search_plan(

@@ -38,13 +38,17 @@ def find_undecidable(spec: SweepFile) -> list[str]:
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
     over_arms = (item for item in spec.hypotheses if isinstance(item, Correlation) and item.scope is None)
     few = (_check_arms(item, spec) for item in over_arms)
-    return [*([one] if len(spec.replicates) == 1 else []), *_check_seed_pairs(spec), *(line for line in few if line)]
+    return [
+        *([one] if len(spec.replicate_numbers) == 1 else []),
+        *_check_seed_pairs(spec),
+        *(line for line in few if line),
+    ]
 
 
 def _check_seed_pairs(spec: SweepFile) -> list[str]:
     """Warn where metrics that compare two seeds have too few pairs: there are half as many as seeds."""
     asking = [item.id for item in spec.hypotheses if any(map(is_seed_pair_metric, list_named_metrics(item)))]
-    seeds = spec.replicates
+    seeds = spec.replicate_numbers
     pairs = sum(seed % 2 == 0 and seed + 1 in seeds for seed in seeds)
     if not asking or (pairs > 1 and 2 * pairs == spec.seeds):
         return []

@@ -246,8 +246,8 @@ def _select_finite_rows(table: pl.DataFrame, *metrics: str) -> list[ChartRow]:
 
 
 def _extract_identity(row: ChartRow) -> ChartRow:
-    """Return the columns that identify a row's training: one of a cohort by its model, another by its seed."""
-    replicate = "model" if "model" in row else "seed"
+    """Return the columns that identify a row's training: its model in a cohort, its recipe or its seed."""
+    replicate = next((noun for noun in ("model", "recipe") if noun in row), "seed")
     return {"trial": row["trial"], "label": row["label"], replicate: row[replicate]}
 
 
@@ -671,7 +671,7 @@ def _average_by_level(known: pl.DataFrame) -> pl.DataFrame:
     means = needed.group_by("series", "rank", maintain_order=True).agg(
         *(pl.col(name).mean() for name in PROFILE_VALUES)
     )
-    unknown = [name for name in ("dimension", "trial", "seed", "model") if name in known.columns]
+    unknown = [name for name in ("dimension", "trial", "seed", "model", "recipe") if name in known.columns]
     nothing = [pl.lit(None, known.schema[name]).alias(name) for name in unknown]
     return means.with_columns(*nothing, label=pl.col("series")).select(known.columns)
 

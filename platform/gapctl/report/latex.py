@@ -14,6 +14,7 @@ from gapctl.report.text import (
     align_numbers,
     capitalise_first,
     describe_effect_with_unit,
+    describe_prediction,
     explain_marks,
     explain_redesign,
     format_confidence_level,
@@ -58,7 +59,7 @@ def render_latex(sweeps: Sequence[SweepAnalysis], declared: Sequence[str]) -> st
             "label": Markup(re.sub("[^A-Za-z0-9]+", "-", judged.file_name)),
             "analysis": judged.analysis,
             "planned": len(judged.plan.trials),
-            "seeds": format_count(len(judged.plan.sweep.spec.replicates), judged.plan.sweep.spec.replicate_noun),
+            "seeds": format_count(len(judged.plan.sweep.spec.replicate_numbers), judged.plan.sweep.spec.replicate_noun),
             "family": format_count(len(judged.analysis.verdicts), "hypothesis", "hypotheses"),
             "declared": capitalise_first(when),
             "notes": _list_notes(judged.analysis),
@@ -71,8 +72,12 @@ def render_latex(sweeps: Sequence[SweepAnalysis], declared: Sequence[str]) -> st
 
 
 def _list_notes(analysis: AnalysisResults) -> list[str]:
-    """List what a reader of the table alone must know about its marks."""
-    named = (f"{one.claim.rstrip('.')}: {line}" for one in analysis.verdicts for line in explain_marks(one))
+    """List what a reader of the table alone must know about its marks, and intervals for a new recipe."""
+    named = (
+        f"{one.claim.rstrip('.')}: {line}"
+        for one in analysis.verdicts
+        for line in (*filter(None, [describe_prediction(one, analysis.alpha)]), *explain_marks(one))
+    )
     return [*explain_redesign(analysis), *named]
 
 

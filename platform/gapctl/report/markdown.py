@@ -33,6 +33,7 @@ from gapctl.report.text import (
     align_numbers,
     capitalise_first,
     describe_effect_with_unit,
+    describe_prediction,
     explain_marks,
     explain_redesign,
     explain_seeds_needed,
@@ -166,7 +167,7 @@ def _describe_sweep(
         "notes": explain_redesign(analysis),
         "damaged": judged.damaged,
         "verdicts": _format_verdicts(analysis),
-        "tests": [_explain_test(verdict) for verdict in analysis.verdicts],
+        "tests": [_explain_test(verdict, analysis.alpha) for verdict in analysis.verdicts],
         "family": format_count(len(analysis.verdicts), "hypothesis", "hypotheses"),
         "figures": [(picture.title, Markup(quote(f"{folder}/{picture.name}")), picture.caption) for picture in shown],
         "trainings": format_table(
@@ -204,13 +205,14 @@ def _format_verdict_cells(verdict: Verdict) -> list[str]:
     ]
 
 
-def _explain_test(verdict: Verdict) -> dict[str, object]:
+def _explain_test(verdict: Verdict, alpha: float) -> dict[str, object]:
     """Collect the line below the table on one hypothesis."""
     return {
         "id": format_code(verdict.id),
         "test": verdict.test,
         "declared": f"{verdict.direction}, smallest effect {format_declared_number(verdict.smallest_effect)}",
         "reason": verdict.reason,
+        "predicted": describe_prediction(verdict, alpha),
         "needed": Markup(explain_seeds_needed(verdict)),
         "marks": explain_marks(verdict),
     }
@@ -242,7 +244,9 @@ def render_verdict_markdown(analysis: AnalysisResults) -> str:
     rows = [head, "|:--|:--|:--|--:|--:|--:|--:|", *(_format_verdict_row(verdict) for verdict in analysis.verdicts)]
     done = f"{len(analysis.trials)} of {analysis.planned} trainings done."
     marks = [
-        f"* `{verdict.id}`: {_escape_cell(line)}" for verdict in analysis.verdicts for line in explain_marks(verdict)
+        f"* `{verdict.id}`: {_escape_cell(line)}"
+        for verdict in analysis.verdicts
+        for line in (*filter(None, [describe_prediction(verdict, analysis.alpha)]), *explain_marks(verdict))
     ]
     marks = [*(f"* {_escape_cell(line)}" for line in explain_redesign(analysis)), *marks]
     return "\n".join([*rows, "", *marks, *([""] if marks else []), done] if analysis.verdicts else [done])

@@ -307,7 +307,7 @@ def collect_run_facts(judged: SweepAnalysis, ledger: Ledger) -> list[Fact]:
     return [
         Fact(
             "trainings",
-            f"{done} of {planned} done; {format_count(len(spec.replicates), spec.replicate_noun)}; {varied}",
+            f"{done} of {planned} done; {format_count(len(spec.replicate_numbers), spec.replicate_noun)}; {varied}",
         ),
         *missing,
         Fact("time", f"{format_duration(seconds)} of training in all, {each}"),

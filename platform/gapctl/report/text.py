@@ -166,7 +166,7 @@ def _use_minus_sign(text: str) -> str:
 
 
 def name_replicates(verdicts: Iterable[Verdict]) -> str:
-    """Return the heading of a column that counts replicates: seeds, models, or both."""
+    """Return the heading of a column that counts replicates: seeds, recipes, models, or several of these."""
     return " or ".join(dict.fromkeys(verdict.replicate_name for verdict in verdicts)) or "seeds"
 
 
@@ -177,14 +177,17 @@ def explain_seeds_needed(verdict: Verdict) -> str:
     """
     if verdict.seeds_needed is None:
         return ""
-    anew = "ask anew under another name, with a first_seed that no training has had yet; seeds added here only explore."
+    name = verdict.replicate_name
+    anew = (
+        f"ask anew under another name, with a first_seed that no training has had yet; {name} added here only explore."
+    )
     if verdict.seeds_out_of_order:
         return (
-            "If the response turns between these levels, it has no trend to find, and more seeds are no remedy: state "
-            "a contrast of two levels. If noise alone reversed them, "
-            f"about {verdict.seeds_needed} seeds might show the order: {anew}"
+            f"If the response turns between these levels, it has no trend to find, and more {name} are no remedy: "
+            "state a contrast of two levels. If noise alone reversed them, "
+            f"about {verdict.seeds_needed} {name} might show the order: {anew}"
         )
-    return f"About {verdict.seeds_needed} seeds would probably settle it: {anew}"
+    return f"About {verdict.seeds_needed} {name} would probably settle it: {anew}"
 
 
 _STEP_NAMES: Final = {"data.captions.attributes": "attribute"}
@@ -239,6 +242,16 @@ def format_estimate_interval(verdict: Verdict, alpha: float) -> str:
         return f"{format_number(verdict.estimate)}; too few {verdict.replicate_name} for an interval"
     estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
     return f"{estimate}; {format_confidence_level(alpha)} interval {low} to {high}"
+
+
+def describe_prediction(verdict: Verdict, alpha: float) -> str:
+    """Describe where the effect of one further recipe lies; empty where recipes are not the replicates."""
+    if not math.isfinite(verdict.prediction.low):
+        return ""
+    low, high = align_numbers(list(verdict.prediction))
+    unit = name_effect_unit(verdict)
+    said = f"With a new recipe of these ranges the effect lies between {low} and {high}{f' {unit}' if unit else ''}"
+    return f"{said} ({format_confidence_level(alpha)} prediction interval)."
 
 
 def _describe_comparison(verdict: Verdict) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gapctl.config.sweep import Domain, Search
 from gapctl.ledger.search_record import PointState
-from gapctl.plan.plan import SearchPoint, round_value
+from gapctl.plan.plan import SearchPoint
 
 if TYPE_CHECKING:
     import optuna
@@ -48,7 +48,7 @@ class Study:
         copy = optuna.create_study(direction=self._search.direction, sampler=sampler)
         copy.add_trials(self._study.get_trials(deepcopy=False))
         drawn = copy.ask(self._distributions).params
-        return {path: round_value(drawn[path], domain) for path, domain in self._search.space.items()}
+        return {path: domain.round(drawn[path]) for path, domain in self._search.space.items()}
 
     def add_point(self, point: SearchPoint) -> int:
         """Add a point that is to be trained and return its number, from 0 on."""

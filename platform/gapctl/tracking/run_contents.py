@@ -146,7 +146,9 @@ class TreatmentColumns:
         vary = plan.sweep.spec.vary
         self._names = shorten_paths(list(vary))
         self._texts = {path: dict(zip(levels, pad_levels(levels), strict=True)) for path, levels in vary.items()}
-        self._replicates = dict(zip(plan.sweep.spec.replicates, pad_levels(plan.sweep.spec.replicates), strict=True))
+        self._replicates = dict(
+            zip(plan.sweep.spec.replicate_numbers, pad_levels(plan.sweep.spec.replicate_numbers), strict=True)
+        )
 
     @property
     def names(self) -> list[str]:
@@ -162,9 +164,12 @@ class TreatmentColumns:
         return {self._names[path]: self._texts[path][level] for path, level in trial.factors.items()}
 
     def replicate(self, trial: Trial) -> dict[str, str]:
-        """Return a trial's padded seed, or the name of its model in a cohort and what is known of that."""
+        """Return a trial's padded seed or recipe, or the name of its model in a cohort and what is known of that.
+
+        A recipe's values are among the parameters of the configuration.
+        """
         if trial.model is None:
-            return {"seed": self._replicates[trial.replicate]}
+            return {trial.replicate_noun: self._replicates[trial.replicate]}
         facts = {**trial.model.facts, **trial.model.published}
         legal = {_ILLEGAL_IN_NAMES.sub("_", name): str(value)[:LONGEST_PARAM] for name, value in facts.items()}
         taken = ("seed", *self.names)
@@ -178,7 +183,8 @@ class TreatmentColumns:
         """
         if not trial.factors:
             return trial.label
-        end = trial.replicate_label if trial.model else f"seed={self._replicates[trial.replicate]}"
+        number = self._replicates[trial.replicate]
+        end = trial.replicate_label if trial.model else f"{trial.replicate_noun}={number}"
         return " ".join([*(f"{name}={value}" for name, value in self.params(trial).items()), end])
 
 
@@ -236,11 +242,14 @@ def build_sweep_params(sweep: LoadedSweep) -> dict[str, str]:
     spec = sweep.spec
     document: dict[str, object] = {
         "scale": sweep.scale_name_or_base,
-        **({"seeds": list(spec.replicates)} if spec.cohort is None else {"models": _list_model_names(spec.cohort)}),
+        **({f"{spec.replicate_noun}s": list(spec.replicate_numbers)} if spec.cohort is None else {}),
+        **({} if spec.cohort is None else {"models": _list_model_names(spec.cohort)}),
         **spec.base.model_dump(mode="json"),
         **({"search": spec.search.model_dump(mode="json", exclude_none=True)} if spec.search else {}),
     }
-    varied = {path: str(list(levels)) for path, levels in spec.vary.items()}
+    space = {} if spec.replicates is None else spec.replicates.space
+    drawn = {path: f"{domain.kind} {', '.join(map(str, domain.values))}" for path, domain in space.items()}
+    varied = {**drawn, **{path: str(list(levels)) for path, levels in spec.vary.items()}}
     params = {**flatten_document(document), **varied}
     return {key: str(value)[:LONGEST_PARAM] for key, value in params.items()}
 
