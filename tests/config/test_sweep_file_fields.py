@@ -99,7 +99,7 @@ REFUSES: list[tuple[str, Any, str]] = [
     (
         "base.model.preset",
         "mad-tinny",
-        "found 'mad-tinny'; expected mad-tiny, mad-patch4, pairs-small, vit-b-32 or rn50-cc12m; did you mean",
+        "found 'mad-tinny'; expected mad-tiny, mad-patch4, table, pairs-small, vit-b-32 or rn50-cc12m; did you mean",
     ),
     ("base.model.embed_dim", 1, "found 1; expected at least 2"),
     ("base.temperature.mode", "frozn", "expected learned, fixed, schedule or frozen; did you mean frozen?"),
@@ -160,7 +160,12 @@ def test_every_value_of_a_training_is_among_these() -> None:
     tried = {path.removeprefix("base.") for path, _ in TAKES if path.startswith("base.")}
 
     refused = {"train.micro_batches", "train.compile"}  # by MAD
-    needed = {"temperature.final", "evaluate.strength", "evaluate.metrics"}  # a schedule, intervention, package
+    needed = {
+        "temperature.final",
+        "evaluate.strength",
+        "evaluate.metrics",
+        "init.gap",
+    }  # a schedule, intervention, package, table
     refused.add("evaluate.sets")
     needed |= {"data.captions.fixed", "data.captions.synonym_draw"}  # as many attributes, synonyms
     assert tried | refused | needed == set(list_leaf_paths(TrialConfig().model_dump()))

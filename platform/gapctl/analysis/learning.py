@@ -14,7 +14,7 @@ from scipy import stats
 from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
 from gapctl.config.information import find_bayes_loss
-from gapctl.config.trial import FACTOR_VALUES, LOSSES, Loss, MadData, TrialConfig
+from gapctl.config.trial import FACTOR_VALUES, LOSSES, Loss, MadData, TrialConfig, is_table
 from gapctl.plan.plan import Plan, Trial
 from gapctl.text import list_first_names
 
@@ -188,6 +188,8 @@ def _check_accuracy(name: str, seed: int, value: float, config: TrialConfig, mov
     data = config.data
     if not isinstance(data, MadData):
         return _SeedCheck(seed, None, value, "how many classes there are is not in the ledger")
+    if is_table(config):
+        return _SeedCheck(seed, None, value, "captions of a table have nothing in common that prompts could ask by")
     if moved:
         return _SeedCheck(seed, None, value, "it is of embeddings that an intervention moved")
     factor = data.main_factor if name == OBJECT_METRIC else name.removeprefix("quality/accuracy_")

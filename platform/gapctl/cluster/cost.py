@@ -20,7 +20,7 @@ from gapctl.config.base import FrozenModel, SpecError, build_spec_error, did_you
 from gapctl.config.errors import list_problems
 from gapctl.config.presets import PRESETS, PatchTower, ResNet, Tower
 from gapctl.config.sweep import Resources
-from gapctl.config.trial import MadData, Model, OpenClipModel, TrialConfig, get_model_name
+from gapctl.config.trial import MadData, Model, OpenClipModel, TrialConfig, get_model_name, is_table
 from gapctl.config.yaml_file import FileKind, read_yaml
 from gapctl.errors import InputError
 from gapctl.plan.estimate import (
@@ -153,6 +153,9 @@ def estimate_trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) 
     heads tokens / width) bytes a sample (arXiv 2205.05198, eq. 2); a ResNet takes 6 bytes per output of its
     convolutions, which are kept, as are their norms and ReLUs.
     """
+    if is_table(config):  # rows and moments in float32; logits both ways, their softmax and slopes
+        state = BYTES_PER_PARAMETER * (count_model_parameters(config.model) or 0)
+        return pack * (state + 8 * 4.0 * config.train.batch_size**2) + RUNTIME_BYTES
     towers, batch = config.model.towers, config.train.batch_size
     parameters = count_model_parameters(config.model)
     if towers.image is None or towers.text is None or parameters is None:
@@ -175,7 +178,7 @@ def estimate_trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) 
 def name_speed_class(model: Model | OpenClipModel) -> str:
     """Return the preset whose share of a GPU's peak a model is taken to reach: an architecture's nearest kind."""
     if isinstance(model, Model):
-        return model.preset
+        return "mad-tiny" if model.is_table else model.preset
     return "rn50-cc12m" if model.can_read_architecture and model.towers.is_resnet else "vit-b-32"
 
 

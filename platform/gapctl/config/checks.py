@@ -62,6 +62,7 @@ from gapctl.config.metrics import (
     list_metric_names,
     split_set_metric,
 )
+from gapctl.config.presets import TABLE
 from gapctl.config.recipes import list_recipes
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
@@ -598,6 +599,7 @@ def _explain_unnamed_extension(key: str, base: TrialConfig) -> str:
 OF_PAIRS = ("captions/", "data/")
 OF_TRAINING = ("train/", *OF_PAIRS)
 OF_MAD = ("information/",)
+OF_TABLES = ("train/loss_end", "train/loss_fall", "train/converged")
 NEEDS_ATTRIBUTES = ("bias/", "quality/attribute_accuracy")
 OF_FACTORS = tuple(f"quality/accuracy_{name}" for name in get_args(FactorName))
 
@@ -655,6 +657,8 @@ def explain_unlogged(
         return f"the floor of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
     if key in ("train/loss_bayes", "train/loss_excess") and (why := _explain_unknown_bayes_loss(key, base, losses)):
         return why
+    if key in OF_TABLES and TABLE not in _list_values("model.preset", getattr(base.model, "preset", ""), vary):
+        return "it is of tables; expected model.preset table"
     size = re.search(r"_nats_at_(\d+)$", key)
     galleries = _list_values("evaluate.gallery", base.evaluate.gallery, vary)
     if size and max(int(gallery) for gallery in galleries if isinstance(gallery, int)) < int(size[1]):

@@ -132,6 +132,11 @@ _TRAIN: Final = (
         "nats",
     ),
     MetricName("train/loss_excess", "what is left of the loss above loss_bayes", "nats"),
+    MetricName("train/loss_end", "loss of a table (preset table) over the last eighth of its steps", "nats"),
+    MetricName("train/loss_fall", "how far a table's loss_end lies below the loss of the eighth before", "nats"),
+    MetricName(
+        "train/converged", "1 where a table's loss_end is within 0.02 nats of the Bayes loss, 0 where not", "yes or no"
+    ),
 )
 
 _INFORMATION: Final = (

@@ -3,7 +3,7 @@
 Where a preset is also one of open_clip's models, its parameters have the same names and shapes as there.
 """
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 VocabularyName = Literal["mad", "clip"]
 Colour = tuple[float, float, float]
@@ -166,3 +166,18 @@ PRESETS: dict[str, Preset] = {
         embed_dim=512,
     ),
 }
+
+
+TABLE: Final = "table"
+"""The preset without encoders: an embedding of its own for each factor combination and each caption of MAD."""
+TABLE_BETAS: Final = (0.9, 0.999)
+TABLE_EPSILON: Final = 1e-8
+"""AdamW's, for the rows that a batch shows."""
+TABLE_ROWS: Final = 5_000
+"""An upper bound of a table's rows, for estimates: 1,680 combinations of factors and 3,320 captions."""
+
+
+def count_table_flops(embed_dim: int, batch_size: int) -> int:
+    """Return the operations of training tables on one pair: three products, softmax both ways, the rows' update."""
+    products = 3 * 2 * batch_size * embed_dim
+    return products + 300 * batch_size + 100 * embed_dim

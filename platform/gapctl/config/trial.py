@@ -43,7 +43,7 @@ from gapctl.config.base import (
 )
 from gapctl.config.hypotheses import Level, Slug
 from gapctl.config.metrics import METRICS
-from gapctl.config.presets import PRESETS, Preset
+from gapctl.config.presets import PRESETS, TABLE, Preset
 from gapctl.extensions import Kind, explain_unusable, find_extension, list_announced, list_extensions
 from gapctl.text import join_or
 
@@ -80,6 +80,8 @@ MOST_SYNONYMS: Final = 4
 """The most words of a value, for which the numbers of captions (`compute_caption_ids`) have room."""
 LOSSES: Final = ("clip", "siglip")
 """The contrastive losses that gapctl itself has."""
+FULL_ATTRIBUTES: Final = 5
+"""The attributes of a MAD caption that says all: every factor besides the main one."""
 Degrade = Literal["none", "blur", "downscale", "grey", "patches"]
 AMOUNTS: Final[Mapping[str, tuple[float, float]]] = {
     "none": (0, 0),
@@ -345,7 +347,7 @@ AnyData = Annotated[
 ]
 
 
-PresetName = Literal["mad-tiny", "mad-patch4", "pairs-small", "vit-b-32", "rn50-cc12m"]
+PresetName = Literal["mad-tiny", "mad-patch4", "table", "pairs-small", "vit-b-32", "rn50-cc12m"]
 Intervention = Literal[
     "none",
     "shift",
@@ -365,6 +367,9 @@ LossWeight = Annotated[float, Field(ge=0.0, le=1000.0), OmitFromHash(before=0.0)
 SPLIT_PATHS = ("data.source", "data.held_out", "data.dataset")
 """Prefixes of the paths that decide which pairs are trained on and which are held out."""
 
+CAPTION_PATHS: Final = ("data.captions.", "data.main_factor")
+"""Prefixes of the paths that decide which captions there are."""
+
 PLAIN_EVALUATION: Mapping[str, object] = {"intervention": "none", "strength": 1.0, "sets": [], "sets_at": "last"}
 """How a parent training is measured unless `init_from` names these values."""
 PLAIN_TRAIN_FIELDS: Final[Mapping[str, Sequence[tuple[str, int | float, str]]]] = {
@@ -377,6 +382,10 @@ PLAIN_TRAIN_FIELDS: Final[Mapping[str, Sequence[tuple[str, int | float, str]]]] 
 class Model(FrozenModel):
     """An architecture by the name of its preset, the width of the shared embedding, and what its encoders share.
 
+    `table` has no encoders ("unconstrained features model"): each of MAD's 1,680 combinations of factors and each
+    caption has an embedding of its own, and the training moves these alone. It ends at the loss' optimum, whatever
+    encoders could reach.
+
     With `shared: blocks` (arXiv 2406.17639) the second encoder has no blocks of its own: its blocks, last norm and
     projection are the image encoder's last ones, so that both end in one and the same map. Patches and tokens keep
     their own embeddings, and an image encoder with more blocks has its first ones to itself, as part of its embedding.
@@ -388,14 +397,20 @@ class Model(FrozenModel):
 
     @property
     def towers(self) -> Preset:
-        """The preset: both encoders, and the settings that belong to them."""
+        """The preset: both encoders, and the settings that belong to them. A table has none."""
         return PRESETS[self.preset]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the model is an embedding per factor combination and caption, without encoders."""
+        return self.preset == TABLE
 
     @model_validator(mode="after")
     def _check_shared_blocks(self) -> "Model":
-        if self.shared == "blocks" and not PRESETS[self.preset].has_shareable_blocks:
+        if self.shared == "blocks" and (self.is_table or not self.towers.has_shareable_blocks):
             fitting = " or ".join(name for name, preset in PRESETS.items() if preset.has_shareable_blocks)
-            text = f"found 'blocks' with preset {self.preset}, whose encoders differ in width or kind"
+            why = "which has no encoders" if self.is_table else "whose encoders differ in width or kind"
+            text = f"found 'blocks' with preset {self.preset}, {why}"
             raise WrongValueError("shared", f"{text}; expected nothing, or preset {fitting}")
         return self
 
@@ -410,6 +425,14 @@ class OpenClipModel(FrozenModel):
 
     architecture: Annotated[str, Field(min_length=1)]
     weights: Address = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_preset(cls, found: object) -> object:
+        if isinstance(found, Mapping) and found.get("preset") is not None:
+            beside = "architecture" if "architecture" in found else "weights"
+            raise WrongValueError("preset", f"found {found['preset']!r} beside {beside}; expected one of them")
+        return found
 
     @field_validator("architecture", mode="after")
     @classmethod
@@ -457,6 +480,11 @@ def get_model_name(model: Model | OpenClipModel) -> str:
     return model.preset if isinstance(model, Model) else model.architecture
 
 
+def is_table(config: "TrialConfig") -> bool:
+    """Return whether a training moves an embedding per factor combination and caption, without encoders."""
+    return isinstance(config.model, Model) and config.model.is_table
+
+
 MODEL_KINDS: Final[Mapping[str, type[Model] | type[OpenClipModel]]] = {
     "a preset": Model,
     "an architecture": OpenClipModel,
@@ -475,6 +503,16 @@ AnyModel = Annotated[
     Annotated[Model, Tag("a preset")] | Annotated[OpenClipModel, Tag("an architecture")],
     Discriminator(_read_model_kind),
 ]
+
+
+class Start(FrozenModel):
+    """Where embeddings are before the first step.
+
+    `gap` is a distance of the means (`gap/l2m`) that is put between the sides of a table; 0 puts none. Encoders begin
+    where their weights take them, so it is of preset table alone.
+    """
+
+    gap: Annotated[float, Field(ge=0.0, le=1.9), OmitFromHash(before=0.0)] = 0.0
 
 
 class Temperature(FrozenModel):
@@ -619,6 +657,7 @@ class TrialConfig(FrozenModel):
 
     data: AnyData = MadData()
     model: AnyModel = Model()
+    init: Annotated[Start, OmitFromHash(before={})] = Start()
     init_from: Annotated[Changes, OmitFromHash(before={})] = Field(default_factory=dict)
     temperature: Temperature = Temperature()
     loss: Loss = Loss()
@@ -634,10 +673,23 @@ class TrialConfig(FrozenModel):
                 expected = "expected dataset image_text, or one of MAD's presets"
                 raise WrongValueError("architecture", f"found {model.architecture!r} with dataset mad; {expected}")
             return model
-        if data is not None and PRESETS[model.preset].dataset != data.dataset:
-            fitting = " or ".join(name for name, preset in PRESETS.items() if preset.dataset == data.dataset)
-            raise WrongValueError("preset", f"found {model.preset!r} with dataset {data.dataset}; expected {fitting}")
+        dataset = "mad" if model.is_table else model.towers.dataset
+        if data is not None and dataset != data.dataset:
+            fitting = [name for name, preset in PRESETS.items() if preset.dataset == data.dataset]
+            expected = " or ".join([*fitting, *([TABLE] if data.dataset == "mad" else [])])
+            raise WrongValueError("preset", f"found {model.preset!r} with dataset {data.dataset}; expected {expected}")
+        if model.is_table and isinstance(data, MadData):
+            _check_table_data(data)
         return model
+
+    @field_validator("init", mode="after")
+    @classmethod
+    def _check_start(cls, init: Start, info: ValidationInfo) -> Start:
+        model = info.data.get("model")
+        if init.gap and model is not None and not (isinstance(model, Model) and model.is_table):
+            found = f"found {init.gap:g} with {get_model_name(model)}, which begins where its weights take it"
+            raise WrongValueError("gap", f"{found}; expected 0, or model.preset table")
+        return init
 
     @field_validator("temperature", mode="after")
     @classmethod
@@ -659,6 +711,15 @@ class TrialConfig(FrozenModel):
             if found != plain:
                 expected = f"expected {str(plain).lower()} with dataset {dataset}, {reason}"
                 raise WrongValueError(name, f"found {str(found).lower()}; {expected}")
+        return train
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _check_table_precision(cls, train: Train, info: ValidationInfo) -> Train:
+        model = info.data.get("model")
+        if train.precision == "bfloat16" and isinstance(model, Model) and model.is_table:
+            text = "found 'bfloat16' with model.preset table, whose small steps would be lost in it"
+            raise WrongValueError("precision", f"{text}; expected auto or float32")
         return train
 
     @field_validator("train", mode="after")
@@ -714,6 +775,10 @@ class TrialConfig(FrozenModel):
         if isinstance(data, MadData) and data.sides == "image_image" and loss.kind not in LOSSES:
             expected = f"expected {join_or(LOSSES)}, as other losses are trained with a text encoder"
             raise WrongValueError("kind", f"found {loss.kind!r} with data.sides image_image; {expected}")
+        model = info.data.get("model")
+        if isinstance(model, Model) and model.is_table and loss.kind not in LOSSES:
+            expected = f"expected {join_or(LOSSES)}, or a preset with encoders"
+            raise WrongValueError("kind", f"found {loss.kind!r} with model.preset table; {expected}")
         return loss
 
     @model_validator(mode="after")
@@ -737,6 +802,9 @@ class TrialConfig(FrozenModel):
         if isinstance(self.data, MadData) and self.init_from.get(words, own := self.data.captions.synonyms) != own:
             text = f"changes {words}; expected this training's words, as the weights become its own"
             raise WrongValueError("init_from", text)
+        if is_table(self) and any(path.startswith(CAPTION_PATHS) for path in self.init_from):
+            text = "changes what captions name; expected this training's captions, as a table has an embedding for each"
+            raise WrongValueError("init_from", text)
         if any(path.startswith(SPLIT_PATHS) for path in self.init_from) and self.data.dataset == "cc12m":
             text = "expected the same pairs, so that none held out was trained on"
             raise WrongValueError("init_from", f"changes one of {', '.join(SPLIT_PATHS)}; {text}")
@@ -756,6 +824,16 @@ class TrialConfig(FrozenModel):
     def parent(self) -> "TrialConfig | None":
         """The training whose last weights this one starts from; None where it starts from a seed's."""
         return _apply_changes(self, self.init_from) if self.init_from else None
+
+
+def _check_table_data(data: MadData) -> None:
+    """Raise WrongValueError where a table would have no embedding for what it is trained or measured on."""
+    if data.sides == "image_image":
+        text = "found 'table' with data.sides image_image; expected image_text, or one of MAD's presets with encoders"
+        raise WrongValueError("preset", text)
+    if data.captions.held_out == "full" and data.captions.attributes < FULL_ATTRIBUTES:
+        text = "found 'table' with data.captions.held_out full, whose captions no training shows it"
+        raise WrongValueError("preset", f"{text}; expected held_out: own")
 
 
 def _name_missing_weights(info: ValidationInfo) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 
 from gapctl.config.evaluation_sets import EvaluationSet
-from gapctl.config.trial import Data, MadData, TrialConfig
+from gapctl.config.trial import Data, MadData, TrialConfig, is_table
 from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.load import Dataset
@@ -200,6 +200,11 @@ def load_trial_model(ledger: Ledger, prefix: str) -> TrialModel:
     folder = ledger.trial(_resolve_trial_id(ledger, prefix))
     _require_result(folder, prefix)
     described = _read_description(folder)
+    if is_table(described.config):
+        raise InputError(
+            f"trial {folder.trial_id} is a table (model.preset table), which has no encoders to load; expected a "
+            "training of another preset"
+        )
     return TrialModel(_load_weights(folder, described), described.config)
 
 

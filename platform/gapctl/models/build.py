@@ -6,7 +6,7 @@ Index letters: S samples, C colours, H and W pixels, N patches of all samples, I
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -16,14 +16,14 @@ from gapctl.config.presets import Colour, PatchTower, Preset
 from gapctl.config.trial import LOSSES, MadData, Model, TrialConfig
 from gapctl.extensions import require_extension
 from gapctl.models.fused import WeightMap, cut_patches
-from gapctl.models.losses import LossKind
+from gapctl.models.losses import SIGLIP_INITIAL_BIAS, LossKind
+from gapctl.models.table import EmbeddingTable
 
+ContrastiveModel: TypeAlias = CLIP | EmbeddingTable
+"""A model that a trial trains: two encoders, or a table."""
 SECOND_ENCODER: Final = "second"
 """The module name of an image-image model's second encoder."""
 _TEXT_MODULES: Final = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
-SIGLIP_INITIAL_BIAS = -10.0
-"""Initial value of SigLIP's logit bias (arXiv 2303.15343, sec. 3.2)."""
-
 MAX_LOG_SCALE = math.log(100.0)
 """CLIP's upper bound of the log of the logit scale (arXiv 2103.00020, sec. 2.5)."""
 
@@ -35,7 +35,7 @@ def replace_text_encoder(model: CLIP, other: CLIP) -> None:
     model.add_module(SECOND_ENCODER, other.visual)
 
 
-def is_image_image(model: CLIP) -> bool:
+def is_image_image(model: nn.Module) -> bool:
     """Return whether both encoders of the model take images."""
     return any(name == SECOND_ENCODER for name, _ in model.named_children())
 
@@ -183,14 +183,14 @@ def _find_initial_bias(loss: LossKind) -> float | None:
 
 
 @torch.no_grad()
-def set_temperature(model: CLIP, temperature: float) -> None:
+def set_temperature(model: ContrastiveModel, temperature: float) -> None:
     """Set a scheduled temperature. Raise ValueError if it is learned, since the optimiser would move it."""
     if model.logit_scale.requires_grad:
         raise ValueError("a learned temperature cannot be set: build the model with one that is not learned")
     model.logit_scale.fill_(-math.log(temperature))
 
 
-def set_temperatures(models: Sequence[CLIP], temperatures: Sequence[float | None]) -> None:
+def set_temperatures(models: Sequence[ContrastiveModel], temperatures: Sequence[float | None]) -> None:
     """Set the models' scheduled temperatures; None leaves one as it is, and no temperatures leave all as they are."""
     for model, temperature in zip(models, temperatures, strict=bool(temperatures)):
         if temperature is not None:
@@ -204,7 +204,7 @@ def clamp_temperature(model: CLIP) -> None:
         model.logit_scale.clamp_(0.0, MAX_LOG_SCALE)
 
 
-def measure_temperature(model: CLIP) -> dict[str, float]:
+def measure_temperature(model: ContrastiveModel) -> dict[str, float]:
     """Return the model's temperature, its logit scale and, for SigLIP, its bias, by metric name."""
     scale = math.exp(float(model.logit_scale.detach()))
     metrics = {"temperature/tau": 1 / scale, "temperature/logit_scale": scale}

@@ -21,6 +21,8 @@ from gapctl.extensions import ExtensionError, explain_failures, require_extensio
 LossKind = str
 """`clip`, `siglip`, or the name of another package's loss."""
 ContrastiveLoss = Callable[..., Tensor]
+SIGLIP_INITIAL_BIAS = -10.0
+"""Initial value of SigLIP's logit bias (arXiv 2303.15343, sec. 3.2)."""
 
 
 class LossTerms(NamedTuple):

@@ -21,12 +21,12 @@ from open_clip.transform import PreprocessCfg
 
 from gapctl.config.architectures import LOCAL_FOLDER, Architecture, HubTokenizer, fingerprint_model_parts
 from gapctl.config.base import flatten_document
-from gapctl.config.presets import Colour
+from gapctl.config.presets import OPENAI_MEAN, OPENAI_STD, TABLE_BETAS, TABLE_EPSILON, Colour
 from gapctl.config.trial import Model, OpenClipModel, TrialConfig, has_logit_bias
 from gapctl.errors import InputError, UnknownWeightsError, first_line_of_error, require_transformers
 from gapctl.extensions import find_extension
 from gapctl.folders import expand_home
-from gapctl.models.build import SIGLIP_INITIAL_BIAS
+from gapctl.models.losses import SIGLIP_INITIAL_BIAS
 from gapctl.models.sources import (
     find_config_folder,
     find_or_download_weights,
@@ -230,8 +230,13 @@ def load_public_weights(model: CLIP, named: OpenClipModel, sha256: str) -> None:
 
 
 def read_model_input(model: Model | OpenClipModel) -> ModelInput:
-    """Return what a trial's model is shown. Raise InputError where a public model's configuration cannot be had."""
+    """Return what a trial's model is shown; a table is shown no pixels and no words.
+
+    Raise InputError where a public model's configuration cannot be had.
+    """
     if isinstance(model, Model):
+        if model.is_table:
+            return ModelInput(0, 0, OPENAI_MEAN, OPENAI_STD, TABLE_BETAS, TABLE_EPSILON)
         preset = model.towers
         context, betas = preset.text.tokens, preset.betas
         return ModelInput(preset.image_size, context, preset.mean, preset.std, betas, preset.epsilon)

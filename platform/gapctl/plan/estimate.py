@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from gapctl.config.architectures import count_resnet_weights
 from gapctl.config.load import LoadedSweep, load_text
-from gapctl.config.presets import PatchTower, Preset, ResNet, Tower
+from gapctl.config.presets import TABLE_ROWS, PatchTower, Preset, ResNet, Tower, count_table_flops
 from gapctl.config.sweep import Limits
-from gapctl.config.trial import MadData, Model, OpenClipModel
+from gapctl.config.trial import MadData, Model, OpenClipModel, is_table
 from gapctl.config.yaml_file import read_yaml
 from gapctl.plan.plan import Plan, Trial, list_planned_trainings, make_plan, pack_trials
 
@@ -61,6 +61,8 @@ def count_trial_flops(trial: Trial) -> int | None:
     if isinstance(model, OpenClipModel):
         each = count_pair_flops(trial)
         return None if each is None else samples * each or trial.config.evaluate.gallery * each // 3
+    if model.is_table:
+        return samples * count_table_flops(model.embed_dim, trial.config.train.batch_size)
     images_twice = isinstance(data, MadData) and data.sides == "image_image"
     return samples * model.towers.count_training_flops(model.embed_dim, images_twice=images_twice)
 
@@ -91,7 +93,7 @@ def count_model_parameters(model: Model | OpenClipModel) -> int | None:
     """Return the number of a model's weights; None for towers of other libraries than open_clip."""
     if isinstance(model, OpenClipModel):
         return model.towers.count_parameters() if model.can_read_architecture else None
-    return count_parameters(model.towers, model.embed_dim)
+    return TABLE_ROWS * model.embed_dim if model.is_table else count_parameters(model.towers, model.embed_dim)
 
 
 def count_trial_parameters(trial: Trial) -> int | None:
@@ -136,7 +138,9 @@ RAY_BYTES: Final = 500_000_000
 
 
 def count_logged_bytes(trial: Trial) -> int:
-    """Return the bytes of a trial's weights that MLflow gets a copy of: all, or 0 of more than 32 MB."""
+    """Return the bytes of a trial's weights that MLflow gets a copy of: all, or 0 of more than 32 MB and of tables."""
+    if is_table(trial.config):  # without encoders, which MLflow could load
+        return 0
     size = WEIGHT_BYTES * (count_trial_parameters(trial) or USUAL_PARAMETERS)
     return size if size <= LOGGED_WEIGHTS_BYTES else 0
 

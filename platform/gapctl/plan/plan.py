@@ -29,7 +29,7 @@ from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
 from gapctl.config.recipes import list_recipes
 from gapctl.config.sweep import Search, SweepFile
-from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, TrialConfig
+from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, Start, TrialConfig, is_table
 from gapctl.errors import InputError, MissingDataError, UnknownWeightsError
 from gapctl.extensions import ExtensionCode, Kind, describe_extensions
 
@@ -581,9 +581,15 @@ def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
 
 
 def reset_packable_settings(config: TrialConfig) -> TrialConfig:
-    """Reset what packed trials may differ in: captions, main factor and initial temperature."""
+    """Reset what packed trials may differ in: captions, main factor and initial temperature.
+
+    Tables may also differ in their start, and in whether the temperature is learned.
+    """
     assert isinstance(config.data, MadData)  # trials on image-text pairs are trained alone
     captions = MadCaptions(synonyms=config.data.captions.synonyms)  # on which the number of tokens depends
     data = MadData(source=config.data.source, captions=captions, sides=config.data.sides)
     temperature = config.temperature.model_copy(update={"init": 0.07})
-    return config.model_copy(update={"data": data, "temperature": temperature})
+    if is_table(config) and temperature.mode == "fixed" and temperature.lr is None:
+        temperature = temperature.model_copy(update={"mode": "learned"})
+    start = Start() if is_table(config) else config.init
+    return config.model_copy(update={"data": data, "temperature": temperature, "init": start})

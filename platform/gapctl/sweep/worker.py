@@ -361,13 +361,13 @@ class PackWork:
                 log.save_rows()
 
     def _finish_trial(self, index: int) -> None:
-        from gapctl.training.step_options import resolve_precision
+        from gapctl.training.step_options import resolve_trial_precision
 
         trial, member = self._trials[index], self._training.members[index]
         self._finished.add(trial.id)
         if not member.leads:
             return
-        precision = resolve_precision(trial.config.train.precision, self.device)
+        precision = resolve_trial_precision(trial.config, self.device)
         result = Result(
             trial=trial.id,
             metrics=member.read_final_metrics(),

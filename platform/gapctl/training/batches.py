@@ -1,7 +1,7 @@
 """Bring the image-caption pairs of each step: made on the host, rendered on a device, or read from shards.
 
 1. `iterate_batches` brings the batches of packed trials: joined on the host, drawn by number and rendered on a device,
-   or read from shards.
+   left as numbers for tables, or read from shards.
 2. `permute_first_texts` gives the first steps' texts to other images of their batch.
 
 Index letters: M trials trained at once, B pairs of a trial's batch, A = BATCHES_AHEAD * B, S = M * B (trial by trial),
@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gapctl.data.feed import MadBatch, MadFeed, SampleDraw, TrialData
+from gapctl.config.trial import is_table
+from gapctl.data.feed import MadBatch, MadFeed, SampleDraw, TrialData, require_mad_data
 from gapctl.data.image_text.source import PairPaths, open_pairs
 from gapctl.data.mad.images import DeviceImages, MadSplit
+from gapctl.data.mad.rows import number_captions, number_images
 from gapctl.data.mad.sampler import ImageIndices
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.models.public import read_model_input
@@ -39,7 +41,7 @@ class TrainBatch(NamedTuple):
     """One step's pairs: images uint8 (S, C, H, W), the second encoder's input, and a number per caption, on the host.
 
     `second` are tokens int64 (S, L), or images like the first where both sides are images. Equal captions of a trial
-    have equal numbers (M, B).
+    have equal numbers (M, B). For tables, images and captions are numbers int64 (S,).
     """
 
     image_SCHW: Tensor
@@ -59,7 +61,9 @@ def iterate_batches(
         MadFeed(each, member.config, member.seed, position=member.samples_seen)
         for each, member in zip(data, members, strict=True)
     ]
-    if device.type == "cpu":
+    if is_table(members[0].config):
+        pairs = iterate_numbers(members, device)
+    elif device.type == "cpu":
         pairs = iterate_host_batches(feeds)
     else:
         pairs = iterate_device_batches(feeds, copy_to_device(data[0].train, device), device)
@@ -144,6 +148,33 @@ def iterate_device_batches(
                 else:
                     second = token_ASL[step]
                 yield TrainBatch(image_SCHW, second, ids_MAB[:, step])
+
+
+def iterate_numbers(members: Sequence[TrialState], device: torch.device) -> Iterator[TrainBatch]:
+    """Yield the same batches without end as numbers of factor combinations and captions, drawn on the host.
+
+    Members of one seed and data section share their draws.
+    """
+    keys = [(member.seed, require_mad_data(member.config)) for member in members]
+    feeds = {
+        key: MadFeed(member.data, member.config, member.seed, position=member.samples_seen)
+        for key, member in zip(keys, members, strict=True)
+        if isinstance(member.data, TrialData)
+    }
+    place_M = [list(feeds).index(key) for key in keys]
+    while True:
+        drawn = [feed.draw(BATCHES_AHEAD).samples for feed in feeds.values()]
+        image_MAB = np.stack([number_images(each.labels_B6) for each in drawn])[place_M]
+        second_MAB = np.stack(
+            [number_captions(about).find(each.tokens_BL) for (_, about), each in zip(feeds, drawn, strict=True)]
+        )[place_M]
+        image_AS, second_AS = (
+            torch.from_numpy(each.reshape(len(members), BATCHES_AHEAD, -1).swapaxes(0, 1).copy()).flatten(1).to(device)
+            for each in (image_MAB, second_MAB)
+        )
+        id_MAB = second_MAB.reshape(len(members), BATCHES_AHEAD, -1)
+        for step in range(BATCHES_AHEAD):
+            yield TrainBatch(image_AS[step], second_AS[step], id_MAB[:, step])
 
 
 def _draw_next_batches(feeds: Sequence[MadFeed]) -> tuple[list[SampleDraw], NDArray[np.int64]]:

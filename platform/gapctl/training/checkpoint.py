@@ -8,7 +8,7 @@ import io
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
@@ -29,18 +29,49 @@ class LossSums:
     steps: int = 0
 
 
+CONVERGED_NATS: Final = 0.02
+"""How near the Bayes loss a table's last losses must be."""
+
+
+@dataclass
+class LossEnding:
+    """The sums of the loss over the last eighth of a training's steps, and over the eighth before it."""
+
+    last: float = 0.0
+    last_steps: int = 0
+    before: float = 0.0
+    before_steps: int = 0
+
+    def add(self, loss: float, step: int, steps: int) -> None:
+        """Add the loss of the 0-based `step` of so many."""
+        eighth = 8 * step // steps
+        if eighth == 7:
+            self.last, self.last_steps = self.last + loss, self.last_steps + 1
+        elif eighth == 6:
+            self.before, self.before_steps = self.before + loss, self.before_steps + 1
+
+    def measure(self, bayes: float | None) -> dict[str, float]:
+        """Return what a table logs of it by metric name; `bayes` is the least loss of any model, where it is known."""
+        if not self.last_steps or not self.before_steps:
+            return {}
+        end = self.last / self.last_steps
+        measured = {"train/loss_end": end, "train/loss_fall": self.before / self.before_steps - end}
+        return measured if bayes is None else {**measured, "train/converged": float(end - bayes <= CONVERGED_NATS)}
+
+
 @dataclass
 class TrainingState:
-    """A training's progress apart from its weights: steps, wall seconds, sums and rows of history.
+    """A training's progress apart from its weights: steps, wall seconds, sums of the loss and rows of history.
 
     `packed` is the largest number of trials that took a step together, this one included. `feed` holds the counts of a
-    feed of pairs. `stretches` maps the first step of each stretch to the hardware; checkpoints of earlier versions lack
-    it.
+    feed of pairs. `stretches` maps the first step of each stretch to the hardware. Checkpoints of earlier versions lack
+    it, and `ending`.
     """
 
     step: int = 0
     seconds: float = 0.0
     sums: LossSums = field(default_factory=LossSums)
+    ending: LossEnding = field(default_factory=LossEnding)
     rows: list[dict[str, float]] = field(default_factory=list)
     packed: int = 1
     feed: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +128,8 @@ def restore_training(saved: Iterable[tuple[str, bytes]], model: nn.Module) -> Re
         if isinstance(document, dict):
             model.load_state_dict(document["model"])
             state = document["state"]
-            return ResumePoint(TrainingState(**{**state, "sums": LossSums(**state["sums"])}), document["optimizer"])
+            sums, ending = LossSums(**state["sums"]), LossEnding(**state.get("ending", {}))
+            return ResumePoint(TrainingState(**{**state, "sums": sums, "ending": ending}), document["optimizer"])
     return ResumePoint(TrainingState(), None)
 
 

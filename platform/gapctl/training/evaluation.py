@@ -20,11 +20,12 @@ from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
 from gapctl.config.presets import PatchTower
-from gapctl.config.trial import Evaluate, Model, TrialConfig
+from gapctl.config.trial import Evaluate, Model, TrialConfig, is_table
 from gapctl.data.feed import MadFeed, TrialData, compute_caption_ids, normalise_images, require_mad_data
-from gapctl.data.mad.captions import END_TOKEN, build_prompt_tokens, format_captions
+from gapctl.data.mad.captions import END_TOKEN, PROMPT_SEED, PROMPT_TEMPLATES, build_prompt_tokens, format_captions
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.images import render_images
+from gapctl.data.mad.rows import number_captions, number_images
 from gapctl.data.mad.sampler import GALLERY_SEED, sample_gallery, sample_gallery_images
 from gapctl.errors import InputError
 from gapctl.interventions.fit import find_candidate, transform_embeddings, transform_questions
@@ -34,8 +35,9 @@ from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import gap_direction
 from gapctl.metrics.sampling import TRIAL_LIMITS
 from gapctl.metrics.suite import measure_embeddings, measure_extensions
-from gapctl.models.build import SECOND_ENCODER, is_image_image, measure_temperature
+from gapctl.models.build import SECOND_ENCODER, ContrastiveModel, is_image_image, measure_temperature
 from gapctl.models.fused import ImageTower, TextTower, collect_forward_weights, cut_captions, cut_patches
+from gapctl.models.table import EmbeddingTable
 
 Floats = NDArray[np.float32]
 
@@ -44,8 +46,6 @@ FITTING_PAIRS: Final = 4_096
 
 CHUNK_SAMPLES = 128
 """Samples that are encoded together: few enough that a layer's rows stay in the cache for the next layer."""
-PROMPT_TEMPLATES = 32
-PROMPT_SEED = 2404_07983
 
 
 class TrainingEmbeddings(NamedTuple):
@@ -103,7 +103,7 @@ class EvaluationResult(NamedTuple):
 class Evaluation(Protocol):
     """A frozen gallery that encodes with any model."""
 
-    def encode(self, model: CLIP) -> GalleryEncoding:
+    def encode(self, model: ContrastiveModel) -> GalleryEncoding:
         """Return the encoding from which the metrics are computed."""
         ...
 
@@ -111,7 +111,7 @@ class Evaluation(Protocol):
 class FittingEvaluation(Evaluation, Protocol):
     """An evaluation with a frozen draw of training pairs as well."""
 
-    def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
+    def encode_training_pairs(self, model: ContrastiveModel) -> TrainingEmbeddings:
         """Return embeddings of `FITTING_PAIRS` training pairs with captions as in training, the same for every seed."""
         ...
 
@@ -160,14 +160,21 @@ class Gallery(NamedTuple):
 
 
 class SecondSide:
-    """Turns captions into the second encoder's input: their tokens, or pictures of them from the test split."""
+    """Turns captions into the second side's input: their tokens, pictures of them from the test split, or rows."""
 
     def __init__(self, data: TrialData, config: TrialConfig) -> None:
-        self.images = require_mad_data(config).sides == "image_image"
+        about = require_mad_data(config)
+        self.images = about.sides == "image_image"
+        self.rows = number_captions(about) if is_table(config) else None
         self._split = data.test
 
     def prepare_captions(self, tokens_NL: NDArray[np.int64], seed: int = GALLERY_SEED) -> NDArray[np.integer]:
-        """Return the input for captions (N, L): (N, L) or (N, 3, 28, 28), pictures drawn by the seed alone."""
+        """Return the input for captions (N, L): (N, L), (N, 3, 28, 28) or a table's rows (N,).
+
+        Pictures are drawn by the seed alone.
+        """
+        if self.rows is not None:
+            return self.rows.find(tokens_NL)
         if not self.images:
             return tokens_NL
         return render_images(
@@ -218,6 +225,29 @@ class _EvaluationTowers:
         return unit_ND
 
 
+class _TableLookup(_EvaluationTowers):
+    """A table's embeddings, given numbers; they are L2-normalised."""
+
+    def __init__(self, model: EmbeddingTable, device: torch.device) -> None:
+        self._model, self._device = model, device
+
+    def images(self, image_N: NDArray[np.integer]) -> Floats:
+        """Return embeddings (N, D) of factor combinations."""
+        unit_ND: Floats = self._model.encode_image(torch.from_numpy(image_N).to(self._device)).cpu().numpy()
+        return unit_ND
+
+    def second(self, shown_N: NDArray[np.integer]) -> Floats:
+        """Return embeddings (N, D) of captions."""
+        unit_ND: Floats = self._model.encode_text(torch.from_numpy(shown_N).to(self._device)).cpu().numpy()
+        return unit_ND
+
+
+def _open_model(model: ContrastiveModel, config: TrialConfig, device: torch.device) -> _EvaluationTowers:
+    if isinstance(model, EmbeddingTable):
+        return _TableLookup(model, device)
+    return _EvaluationTowers(model, config, device)
+
+
 class MadEvaluation:
     """Encodes MAD's frozen gallery with a model, in float32 whatever the training's format."""
 
@@ -237,9 +267,9 @@ class MadEvaluation:
             self._prompts_CT[factor] = np.stack(prompts)
 
     @torch.no_grad()
-    def encode(self, model: CLIP) -> GalleryEncoding:
+    def encode(self, model: ContrastiveModel) -> GalleryEncoding:
         """Return the encoding from which the metrics are computed."""
-        towers = _EvaluationTowers(model, self._config, self._device)
+        towers = _open_model(model, self._config, self._device)
         labels_NF, main = self._gallery.labels_NF, FACTOR_NAMES.index(self._main)
         questions = {
             factor: ClassPrompts(towers.average_prompts(self._prompts_CT[factor]), labels_NF[:, column])
@@ -247,7 +277,7 @@ class MadEvaluation:
         }
         temperature = measure_temperature(model)
         embeddings = Embeddings(
-            image_ND=towers.images(self._gallery.images_NCHW),
+            image_ND=towers.images(number_images(labels_NF) if self._side.rows else self._gallery.images_NCHW),
             text_MD=towers.second(self._second_N),
             text_group_M=None if self._side.images else compute_caption_ids(self._gallery.tokens_NL),
             labels_N=labels_NF[:, main],
@@ -263,11 +293,15 @@ class MadEvaluation:
         return GalleryPairs(images.transpose(0, 2, 3, 1), format_captions(tokens), second)
 
     @torch.no_grad()
-    def encode_training_pairs(self, model: CLIP) -> TrainingEmbeddings:
+    def encode_training_pairs(self, model: ContrastiveModel) -> TrainingEmbeddings:
         """Return embeddings of pairs drawn as in training, with a seed that no trial has."""
         feed = MadFeed(self._data, self._config, GALLERY_SEED)
-        batch = feed.render(feed.at(np.arange(FITTING_PAIRS)))
-        towers = _EvaluationTowers(model, self._config, self._device)
+        drawn = feed.at(np.arange(FITTING_PAIRS))
+        towers = _open_model(model, self._config, self._device)
+        if self._side.rows is not None:
+            images_B, captions_B = number_images(drawn.samples.labels_B6), drawn.samples.tokens_BL
+            return TrainingEmbeddings(towers.images(images_B), towers.second(self._side.rows.find(captions_B)))
+        batch = feed.render(drawn)
         return TrainingEmbeddings(towers.images(batch.images_BCHW), towers.second(batch.second))
 
 
@@ -290,7 +324,7 @@ class InterventionEvaluation:
         self._intervention = find_candidate(evaluate.intervention)
         self._strength = evaluate.strength
 
-    def encode(self, model: CLIP) -> GalleryEncoding:
+    def encode(self, model: ContrastiveModel) -> GalleryEncoding:
         """Return the encoding after the intervention.
 
         Raise InputError if the intervention leaves a row without length.

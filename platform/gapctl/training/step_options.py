@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from gapctl.config.presets import Colour, Preset
-from gapctl.config.trial import TrialConfig
+from gapctl.config.trial import TrialConfig, is_table
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
 from gapctl.models.public import read_model_input
 
@@ -22,6 +22,11 @@ def resolve_precision(asked: Literal["auto", "float32", "bfloat16"], device: tor
         return asked
     has_units = device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if has_units else "float32"
+
+
+def resolve_trial_precision(config: TrialConfig, device: torch.device) -> Precision:
+    """Return the number format of a training; a table's is float32 on any hardware."""
+    return "float32" if is_table(config) else resolve_precision(config.train.precision, device)
 
 
 def choose_product_dtype(precision: Precision) -> torch.dtype:

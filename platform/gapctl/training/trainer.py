@@ -2,7 +2,7 @@
 
 1. `TrainingRun.train_for` takes steps and evaluations for some seconds, saves checkpoints and reports progress.
 2. `PackedTrials.step` takes one step of all trials that stand at the same step; `iterate_batches` brings its pairs.
-3. `build_trial_step` chooses the step: by hand (`fused_step`) or by autograd (`autograd_step`).
+3. `build_trial_step` chooses the step: by hand (`fused_step`), by autograd (`autograd_step`), or a table's.
 
 A trial's numbers depend on its configuration, seed and data alone, not on how the work is cut into pieces. Packed
 trials get the same numbers but for the order of sums.
@@ -21,11 +21,14 @@ from torch import Tensor
 
 from gapctl.config.presets import PatchTower, Preset
 from gapctl.config.trial import LOSSES, OpenClipModel, TrialConfig
+from gapctl.models.build import ContrastiveModel
+from gapctl.models.table import EmbeddingTable
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.batches import iterate_batches
 from gapctl.training.fused_step import FusedStep, keep_freed_memory
 from gapctl.training.optimizer import OptimizerState, compute_learning_rate
-from gapctl.training.step_options import StepOptions, build_step_options, resolve_precision
+from gapctl.training.step_options import StepOptions, build_step_options, resolve_trial_precision
+from gapctl.training.table_step import TableStep
 from gapctl.training.trial_state import TrialProgress, TrialState
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup
 
@@ -260,23 +263,28 @@ class TrialStep(Protocol):
         ...
 
     def __call__(
-        self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None] = ()
+        self, image_SCHW: Tensor, second: Tensor, rate: float, temperatures: Sequence[float | None] = (), /
     ) -> Tensor:
         """Set scheduled temperatures, take one step, and return each model's loss before it (M,).
 
-        Images are uint8 and `second` are tokens (int64), or images where both sides are images.
+        Images are uint8 and `second` are tokens (int64), or images where both sides are images. A table is given
+        numbers instead (S,).
         """
         ...
 
 
 def build_trial_step(
-    models: Sequence[CLIP], config: TrialConfig, device: torch.device, group: WorkerGroup
+    models: Sequence[ContrastiveModel], config: TrialConfig, device: torch.device, group: WorkerGroup
 ) -> TrialStep:
     """Return the step of a configuration; MAD's models, one or several, are trained by the hand-written step.
 
     A loss of another package is trained by autograd, whatever the model, and so is a public architecture.
     """
-    rule = build_step_options(config, resolve_precision(config.train.precision, device))
+    rule = build_step_options(config, resolve_trial_precision(config, device))
+    tables = [model for model in models if isinstance(model, EmbeddingTable)]
+    if tables:
+        return TableStep(tables, rule)
+    models = [model for model in models if isinstance(model, CLIP)]
     if isinstance(config.model, OpenClipModel):
         (model,) = models
         return AutogradStep(model, rule, device, group)

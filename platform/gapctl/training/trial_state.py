@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip.model import CLIP
 
 from gapctl.config.evaluation_sets import PlannedEvaluationSet
 from gapctl.config.information import find_bayes_loss
-from gapctl.config.trial import LOSSES, MadData, OpenClipModel, TrialConfig
+from gapctl.config.trial import LOSSES, MadData, Model, OpenClipModel, TrialConfig, is_table
+from gapctl.data.feed import require_mad_data
 from gapctl.data.image_text.read import FeedCounts
 from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE, count_added_tokens
-from gapctl.models.build import CLIP_VOCABULARY, TokenVocabulary, build_model, set_temperature
+from gapctl.data.mad.rows import IMAGE_ROWS, number_captions
+from gapctl.models.build import CLIP_VOCABULARY, ContrastiveModel, TokenVocabulary, build_model, set_temperature
 from gapctl.models.losses import compute_loss_floor
 from gapctl.models.public import build_public_model, load_public_weights
+from gapctl.models.table import EmbeddingTable, TableStart
 from gapctl.training.checkpoint import LossSums, pack_checkpoint, pack_weights, restore_training, unpack_weights
 from gapctl.training.evaluation import (
     Evaluation,
@@ -240,8 +242,9 @@ class TrialState:
 
     def add_losses(self, losses: Sequence[float]) -> None:
         """Add the losses of the steps since the last call."""
-        for loss in losses:
+        for step, loss in enumerate(losses, self.steps - len(losses)):
             self._state.sums.loss += loss
+            self._state.ending.add(loss, step, self.steps_total)
         self._last_loss = losses[-1]
 
     def add_step_row(self, row: dict[str, float]) -> None:
@@ -287,6 +290,8 @@ class TrialState:
             if self.config.loss.kind in LOSSES:
                 row["train/loss_floor"] = sums.floor / sums.steps
             row |= self._compare_with_bayes_loss(row["train/loss"], self.steps - sums.steps)
+        if is_table(self.config) and self.steps == self.steps_total:
+            row |= self._state.ending.measure(row.get("train/loss_bayes"))
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
         self._save_step_rows()
@@ -358,13 +363,18 @@ class TrialState:
         )
 
 
-def build_trial_model(config: TrialConfig, seed: int) -> CLIP:
+def build_trial_model(config: TrialConfig, seed: int) -> ContrastiveModel:
     """Return the model of a configuration with the seed's weights."""
     if isinstance(config.model, OpenClipModel):
         return build_public_model(config, seed)
     vocabulary = CLIP_VOCABULARY
     if isinstance(config.data, MadData):
         vocabulary = MAD_VOCABULARY._replace(added=count_added_tokens(config.data))
+    if isinstance(config.model, Model) and config.model.is_table:
+        temperature = config.temperature
+        learned = temperature.mode == "learned"
+        start = TableStart(config.model.embed_dim, config.init.gap, temperature.init, learned, config.loss.kind)
+        return EmbeddingTable(IMAGE_ROWS, number_captions(require_mad_data(config)).number, start, seed)
     return build_model(config, vocabulary, seed)
 
 

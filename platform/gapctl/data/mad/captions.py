@@ -31,6 +31,10 @@ END_TOKEN: Final = FIRST_VALUE_TOKEN + len(VALUES)
 VOCAB_SIZE: Final = END_TOKEN + 1
 CONTEXT_LENGTH: Final = len(FACTOR_NAMES) + 2
 
+PROMPT_TEMPLATES: Final = 32
+PROMPT_SEED: Final = 2404_07983
+"""The zero-shot prompts of each value, the same for every trial."""
+
 _SYNONYM_MARK: Final = "~"
 _FIRST_TOKENS: Final = np.array([FIRST_VALUE_TOKEN + find_first_value(name) for name in FACTOR_NAMES], np.int64)
 

@@ -1,0 +1,100 @@
+"""A sweep of tables says at once what a table cannot be trained on, and packs all that it can train together."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gapctl.config.trial import TrialConfig
+from gapctl.plan.plan import compute_trial_id, make_plan, pack_trials
+from sweep_texts import complaints, document, loaded
+
+
+def sweep(base: Mapping[str, Any], vary: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    text = document()
+    text["base"] |= base
+    return text | {"vary": {**text["vary"], **(vary or {})}}
+
+
+TABLE = {"model": {"preset": "table"}}
+
+
+@pytest.mark.parametrize(
+    ("base", "answer"),
+    [
+        (
+            {"data": {"dataset": "image_text"}} | TABLE,
+            "base.model.preset: found 'table' with dataset cc12m; expected pairs-small",
+        ),
+        (
+            {"data": {"sides": "image_image"}} | TABLE,
+            "base.model.preset: found 'table' with data.sides image_image; expected image_text",
+        ),
+        (
+            {"data": {"captions": {"attributes": 2, "held_out": "full"}}} | TABLE,
+            "base.model.preset: found 'table' with data.captions.held_out full, whose captions no training shows it",
+        ),
+        (
+            {"model": {"preset": "table", "architecture": "ViT-B-32"}},
+            "base.model.preset: found 'table' beside architecture; expected one of them",
+        ),
+        (
+            {"model": {"preset": "table", "shared": "blocks"}},
+            "base.model.shared: found 'blocks' with preset table, which has no encoders",
+        ),
+        ({"data": {"main_factor": "shape"}} | TABLE, "base.data.main_factor: found 'shape'; expected"),
+        (
+            {"train": {"samples": 512, "batch_size": 64, "precision": "bfloat16"}} | TABLE,
+            "base.train.precision: found 'bfloat16' with model.preset table",
+        ),
+        (
+            {"init": {"gap": 1.0}},
+            "base.init.gap: found 1 with mad-tiny, which begins where its weights take it; expected 0, or model.preset",
+        ),
+        ({"init": {"gap": 2.5}} | TABLE, "base.init.gap: found 2.5; expected at most 1.9"),
+        (
+            {"init_from": {"data.captions.attributes": 1}} | TABLE,
+            "base.init_from: changes what captions name; expected this training's captions",
+        ),
+    ],
+)
+def test_what_a_table_cannot_be_is_answered_with_its_place(
+    base: Mapping[str, Any], answer: str, tmp_path: Path
+) -> None:
+    text = sweep(base)
+    if base.get("data", {}).get("dataset"):
+        text |= {"vary": {"data.captions.keep": ["full", "half"]}, "hypotheses": []}
+
+    found = complaints(tmp_path, text)
+
+    assert any(answer in line for line in found), found
+
+
+def test_a_metric_of_tables_is_asked_of_tables_alone(tmp_path: Path) -> None:
+    text = sweep({})
+    text["hypotheses"][0]["response"] = "train/loss_end"
+
+    (line,) = complaints(tmp_path, text)
+
+    assert "it is of tables; expected model.preset table" in line
+    assert complaints(tmp_path, text | {"base": {**text["base"], **TABLE}}) == []
+
+
+def test_a_start_without_a_gap_leaves_the_ids_of_other_presets_as_they_were() -> None:
+    assert compute_trial_id(TrialConfig(), 0, "data") == "df0ca9e392b1"
+
+
+def test_tables_of_other_captions_temperatures_and_starts_train_together(tmp_path: Path) -> None:
+    varied = {
+        "temperature.mode": ["learned", "fixed"],
+        "init.gap": [0.0, 1.0],
+        "data.main_factor": ["digit", "colour"],
+        "model.embed_dim": [16, 32],
+    }
+    trials = make_plan(loaded(tmp_path, sweep(TABLE, varied)), lambda source: "data").trials
+
+    packs = pack_trials(trials, 256)
+
+    assert [len(pack) for pack in packs] == [16, 16]
+    assert [{trial.config.model.embed_dim for trial in pack} for pack in packs] == [{16}, {32}]
