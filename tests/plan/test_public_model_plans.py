@@ -20,7 +20,7 @@ from gapctl.ledger import Ledger
 from gapctl.ledger.preregistration import rebuild_plan, record_sweep_file
 from gapctl.models.public import read_public_model
 from gapctl.plan.plan import Plan, hash_design, make_plan
-from gapctl.tracking.run_contents import LONGEST_PARAM, build_columns
+from gapctl.tracking.run_contents import LONGEST_PARAM, TreatmentColumns, build_columns
 from hub import Hub, serve_hub, use_hub
 from tiny_models import HALVES, TINY_OWN_WORDS, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
 
@@ -187,6 +187,42 @@ def test_a_folder_that_moves_keeps_the_design_of_files_that_are_levels(place: Pa
     assert ids(after) == ids(before)
     assert hash_design(after) == hash_design(before)
     assert after.sweep.hypotheses_sha256 == before.sweep.hypotheses_sha256
+
+
+def test_arms_of_a_mediation_that_name_files_are_found_beside_the_sweep_file(place: Path, tmp_path: Path) -> None:
+    (place / "other.pt").write_bytes((write_model(place / "other", TINY_VIT, seed=1) / WEIGHTS).read_bytes())
+    asked = """hypotheses:
+  - {id: through-weights, claim: It does., test: mediation, response: gap/rmg, factor: train.lr,
+     between: [1.0e-3, 2.0e-3], mediator: model.weights, free: tiny.pt, fixed: FIXED, direction: either,
+     smallest_effect: 0.01}
+"""
+    varied = "{model.weights: [tiny.pt, other.pt], train.lr: [1.0e-3, 2.0e-3]}"
+
+    def write(fixed: str) -> Path:
+        sweep = write_sweep(place, "{architecture: tiny.json}", vary=varied)
+        sweep.write_text(sweep.read_text(encoding="utf-8") + asked.replace("FIXED", fixed), encoding="utf-8")
+        return sweep
+
+    found = plan_file(write("other.pt"))
+    (hypothesis,) = found.sweep.spec.hypotheses
+    assert getattr(hypothesis, "fixed", "") == str(place / "other.pt")
+    assert_refused(gapctl("plan", str(write("oter.pt"))), "hypotheses[0].fixed: found", "a level of model.weights")
+    write("other.pt")
+    place = place.rename(tmp_path / "moved")
+    assert plan_file(place / "public.yaml").sweep.hypotheses_sha256 == found.sweep.hypotheses_sha256
+
+
+def test_runs_and_columns_in_mlflow_name_files_of_models_without_their_folders(place: Path) -> None:
+    (place / "other.pt").write_bytes((write_model(place / "other", TINY_VIT, seed=1) / WEIGHTS).read_bytes())
+    write_model(place / "third", TINY_VIT, seed=2)
+    found = plan(place, "{architecture: tiny.json}", vary="{model.weights: [tiny.pt, other.pt, 'local-dir:third']}")
+    columns = TreatmentColumns(found)
+    assert [columns.run_name(trial) for trial in found.trials] == [
+        "weights=tiny.pt seed=0",
+        "weights=other.pt seed=0",
+        "weights=third seed=0",
+    ]
+    assert [columns.params(trial)["weights"] for trial in found.trials] == ["tiny.pt", "other.pt", "third"]
 
 
 def test_names_of_facts_are_legal_in_mlflow_and_overwrite_no_column(place: Path) -> None:

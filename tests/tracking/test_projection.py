@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_sweep import ROWS, PlanOf, Runs, Shown
 
+from cohort_ledgers import WITHIN, fill_cohort, list_models, plan_cohort
 from gapctl.errors import InputError
 from gapctl.ledger import LeaseOwner, Ledger
 from gapctl.plan.plan import Plan
@@ -278,3 +279,23 @@ def test_however_a_history_arrives_mlflow_ends_with_each_number_once(
         numbers = {256 * i: row[key] for i, row in enumerate(histories) if math.isfinite(row.get(key, math.nan))}
         assert shown.history(run, key) == numbers
     shown.client.delete_run(run.info.run_id)  # the next example shares this database
+
+
+def test_a_corrected_fact_of_a_model_replaces_its_run_alone(tmp_path: Path, runs: Runs, uri: str, shown: Shown) -> None:
+    models = list_models(12)
+    plan = plan_cohort(tmp_path, WITHIN, models=models, interventions=["none"])
+    fill_cohort(runs.ledger, plan)
+    sync_sweep(plan, runs.ledger, uri)
+    before = shown.trials("public")
+
+    corrected = [{**row, "parameters": 5} if place == 1 else row for place, row in enumerate(models)]
+    plan = plan_cohort(tmp_path, WITHIN, models=corrected, interventions=["none"])
+    assert sync_sweep(plan, runs.ledger, uri) == SyncReport(created=1, updated=11, unchanged=0, missing=12)
+
+    after, changed = shown.trials("public"), plan.trials[1].id
+    assert before.keys() == after.keys()
+    assert after[changed].data.params["parameters"] == "5"
+    assert after[changed].data.metrics == before[changed].data.metrics
+    assert {trial for trial in after if after[trial].info.run_id != before[trial].info.run_id} == {changed}
+    assert shown.models("public")[changed].params["parameters"] == "5"
+    assert sync_sweep(plan, runs.ledger, uri) == SyncReport(created=0, updated=0, unchanged=12, missing=12)

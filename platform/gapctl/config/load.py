@@ -271,6 +271,8 @@ def _resolve_model_files(document: Mapping[str, object], folder: Path) -> dict[s
         asked = {**_read_mapping(hypothesis)}
         if asked.get("factor") in MODEL_PATHS and isinstance(asked.get("between"), list):
             asked["between"] = resolve(asked["between"])
+        if asked.get("mediator") in MODEL_PATHS:
+            asked |= {arm: resolve(asked[arm]) for arm in ("free", "fixed") if arm in asked}
         if isinstance(where := asked.get("where"), Mapping):
             asked["where"] = {path: resolve(level) if path in MODEL_PATHS else level for path, level in where.items()}
         return asked or hypothesis

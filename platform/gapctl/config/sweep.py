@@ -296,6 +296,8 @@ def _strip_model_folders(hypothesis: dict[str, object]) -> dict[str, object]:
     found = dict(hypothesis)
     if found.get("factor") in MODEL_PATHS and "between" in found:
         found["between"] = strip_folder(found["between"])
+    if found.get("mediator") in MODEL_PATHS:
+        found |= {arm: strip_folder(found[arm]) for arm in ("free", "fixed")}
     if isinstance(where := found.get("where"), dict):
         found["where"] = {path: strip_folder(level) if path in MODEL_PATHS else level for path, level in where.items()}
     return found

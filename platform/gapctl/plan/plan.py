@@ -209,7 +209,7 @@ def _build_arm(
         level: name
         for path, levels in spec.vary.items()
         if path in MODEL_PATHS
-        for level, name in _name_files(levels).items()
+        for level, name in name_model_files(levels).items()
     }
     own = {names[factor]: level for factor, level in factors.items()}
     kept = {names[factor]: level for factor, level in factors.items() if shared(factor)}
@@ -222,7 +222,7 @@ def _format_levels(levels: Mapping[str, Level], shown: Mapping[Level, Level] = M
     return " ".join(f"{name}={shown.get(level, level)}" for name, level in levels.items())
 
 
-def _name_files(levels: Sequence[Level]) -> dict[Level, Level]:
+def name_model_files(levels: Sequence[Level]) -> dict[Level, Level]:
     """Map each file of a model among a factor's levels to its name, where no other level has that name."""
     names = {level: strip_folder(level) for level in levels if isinstance(level, str)}
     return {level: name for level, name in names.items() if list(names.values()).count(name) == 1 and name != level}

@@ -43,6 +43,7 @@ from gapctl.tracking.run_contents import (
     TrialSnapshot,
     build_columns,
     build_dataset_input,
+    build_fact_params,
     build_model_files,
     build_sweep_files,
     build_sweep_params,
@@ -387,7 +388,10 @@ class Projection:
             return None
         self._snapshots[trial.id] = snapshot
         mirror = self._mirrors.get(trial.id) or self._find_new_run(TRIAL, trial.id, lambda tags: True)
-        if mirror is not None and mirror.contradicts_ledger(snapshot.rows, complete=snapshot.status == "FINISHED"):
+        complete = snapshot.status == "FINISHED"
+        if mirror is not None and (
+            mirror.contradicts_ledger(snapshot.rows, complete=complete) or self._has_other_facts(mirror, trial)
+        ):
             mirror.remove(mirror.tags.get(MODEL))
             mirror = None
         created = mirror is None
@@ -395,6 +399,14 @@ class Projection:
         self._update_run(mirror, trial, snapshot, anew=created)
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
+
+    def _has_other_facts(self, mirror: RunMirror, trial: Trial) -> bool:
+        """Return whether this scale's run says otherwise of a cohort's model: a fact was corrected since.
+
+        Another scale's run is left as it is, or two would replace it in turns.
+        """
+        same = mirror.tags.get(SCALE) == self._plan.sweep.scale_name_or_base
+        return same and mirror.contradicts_params(build_fact_params(self._plan, trial))
 
     def tell(self, summary: SweepFindings) -> None:
         """Show verdicts, their numbers and the report's files in the sweep's own run."""

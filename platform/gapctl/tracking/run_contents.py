@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import yaml
 
+from gapctl.config.architectures import MODEL_PATHS
 from gapctl.config.base import flatten_document
 from gapctl.config.cohort import Cohort
 from gapctl.config.hypotheses import Level
@@ -24,7 +25,7 @@ from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.trial import CONFIGURATION, HISTORY, MACHINE, STEPS
 from gapctl.ledger.trial import FAILURE as FAILURE_FILE
 from gapctl.plan.command_line import NOT_TRAINED
-from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, shorten_paths
+from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, name_model_files, shorten_paths
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -145,10 +146,11 @@ class TreatmentColumns:
     def __init__(self, plan: Plan) -> None:
         vary = plan.sweep.spec.vary
         self._names = shorten_paths(list(vary))
-        self._texts = {path: dict(zip(levels, pad_levels(levels), strict=True)) for path, levels in vary.items()}
-        self._replicates = dict(
-            zip(plan.sweep.spec.replicate_numbers, pad_levels(plan.sweep.spec.replicate_numbers), strict=True)
-        )
+        self._texts = {
+            path: dict(zip(levels, _write_levels(path, levels), strict=True)) for path, levels in vary.items()
+        }
+        numbers = plan.sweep.spec.replicate_numbers
+        self._replicates = dict(zip(numbers, pad_levels(numbers), strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -186,6 +188,12 @@ class TreatmentColumns:
         number = self._replicates[trial.replicate]
         end = trial.replicate_label if trial.model else f"{trial.replicate_noun}={number}"
         return " ".join([*(f"{name}={value}" for name, value in self.params(trial).items()), end])
+
+
+def _write_levels(path: str, levels: Sequence[Level]) -> list[str]:
+    """Return a factor's levels as texts that sort; files of models by their names, as in the labels of trials."""
+    names = name_model_files(levels) if path in MODEL_PATHS else {}
+    return pad_levels([names.get(level, level) for level in levels])
 
 
 def pad_levels(levels: Sequence[Level]) -> list[str]:
@@ -295,6 +303,11 @@ def build_columns(plan: Plan, trial: Trial) -> dict[str, str]:
     """Return a trial's treatments by short name, and its seed, or its model and what is known of that."""
     treatments = TreatmentColumns(plan)
     return {**treatments.params(trial), **treatments.replicate(trial)}
+
+
+def build_fact_params(plan: Plan, trial: Trial) -> dict[str, str]:
+    """Return the parameters that say what is known of a cohort's model; nothing for another trial."""
+    return {} if trial.model is None else TreatmentColumns(plan).replicate(trial)
 
 
 def build_dataset_input(trial: Trial) -> "DatasetInput":
