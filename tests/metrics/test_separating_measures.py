@@ -1,5 +1,7 @@
 """Measures that tell a gap of the means from pairs that cannot match, and biases of factors with unlike many values."""
 
+import math
+
 import numpy as np
 import pytest
 from clouds import matched_rows, random_rows
@@ -104,3 +106,17 @@ def test_a_single_label_leaves_it_undefined() -> None:
     sums = BiasSums.of(random_rows(9, 4), np.zeros(9, np.int64), np.arange(9)[:, None] % 3)
 
     assert np.isnan(sums.moad_normalised())
+
+
+@given(st.integers(0, 2**32), st.floats(0.01, 3))
+def test_an_offset_spreads_cosines_as_a_temperature_raised_by_its_gain_does(seed: int, height: float) -> None:
+    rows_ND = np.concatenate([random_rows(40, 6, seed % 1000), np.zeros((40, 1))], axis=1)
+    rows_ND = np.concatenate([rows_ND, -rows_ND])  # of mean 0
+    other_ND = rows_ND[np.random.default_rng(seed).permutation(80)]
+    offset_D = height * np.eye(7)[6]
+    image_ND, text_ND = normalise_rows(rows_ND + offset_D), normalise_rows(other_ND - offset_D)
+    sums = GapSums.of(image_ND, text_ND)
+    spread, before = (one.std() for one in (image_ND @ text_ND.T, rows_ND @ other_ND.T))
+
+    assert sums.temperature_gain() == pytest.approx(math.log(before / spread), rel=1e-6, abs=1e-9)
+    assert sums.temperature_gain() == pytest.approx(-math.log(1 - (sums.l2m() / 2) ** 2), rel=1e-9, abs=1e-12)

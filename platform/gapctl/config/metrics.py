@@ -93,6 +93,11 @@ _GAP: Final = (
     ),
     MetricName("gap/rmg_with_diagonal", "the same with self-pairs in the spread", "share"),
     MetricName("gap/rmg_shifted", "RMG after both means were shifted together", "share"),
+    MetricName(
+        "gap/temperature_gain",
+        "logarithm of the factor by which an offset as large as the means' distance raises the temperature",
+        "nats",
+    ),
     MetricName("gap/centroid_share", "share of the squared matched distance that the means explain", "share"),
     *(
         MetricName(f"gap/top{k}_share", f"share of the mean difference in its {largest}", "share")
@@ -111,6 +116,18 @@ _ENTROPY: Final = (
     MetricName("entropy/i2t_nats", "entropy of an image's softmax over the gallery's texts", "nats"),
     MetricName("entropy/t2i_nats", "entropy of a text's softmax over the gallery's images", "nats"),
     MetricName("entropy/i2t_normalized", "i2t_nats over the logarithm of the gallery's size", "share"),
+    *(
+        MetricName(
+            f"entropy/{short}_posterior_nats", f"{short}_nats of a model that knows how likely pairs are", "nats"
+        )
+        for short in ("i2t", "t2i")
+    ),
+    *(
+        MetricName(
+            f"entropy/{short}_excess_nats", f"{short}_nats less {short}_posterior_nats; below 0 is too sure", "nats"
+        )
+        for short in ("i2t", "t2i")
+    ),
     MetricName("entropy/gallery", "texts in the gallery", "pairs"),
     *(
         MetricName(f"entropy/{short}_nats_at_{size}", f"{short}_nats over galleries of {size:,} pairs", "nats")

@@ -6,6 +6,7 @@ metric has its formula here, its name in `streaming.EmbeddingSums.metrics` and i
 Index letters: N images, M texts (M = N where pairs are one to one), P matched pairs, D embedding.
 """
 
+import math
 from dataclasses import dataclass, field, fields
 from math import comb
 from typing import NamedTuple, Self
@@ -124,6 +125,14 @@ class GapSums(Sums):
     def l2m(self) -> float:
         """Return the norm of the mean difference."""
         return float(np.linalg.norm(self.mean_difference_D))
+
+    def temperature_gain(self) -> float:
+        """Return the logarithm of the factor by which a constant offset as large as the mean gap raises a temperature.
+
+        Two clouds that are a distance L apart and otherwise alike keep 1 - (L / 2)^2 of their squared length for what
+        differs between rows, so that their cosines spread by so much less: as at a temperature divided by it.
+        """
+        return -math.log(max(1 - (self.l2m() / 2) ** 2, np.finfo(float).tiny))
 
     def l2i(self) -> float:
         """Return the mean distance of matched pairs."""

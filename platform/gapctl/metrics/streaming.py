@@ -57,6 +57,7 @@ class EmbeddingSums(Sums):
             "gap/rmg": gap.rmg(),
             "gap/rmg_with_diagonal": gap.rmg_with_diagonal(),
             "gap/rmg_shifted": gap.rmg_shifted(),
+            "gap/temperature_gain": gap.temperature_gain(),
             "gap/centroid_share": gap.centroid_share(),
             **{f"gap/top{count}_share": sum_top_shares(difference_D, count) for count in (1, 3, 10)},
             "gap/dims_for_half": float(count_dimensions(difference_D, 0.5)),

@@ -18,10 +18,13 @@ NOT_KNOWN: Final = "–"
 _METRIC_NAMES: Final = {
     "gap/rmg": "relative modality gap (RMG)",
     "gap/rmg_shifted": "RMG after both means were shifted together",
+    "gap/temperature_gain": "rise of the temperature by the gap, logarithm",
     "gap/l2m": "distance of the modality means (L2M)",
     "gap/l2i": "distance of matched pairs (L2I)",
     "entropy/i2t_nats": "entropy, image to text",
     "entropy/t2i_nats": "entropy, text to image",
+    "entropy/i2t_excess_nats": "entropy, image to text, above a knowing model's",
+    "entropy/t2i_excess_nats": "entropy, text to image, above a knowing model's",
     "bias/moad_image": "object bias of images (MOAD)",
     "bias/moad_text": "object bias of texts (MOAD)",
     "bias/moad_image_normalised": "object bias of images, as shares of its maxima (MOAD)",

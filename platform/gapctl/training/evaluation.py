@@ -10,7 +10,8 @@ The towers are the hand-written ones, in float32: open_clip's numbers but for ro
 Index letters: N gallery pairs, L caption positions, F factors, C values of a factor, T prompt templates, D embedding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ from gapctl.data.feed import MadFeed, TrialData, compute_caption_ids, normalise_
 from gapctl.data.mad.captions import END_TOKEN, PROMPT_SEED, PROMPT_TEMPLATES, build_prompt_tokens, format_captions
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.images import render_images
+from gapctl.data.mad.posterior import measure_posterior_entropies
 from gapctl.data.mad.rows import number_captions, number_images
 from gapctl.data.mad.sampler import GALLERY_SEED, sample_gallery, sample_gallery_images
 from gapctl.errors import InputError
@@ -74,13 +76,14 @@ class GalleryEncoding(NamedTuple):
     """A model's encoding of the gallery: labelled embeddings, prompts for every question, and the temperature.
 
     `get_pairs` returns the images at some places of the embeddings and the captions at others, as the model was shown
-    them.
+    them. `posterior` are the entropies of a model that knows the gallery's world, by metric name, where it is known.
     """
 
     embeddings: Embeddings
     zero_shot: ZeroShotTasks
     temperature: dict[str, float]
     get_pairs: GetGalleryPairs
+    posterior: Mapping[str, float] = MappingProxyType({})
 
 
 class EvaluationResult(NamedTuple):
@@ -128,6 +131,10 @@ def compute_trial_metrics(encoded: GalleryEncoding, others: Sequence[str] = ()) 
     except InputError as error:
         raise ArithmeticError(f"the model's embeddings cannot be measured: {error}") from error
     metrics = measures | encoded.temperature | measure_accuracies(embeddings.image_ND, encoded.zero_shot)
+    metrics |= encoded.posterior
+    for known, entropy in encoded.posterior.items():
+        side = known.removesuffix("_posterior_nats")
+        metrics[f"{side}_excess_nats"] = metrics[f"{side}_nats"] - entropy
     metrics |= measure_extensions(embeddings, others, TRIAL_LIMITS)
     image_ND, text_ND = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     image_mean_D, text_mean_D = image_ND.mean(axis=0), text_ND.mean(axis=0)
@@ -260,6 +267,7 @@ class MadEvaluation:
         self._gallery = build_gallery(data, config)
         self._side = SecondSide(data, config)
         self._second_N = self._side.prepare_captions(self._gallery.tokens_NL)
+        self._posterior = measure_posterior_entropies(about, self._gallery.labels_NF, self._gallery.tokens_NL)
         self._prompts_CT: dict[str, NDArray[np.integer]] = {}
         for factor in FACTOR_NAMES:
             tokens_CTL = build_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
@@ -285,7 +293,8 @@ class MadEvaluation:
             class_CD=questions[self._main].prompt_CD,
             logit_scale=temperature["temperature/logit_scale"],
         )
-        return GalleryEncoding(embeddings, ZeroShotTasks(questions, self._main), temperature, self._get_pairs)
+        zero_shot = ZeroShotTasks(questions, self._main)
+        return GalleryEncoding(embeddings, zero_shot, temperature, self._get_pairs, self._posterior)
 
     def _get_pairs(self, image_B: NDArray[np.int64], text_B: NDArray[np.int64]) -> GalleryPairs:
         images, tokens = self._gallery.images_NCHW[image_B], self._gallery.tokens_NL[text_B]
@@ -338,4 +347,5 @@ class InterventionEvaluation:
             transform_questions(fitted, before.zero_shot),
             before.temperature,
             before.get_pairs,
+            before.posterior,
         )
