@@ -18,10 +18,11 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
 settings.register_profile("gapctl", deadline=None)
 settings.load_profile("gapctl")
 
-SLOW_FIRST = ("sweep", "tracking", "data")
-"""Folders whose tests start Ray or MLflow: two processes share the suite, and neither should end with these alone.
+SLOW_FIRST = ("sweep", "tracking", "data", "cli", "training", "api", "extensions")
+"""Folders with files of many seconds: two processes share the suite, and neither should end with one of these alone.
 
-They wait a third of their time; a third process gains half a minute of eight and has others run into their patience.
+Those that start Ray or MLflow begin. They wait a third of their time; a third process gains half a minute of eight and
+has others run into their patience.
 """
 
 
