@@ -1,5 +1,6 @@
 """A finished trial's model in MLflow: loaded by MLflow alone, with the numbers that gapctl's own call gives."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -29,6 +30,7 @@ vary:
 seeds: 1
 """
 COMPARE = """
+import json
 import sys
 
 import mlflow
@@ -36,20 +38,24 @@ import torch
 
 import gapctl
 
-address, trial, runs = sys.argv[1:]
-loaded = mlflow.pytorch.load_model(address)
-own, preprocess, tokenizer = gapctl.load_model(trial, runs=runs)
-random = torch.Generator().manual_seed(0)
-image_BCHW = torch.randn((4, 3, 28, 28), generator=random)
-texts = tokenizer(["3-thickening-red", "7"])
-assert type(loaded) is type(own) and not loaded.training
-for context in (torch.no_grad, torch.enable_grad):
-    with context():
-        assert torch.equal(loaded.encode_image(image_BCHW), own.encode_image(image_BCHW)), "the images differ"
-        two_images = hasattr(own, "second")
-        one, other = (each.second(image_BCHW) if two_images else each.encode_text(texts) for each in (loaded, own))
-        assert torch.equal(one, other), "the other side differs"
-print("equal")
+def compare(address, trial):
+    loaded = mlflow.pytorch.load_model(address)
+    own, preprocess, tokenizer = gapctl.load_model(trial, runs=sys.argv[1])
+    random = torch.Generator().manual_seed(0)
+    image_BCHW = torch.randn((4, 3, 28, 28), generator=random)
+    texts = tokenizer(["3-thickening-red", "7"])
+    assert type(loaded) is type(own) and not loaded.training
+    for context in (torch.no_grad, torch.enable_grad):
+        with context():
+            assert torch.equal(loaded.encode_image(image_BCHW), own.encode_image(image_BCHW)), "the images differ"
+            two_images = hasattr(own, "second")
+            one, other = (each.second(image_BCHW) if two_images else each.encode_text(texts) for each in (loaded, own))
+            assert torch.equal(one, other), "the other side differs"
+    print(address, "equal")
+
+
+for address, trial in json.loads(sys.argv[2]).items():
+    compare(address, trial)
 """
 
 
@@ -84,15 +90,14 @@ def test_mlflow_loads_a_ready_model_by_its_id_or_its_run_with_the_same_bits_as_g
         f"runs:/{run_id}/{models[images.id].name}": images.id,
     }
     assert {model.status.name for model in models.values()} == {"READY"}
-    for address, trial in asked.items():
-        done = subprocess.run(
-            [sys.executable, "-c", COMPARE, address, trial, runs.ledger.root],
-            env={**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.stdout.strip() == "equal", done.stderr
-        assert "does not match" not in done.stderr, "the version of torch is the one that is installed"
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE, runs.ledger.root, json.dumps(asked)],
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == [f"{address} equal" for address in asked], done.stderr
+    assert "does not match" not in done.stderr, "the version of torch is the one that is installed"
 
 
 def test_the_logged_weights_are_those_of_the_ledger(plan: Plan, runs: Runs, uri: str, shown: Shown) -> None:
