@@ -33,9 +33,9 @@ def run_sweep(folder: Path, *more: str) -> Answer:
     return gapctl(*sweep_command(folder, *more)[len(COMMAND) :])
 
 
-def run_sweep_of(file: Path, folder: Path) -> Answer:
+def run_sweep_of(file: Path, folder: Path, *more: str) -> Answer:
     """Any sweep to its end, in this process."""
-    return gapctl(*command_for(file, folder)[len(COMMAND) :])
+    return gapctl(*command_for(file, folder, *more)[len(COMMAND) :])
 
 
 def start_sweep(folder: Path, *more: str) -> subprocess.Popen[str]:
@@ -43,9 +43,9 @@ def start_sweep(folder: Path, *more: str) -> subprocess.Popen[str]:
     return _by_itself(sweep_command(folder, *more))
 
 
-def start_sweep_of(file: Path, folder: Path) -> subprocess.Popen[str]:
+def start_sweep_of(file: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
     """Any sweep that goes on by itself."""
-    return _by_itself(command_for(file, folder))
+    return _by_itself(command_for(file, folder, *more))
 
 
 def _by_itself(command: list[str]) -> subprocess.Popen[str]:

@@ -10,6 +10,8 @@ from sweeping import kill_all, run_sweep_of, start_sweep_of, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 TRIALS = 3
+ONE_AT_A_TIME = ("--set", "resources.cpus=2")
+"""Half the processes to start, each of which takes seconds."""
 
 
 def ended(folder: Path) -> dict[str, str]:
@@ -24,12 +26,12 @@ def began(folder: Path) -> dict[str, int]:
 
 def test_a_killed_search_goes_on_with_the_points_it_had(tmp_path: Path) -> None:
     file, runs = search_file(tmp_path, trials=TRIALS, space={"train.lr": {"log": [1e-4, 1e-2]}}), tmp_path / "runs"
-    process = start_sweep_of(file, tmp_path)
+    process = start_sweep_of(file, tmp_path, *ONE_AT_A_TIME)
     wait_until(lambda: bool(ended(runs)) and len(began(runs)) > len(ended(runs)), process)
     kill_all(process)
     done, open_then = ended(runs), began(runs)
 
-    finished = run_sweep_of(file, tmp_path)
+    finished = run_sweep_of(file, tmp_path, *ONE_AT_A_TIME)
 
     assert finished.exit_code == 0, finished.err + finished.out
     record = json.loads((runs / "tune.base.search.json").read_text())
