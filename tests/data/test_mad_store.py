@@ -154,9 +154,9 @@ def test_the_fingerprint_is_quick_and_needs_no_numpy() -> None:
         check=True,
     )
     assert found.stdout.strip() == "[]"
-    before = time.perf_counter()
+    before = time.process_time()
     compute_dataset_fingerprint("bundled")
-    assert time.perf_counter() - before < 0.05
+    assert time.process_time() - before < 0.05
 
 
 def test_the_bundle_is_balanced_small_and_made_from_files_in_their_order(
