@@ -201,9 +201,9 @@ def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl
 
     A seed counts at a level when its trainings with all combinations of the other factors are done; a level without
     such a seed has no row. For metrics that compare two seeds, pairs of seeds are counted. Intervals are Student's at
-    level 1 - alpha.
+    level 1 - alpha. Bits of captions, which follow from the configuration, have no curves.
     """
-    known = list_metric_columns(trials)
+    known = [name for name in list_metric_columns(trials) if not name.startswith("information/")]  # no responses
     alone = [name for name in known if not is_seed_pair_metric(name)]
     paired = [name for name in known if is_seed_pair_metric(name)]
     parts = [

@@ -77,7 +77,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
     added = {**between.metrics, **compute_bits(trials)}
     if with_history or SAMPLES_TO_SMALL_GAP in named:
         frame = histories.frame if with_history else read_histories(trials, ledger, vary).frame
-        added[SAMPLES_TO_SMALL_GAP] = find_samples_to_small_gap(frame)
+        added |= {SAMPLES_TO_SMALL_GAP: found} if (found := find_samples_to_small_gap(frame)) else {}
     damaged += [*histories.damaged, *between.damaged]
     # Damaged results of preparations are skipped, since no verdict is about them.
     results = ledger.results([trial.id for trial in plan.preparations])

@@ -58,6 +58,7 @@ from gapctl.config.metrics import (
     is_cross_trial_metric,
     is_extension_metric,
     is_metric,
+    is_posterior_metric,
     is_seed_pair_metric,
     list_metric_names,
     split_set_metric,
@@ -600,7 +601,6 @@ OF_PAIRS = ("captions/", "data/")
 OF_TRAINING = ("train/", *OF_PAIRS)
 OF_MAD = ("information/",)
 OF_TABLES = ("train/loss_end", "train/loss_fall", "train/converged")
-OF_POSTERIOR = tuple(f"entropy/{short}_{kind}_nats" for short in ("i2t", "t2i") for kind in ("posterior", "excess"))
 NEEDS_ATTRIBUTES = ("bias/", "quality/attribute_accuracy")
 OF_FACTORS = tuple(f"quality/accuracy_{name}" for name in get_args(FactorName))
 
@@ -643,14 +643,14 @@ def explain_unlogged(
     if not isinstance(base.data, PairData):
         if key.startswith(OF_PAIRS):
             return "it is of image-text pairs, and data.dataset is mad"
-    elif key in OF_POSTERIOR or key.startswith(OF_MAD):
+    elif is_posterior_metric(key) or key.startswith(OF_MAD):
         return "the information of natural captions is not known; expected data.dataset mad"
     elif key in OF_FACTORS:
         return "it is of a factor of MAD, and data.dataset is cc12m"
     elif key.startswith(NEEDS_ATTRIBUTES) and not base.data.classes:
         return "it needs questions about attributes; expected data.classes, a file with several"
     sides = _list_values("data.sides", getattr(base.data, "sides", ""), vary)
-    if key in OF_POSTERIOR and "image_text" not in sides:
+    if is_posterior_metric(key) and "image_text" not in sides:
         return "which values a picture shares with its image is not known; expected data.sides image_text"
     if is_cross_trial_metric(key):
         return _explain_no_comparison(key, base, vary)

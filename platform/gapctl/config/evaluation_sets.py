@@ -19,7 +19,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from gapctl.config.base import NO_PASSWORD, Address, FrozenModel, WrongValueError, format_choices
 from gapctl.config.hypotheses import SLUG
-from gapctl.config.metrics import METRICS
+from gapctl.config.metrics import METRICS, is_analysis_metric, is_posterior_metric
 from gapctl.errors import InputError
 from gapctl.extensions import ExtensionError, explain_failures, find_extension, list_extensions
 from gapctl.text import join_or
@@ -234,4 +234,5 @@ _ABSENT: Final[Mapping[SetKind, tuple[str, ...]]] = {
 
 def is_set_metric(key: str, kind: SetKind) -> bool:
     """Return whether sets of a kind have a metric, named without the set."""
-    return not key.startswith((*_NEVER, *_ABSENT[kind])) and key not in _NEVER_KEYS
+    computed = is_analysis_metric(key) or is_posterior_metric(key)
+    return not key.startswith((*_NEVER, *_ABSENT[kind])) and key not in _NEVER_KEYS and not computed

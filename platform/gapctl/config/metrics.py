@@ -274,6 +274,11 @@ def load_metrics_by_name() -> dict[str, MetricName]:
     return {key: name for key in list_metric_names() if (name := find_metric(key)) is not None}
 
 
+def is_posterior_metric(key: str) -> bool:
+    """Return whether a metric compares a model with one that knows MAD's world."""
+    return key.startswith("entropy/") and key.endswith(("_posterior_nats", "_excess_nats"))
+
+
 def is_analysis_metric(key: str) -> bool:
     """Return whether the analysis computes a metric of single trainings, which none of them logs."""
     return key.startswith("information/") or key == SAMPLES_TO_SMALL_GAP
