@@ -22,7 +22,7 @@ from pydantic import JsonValue
 from gapctl.errors import InputError
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import write_file_atomically
-from gapctl.report.text import format_number
+from gapctl.report.text import format_fact, format_number
 from gapctl_charts.data import Rows
 from gapctl_charts.figure import Figure
 from gapctl_charts.look import SHADES, css_variables
@@ -75,6 +75,7 @@ def load_templates() -> Environment:
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
     templates.filters["number"] = format_number
+    templates.filters["fact"] = format_fact
     templates.filters["sort_value"] = _format_sort_value
     return templates
 

@@ -6,7 +6,7 @@ the same columns.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -16,7 +16,7 @@ from gapctl.report.html import load_text_templates, render_page
 from gapctl.report.latex import DELIMITERS, escape_latex
 from gapctl.report.models import Leaderboard, build_leaderboard, has_models, list_model_pages
 from gapctl.report.sweep_page import define_metric, list_main_metrics
-from gapctl.report.text import NOT_KNOWN, capitalise_first, format_number, name_metric
+from gapctl.report.text import NOT_KNOWN, capitalise_first, format_fact, format_number, name_metric
 from gapctl.text import join_and
 
 
@@ -58,18 +58,23 @@ def render_models_latex(tables: Sequence[CohortTable]) -> str:
         {
             "sweep": table.sweep,
             "question": table.question,
-            "lead": table.leaderboard.lead,
+            "lead": board.lead,
             "label": Markup(re.sub("[^A-Za-z0-9]+", "-", table.file_name)),
             "alignment": Markup("".join("r" if name in numbers else "l" for name in columns)),
             "headings": [_name_column(name) for name in columns],
             "rows": [
-                [row["model"], *(_format_cell(row[name], is_number=name in numbers) for name in columns)]
-                for row in table.leaderboard.models
+                [
+                    row["model"],
+                    *(_format_known(row[name], is_number=name in numbers) for name in board.facts),
+                    *(format_number(row[name]) for name in board.metrics),
+                ]
+                for row in board.models
             ],
         }
         for table in tables
-        for columns in [[*table.leaderboard.facts, *table.leaderboard.metrics]]
-        for numbers in [{*table.leaderboard.number_facts, *table.leaderboard.metrics}]
+        for board in [table.leaderboard]
+        for columns in [[*board.facts, *board.metrics]]
+        for numbers in [{*board.number_facts, *board.metrics}]
     ]
     return load_text_templates(escape_latex, DELIMITERS).get_template("models.tex").render(tables=written)
 
@@ -80,7 +85,5 @@ def _name_column(name: str) -> str:
     return capitalise_first(name_metric(name)) if "/" in name else name.replace("_", " ")
 
 
-def _format_cell(value: object, *, is_number: bool) -> str:
-    if value is None:
-        return NOT_KNOWN
-    return format_number(value) if is_number and isinstance(value, int | float) else str(value)
+def _format_known(value: Any, *, is_number: bool) -> str:
+    return format_fact(value) if is_number else NOT_KNOWN if value is None else str(value)

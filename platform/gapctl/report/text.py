@@ -125,6 +125,12 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return _use_minus_sign("0" if value == 0 else text)
 
 
+def format_fact(value: float | None) -> str:
+    """Format what is known of a model: whole numbers whole, others as `format_number` does."""
+    whole = value is not None and math.isfinite(value) and float(value).is_integer()
+    return _use_minus_sign(f"{value:,.0f}") if whole else format_number(value)
+
+
 def format_declared_number(value: float) -> str:
     """Format a number from a sweep file the way a person may have written it."""
     return _use_minus_sign(f"{value:.10g}")
