@@ -8,15 +8,29 @@ from typing import Any, Literal
 import numpy as np
 
 from gapctl.analysis.correlation import compute_taus, rank_within_strata
-from simulated_ledgers import ATTRIBUTES, MODE, NOISES, ORDER, SIX, TWENTY_FOUR, TWO_BY_TWO, FloatArray, drawn
+from simulated_ledgers import (
+    ARM,
+    ATTRIBUTES,
+    MODE,
+    NOISES,
+    ORDER,
+    SIX,
+    TWENTY_FOUR,
+    TWO_BY_TWO,
+    FloatArray,
+    drawn,
+    list_arm_names,
+)
 
 X, Y, Z = "gap/rmg", "quality/object_accuracy", "gap/l2m"
 MORE_Z = (Z, "gap/l2i", "gap/centroid_share")
 TWELVE: Mapping[str, Sequence[Any]] = {**SIX, MODE: ["learned", "fixed"]}
+SIX_NAMES, TWELVE_NAMES, TWENTY_FOUR_NAMES = (
+    {ARM: list_arm_names(6), **{path: levels for path, levels in vary.items() if path != ATTRIBUTES}}
+    for vary in (SIX, TWELVE, TWENTY_FOUR)
+)
 EIGHT: Mapping[str, Sequence[Any]] = {**TWO_BY_TWO, ORDER: ["shuffled", "canonical"]}
-MANY: Mapping[int, Mapping[str, Sequence[Any]]] = {
-    count: {"train.lr": [round(1e-5 * (place + 1), 5) for place in range(count)]} for count in (13, 40, 150)
-}
+MANY: Mapping[int, Mapping[str, Sequence[Any]]] = {count: {ARM: list_arm_names(count)} for count in (13, 40, 150)}
 BAND = 2.0
 """The band of the equivalence cases, in standard deviations of a training's noise."""
 FEWER_NOISES = ("normal", "skewed", "skewed and unequal")
@@ -92,13 +106,13 @@ def _levels() -> Iterator[Case]:
 def _correlation_levels() -> Iterator[Case]:
     """Each arm has its own x and its own y, drawn anew in each round, which have nothing to do with each other."""
     for noise in ("normal", "skewed"):
-        for vary, name in ((SIX, "6 arms"), (TWELVE, "12 arms")):
+        for vary, name in ((SIX_NAMES, "6 arms"), (TWELVE_NAMES, "12 arms")):
             draw = partial(_metrics, noise=noise, arms=_count(vary), link=0.0)
             yield Case("level", "correlation", f"{name}, {noise}", vary, (correlation(),), draw)
-    for vary, name in ((SIX, "6 arms"), (TWELVE, "12 arms")):
+    for vary, name in ((SIX_NAMES, "6 arms"), (TWELVE_NAMES, "12 arms")):
         draw = partial(_confounded, arms=_count(vary))
         yield Case("level", "correlation given a metric", f"{name}, normal", vary, (correlation(Z),), draw)
-    yield Case("level", "correlation given a factor", "12 arms, normal", TWELVE, (correlation(MODE),), _divided)
+    yield Case("level", "correlation given a factor", "12 arms, normal", TWELVE_NAMES, (correlation(MODE),), _divided)
 
 
 def _many_arms() -> Iterator[Case]:
@@ -117,7 +131,7 @@ def _many_arms() -> Iterator[Case]:
 
 def _shared_levels() -> Iterator[Case]:
     """What each level does to x and to y is drawn anew and unrelated, and arms that share a level share it."""
-    for vary in (EIGHT, TWELVE, TWENTY_FOUR):
+    for vary in (EIGHT, TWELVE_NAMES, TWENTY_FOUR_NAMES):
         sizes = tuple(len(levels) for levels in vary.values())
         draw = partial(_by_level, sizes=sizes)
         world = f"{_count(vary)} arms, the sum of what their levels do"
@@ -137,7 +151,7 @@ def _edges() -> Iterator[Case]:
     yield Case("edge", "equivalence", f"at {BAND:g}", SIX, (equivalence(),), _ends(BAND), BAND)
     both = _one(np.array([0.0, 0.0, 2.0, 0.0]), "normal")
     yield Case("edge", "mediation", "at 2", TWO_BY_TWO, (mediation(2.0),), both, 2.0)
-    for arms, vary in ((6, SIX), (12, TWELVE), (40, MANY[40])):
+    for arms, vary in ((6, SIX_NAMES), (12, TWELVE_NAMES), (40, MANY[40])):
         means_A = np.linspace(0, 1, arms)
         truth = true_tau(tuple(means_A), 0.5)
         draw = partial(_along, means_A=means_A, noise=0.5)
@@ -147,7 +161,7 @@ def _edges() -> Iterator[Case]:
 
 
 def _coverages() -> Iterator[Case]:
-    for arms, vary in ((6, SIX), (12, TWELVE)):
+    for arms, vary in ((6, SIX_NAMES), (12, TWELVE_NAMES)):
         for noise, word in ((0.05, "nearly in order"), (0.5, "in order, noisy")):
             means_A = np.linspace(0, 1, arms)
             draw = partial(_along, means_A=means_A, noise=noise)
@@ -172,7 +186,7 @@ def _ends(size: float) -> Draw:
 
 
 def _correlation_powers() -> Iterator[Case]:
-    for vary, name in ((SIX, "6 arms"), (TWELVE, "12 arms")):
+    for vary, name in ((SIX_NAMES, "6 arms"), (TWELVE_NAMES, "12 arms")):
         for link in (0.5, 0.8, 0.95):
             draw = partial(_metrics, noise="normal", arms=_count(vary), link=link)
             yield Case("power", "correlation", f"{name}, arms' r = {link:g}", vary, (correlation(),), draw)

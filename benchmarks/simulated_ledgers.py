@@ -28,7 +28,15 @@ ATTRIBUTES, MODE, ORDER = "data.captions.attributes", "temperature.mode", "data.
 SIX: Mapping[str, Sequence[Any]] = {ATTRIBUTES: list(range(6))}
 TWO_BY_TWO: Mapping[str, Sequence[Any]] = {ATTRIBUTES: [0, 5], MODE: ["learned", "fixed"]}
 TWENTY_FOUR: Mapping[str, Sequence[Any]] = {**SIX, MODE: ["learned", "fixed"], ORDER: ["shuffled", "canonical"]}
+ARM = "arm"
+"""A factor of names, whose levels have no order."""
 SEED_SHIFT = 1.0
+
+
+def list_arm_names(count: int) -> list[str]:
+    """List names of so many arms."""
+    return [f"a{place}" for place in range(count)]
+
 
 Noise = Callable[[np.random.Generator, tuple[int, int]], FloatArray]
 
@@ -64,6 +72,9 @@ class World:
             "name": "simulated",
             "question": "Does it?",
             "base": {"train": {"samples": 256, "batch_size": 256}},
+            "treatments": {ARM: {name: {"train.lr": 1e-5 * (place + 1)} for place, name in enumerate(self.vary[ARM])}}
+            if ARM in self.vary
+            else {},
             "vary": {path: list(levels) for path, levels in self.vary.items()},
             "seeds": self.seeds,
             "hypotheses": [{"id": f"h{place}", "claim": "It.", **item} for place, item in enumerate(self.hypotheses)],

@@ -118,6 +118,6 @@ def test_a_correlation_over_too_few_arms_is_said(tmp_path: Path) -> None:
     def said(*overrides: str) -> list[str]:
         return find_undecidable(make_plan(load_sweep(file, None, overrides), lambda data: "abc").sweep.spec)
 
-    assert said() == []
-    (line,) = said("vary.data.captions.attributes=[0, 1, 5]")
-    assert "over 3 arms cannot fall below 0.17" in line
+    (line,) = said()
+    assert "over 6 arms cannot fall below 0.5" in line
+    assert "vary more factors, or one of names" in line

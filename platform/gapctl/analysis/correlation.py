@@ -1,9 +1,10 @@
 """Correlate two metrics over a sweep's arms: Kendall's tau within each seed, plain or partial, and a permutation test.
 
-1. `estimate_correlation` is the entry. `_remove_given_metrics` takes the given metrics out of both metrics.
+1. `estimate_correlation` is the entry. `_remove_given_metrics` takes a smooth curve of each given metric out of both.
 2. `rank_within_strata` ranks them, keeping arms with different levels of given factors apart.
 3. `compute_taus` counts agreeing and disagreeing pairs by sorting (`count_agreement`).
-4. `permute_levels` permutes the levels of each factor among the arms and counts taus as extreme as the observed one.
+4. `permute_levels` permutes the levels of each factor among the arms, and reverses those of a dose; `PermutedTaus`
+   counts taus as extreme as the observed one, and those that a claim would make likely.
 
 Shapes: S seeds, A arms, N permutations, Q given metrics.
 """
@@ -90,6 +91,37 @@ class TailShares(NamedTuple):
     below: float
 
 
+class PermutedTaus(NamedTuple):
+    """The observed mean tau and those under permutations: all of `counted`, or random ones beside the observed one."""
+
+    observed: float
+    permuted_N: FloatArray
+    counted: int
+
+    @property
+    def tails(self) -> TailShares:
+        """The shares of permutations as extreme as the observed one, which counts itself."""
+        extra = self.counted - len(self.permuted_N)
+        above = np.count_nonzero(self.permuted_N >= self.observed - TAU_TOLERANCE)
+        below = np.count_nonzero(self.permuted_N <= self.observed + TAU_TOLERANCE)
+        return TailShares((above + extra) / self.counted, (below + extra) / self.counted)
+
+    def compute_refuting_p(self, direction: Direction, smallest: float) -> float:
+        """Return p of a tau as large as claimed, over arms like these.
+
+        Around a true tau, taus of few arms scatter as permutations do around 0, so these are shifted by the smallest.
+        """
+        short = self._count_share(self.permuted_N <= self.observed - smallest)
+        beyond = self._count_share(self.permuted_N >= self.observed + smallest)
+        if direction == "either":
+            return max(short, beyond)
+        return short if direction == "increasing" else beyond
+
+    def _count_share(self, extreme_N: npt.NDArray[np.bool_]) -> float:
+        """Return a share of permutations; the observed one always counts."""
+        return min(1.0, (1 + np.count_nonzero(extreme_N)) / self.counted)
+
+
 class ResidualBasis(NamedTuple):
     """The directions (S, A, Q) to remove from y again after each permutation.
 
@@ -114,12 +146,15 @@ def estimate_correlation(
     seeds may agree exactly by chance.
     """
     given = len(responses.values_RSC) - 2
+    values_RSA = responses.values_RSC
+    if given and responses.seeds:
+        values_RSA = expand_given_metrics(values_RSA, grid)
     empty = CorrelationEstimate(NO_ESTIMATE, (), grid)
     if given and count_free_differences(grid.strata, given) < FEWEST_FREE:
         return replace(empty, too_few=True)
     if not responses.seeds:
         return empty
-    x_SA, y_SA, fit = _remove_given_metrics(responses.values_RSC, grid)
+    x_SA, y_SA, fit = _remove_given_metrics(values_RSA, grid)
     slack_S1 = None if fit is None else fit.slack_S1
     rank_SA, other_SA = (rank_within_strata(metric_SA, grid.strata, slack_S1) for metric_SA in (x_SA, y_SA))
     taus_S = compute_taus(rank_SA, other_SA, grid.strata)
@@ -134,6 +169,40 @@ def estimate_correlation(
     )
 
 
+MOST_CURVE_COLUMNS: Final = 12
+"""The most columns of a given metric's spline: each takes a free difference between arms away."""
+DEGREE: Final = 3
+"""The degree of the splines: their slope and curvature have no jumps."""
+
+
+def expand_given_metrics(values_RSA: FloatArray, grid: ArmGrid) -> FloatArray:
+    """Add to both metrics and the given ones the further columns of each given metric's cubic spline.
+
+    A curved relation to a given metric is then removed as a straight one is. At most half of the free differences
+    between arms are spent; with few, a parabola or the line alone is removed.
+    """
+    given_QSA = values_RSA[2:]
+    span_SAQ = find_explained_directions(given_QSA, grid.strata)
+    different = max(1, int(span_SAQ.any(axis=1).sum(axis=1).max()))  # metrics that say the same count once
+    columns = min(MOST_CURVE_COLUMNS, count_free_differences(grid.strata, 0) // (2 * different))
+    more = [build_spline_columns(metric_SA, columns) for metric_SA in given_QSA]
+    return np.concatenate([values_RSA, *more])
+
+
+def build_spline_columns(values_SA: FloatArray, columns: int) -> FloatArray:
+    """Return the columns (K - 1, S, A) that a cubic spline of K `columns` has beside the line, for each seed.
+
+    Its knots are at quantiles of the values, which are scaled to run from -1 to 1.
+    """
+    low_S1, high_S1 = values_SA.min(axis=1, keepdims=True), values_SA.max(axis=1, keepdims=True)
+    scaled_SA = 2 * (values_SA - low_S1) / np.where(high_S1 > low_S1, high_S1 - low_S1, 1.0) - 1
+    knots = max(0, columns - DEGREE)
+    knots_KS = np.quantile(scaled_SA, np.arange(1, knots + 1) / (knots + 1), axis=1)
+    powers = [scaled_SA**power for power in range(2, min(columns, DEGREE) + 1)]
+    bends = [np.maximum(scaled_SA - knot_S[:, None], 0) ** DEGREE for knot_S in knots_KS]
+    return np.array([*powers, *bends]).reshape(-1, *values_SA.shape)
+
+
 def _remove_given_metrics(values_RSA: FloatArray, grid: ArmGrid) -> tuple[FloatArray, FloatArray, ResidualBasis | None]:
     """Return both metrics, or their residuals where metrics are given, with the basis that was removed."""
     x_SA, y_SA, *given = values_RSA
@@ -146,9 +215,9 @@ def _remove_given_metrics(values_RSA: FloatArray, grid: ArmGrid) -> tuple[FloatA
 
 
 def _build_estimate(
-    taus_S: FloatArray, found: TailShares, least: float, direction: Direction, smallest: float, alpha: float
+    taus_S: FloatArray, found: PermutedTaus, least: float, direction: Direction, smallest: float, alpha: float
 ) -> EffectEstimate:
-    p = choose_tail_p(found, direction)
+    p = choose_tail_p(found.tails, direction)
     claim = _compute_claim_p(taus_S, least, direction, smallest)
     return EffectEstimate(
         taus_S,
@@ -159,6 +228,7 @@ def _build_estimate(
         "permutation",
         p_claim=float(np.maximum(p, claim)),
         p_permutation=p,
+        p_refuting=found.compute_refuting_p(direction, smallest),
         least_spread=least,
         rounding=ROUNDING_SHARE,
     )
@@ -316,8 +386,11 @@ def count_free_differences(strata: Sequence[Sequence[int]], given: int) -> int:
     return sum(len(arms) - 1 for arms in strata) - given
 
 
-def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: ResidualBasis | None = None) -> TailShares:
+def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: ResidualBasis | None = None) -> PermutedTaus:
     """Permute the levels of each factor among y's arms: all arms of a level, and all seeds, together.
+
+    The levels of a dose are reversed or stay: neighbours resemble each other, so that any other order would be less
+    smooth than what was measured.
 
     Neither an arm's seeds nor a level's arms are separated: they resemble each other, and what they share is one
     coincidence (permutations that a design allows: Anderson and ter Braak 2003, J Stat Comput Simul 73:85-113). Given
@@ -333,10 +406,7 @@ def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: Resid
     portions = (orders_NA[start : start + step] for start in range(0, len(orders_NA), step))
     dealt_N = np.concatenate([_average_taus(rank_SA, dealt_SA, some_NA, grid, fit) for some_NA in portions])
     found = float(_average_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
-    extra = grid.counted - len(dealt_N)
-    above = np.count_nonzero(dealt_N >= found - TAU_TOLERANCE)
-    below = np.count_nonzero(dealt_N <= found + TAU_TOLERANCE)
-    return TailShares((above + extra) / grid.counted, (below + extra) / grid.counted)
+    return PermutedTaus(found, dealt_N, grid.counted)
 
 
 @lru_cache(maxsize=8)
@@ -345,10 +415,15 @@ def _deal_orders(grid: ArmGrid) -> IntArray:
     exact = grid.orders <= MOST_COUNTED
     rng = np.random.default_rng(RESAMPLING_SEED)
     orders_NA, count = np.zeros((1, 1), dtype=np.int64), 1
-    for levels, given in zip(grid.levels, grid.given, strict=True):
+    for levels, given, dose in zip(grid.levels, grid.given, grid.list_doses(), strict=True):
         own_L = np.arange(levels)
         if given:
             dealt_NL = own_L[None]
+        elif dose:
+            reversed_L = own_L.copy()
+            reversed_L[list(dose)] = dose[::-1]
+            both_NL = np.array([own_L, reversed_L])
+            dealt_NL = both_NL if exact else both_NL[rng.integers(2, size=RANDOM_DEALS)]
         elif exact:
             dealt_NL = np.array([*permutations(own_L)])
         else:

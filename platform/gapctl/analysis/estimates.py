@@ -274,7 +274,8 @@ class EffectEstimate:
 
     `effects_S` are the seeds' own effects. `p` is of an effect in the declared direction, however small, and `p_test`
     the test that gave it. `p_claim` is of the whole claim, an effect beyond the smallest that counts. `p_permutation`
-    assumes no distribution. `spread_of_seeds` is the responses' standard deviation over seeds within a cell, pooled
+    assumes no distribution. `p_refuting` is of an effect as large as claimed, where refuting it needs more than the
+    interval; else NaN. `spread_of_seeds` is the responses' standard deviation over seeds within a cell, pooled
     over `cells`. `least_spread` is the least spread of effects that the interval assumes. `rounding` is how far apart
     two numbers in the effect's unit may lie and still be equal.
     """
@@ -291,6 +292,7 @@ class EffectEstimate:
     cells: int = 1
     least_spread: float = 0.0
     rounding: float = 0.0
+    p_refuting: float = math.nan
 
     @property
     def spread(self) -> float:

@@ -181,7 +181,13 @@ def _sort_levels(hypothesis: Trend, spec: SweepFile) -> Sequence[Level]:
 
 
 def judge_interval(
-    ci: Interval, smallest_effect: float, direction: Direction, p_holm: float, alpha: float, rounding: float = 0.0
+    ci: Interval,
+    smallest_effect: float,
+    direction: Direction,
+    p_holm: float,
+    alpha: float,
+    rounding: float = 0.0,
+    p_refuting: float = math.nan,
 ) -> Outcome:
     """Return supported where every effect in the interval is as claimed and p is small, refuted where none is.
 
@@ -189,10 +195,14 @@ def judge_interval(
     hypothesis wherever it lies short of that: in the negligible band, on the other side of zero, or across both.
     `neither` claims the band itself, so that it is supported where `either` is refuted, and the other way round. An
     interval that ends on the smallest effect, or within `rounding` of it, is neither beyond it nor short of it.
+
+    A correlation's interval is over seeds, and its claim is about arms like these: it is refuted only where
+    `p_refuting`, over arms, is below alpha / 2 too, as much as an end of an interval may err.
     """
     if is_beyond(ci, smallest_effect, direction, rounding) and is_significant(p_holm, alpha):
         return "supported"
-    return "refuted" if is_short_of(ci, smallest_effect, direction, rounding) else "inconclusive"
+    refutes = math.isnan(p_refuting) or is_significant(p_refuting, alpha / 2)
+    return "refuted" if refutes and is_short_of(ci, smallest_effect, direction, rounding) else "inconclusive"
 
 
 def is_beyond(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:

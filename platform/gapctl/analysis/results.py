@@ -155,7 +155,8 @@ class Verdict:
 
     `p` decides: it is of the whole claim, an effect beyond `smallest_effect`, after Holm over the file. `p_claim` is
     the same before Holm. `p_direction` is of the declared direction alone, by `p_test`, after Holm. `p_permutation`
-    assumes no distribution.
+    assumes no distribution. `p_refuting`, of an effect as large as claimed over arms like these, must be below
+    alpha / 2 for a correlation to be refuted; NaN for other tests.
 
     `replicates` counts the effects that the estimate averages, `seeds` the paired seeds behind them, `trials` the
     trainings used. `seeds_needed` is the total number of seeds that would probably settle the verdict; None where it is
@@ -164,11 +165,12 @@ class Verdict:
 
     `refuted_as` is where a refuted verdict's interval lies. `redesigned` marks a sweep that asks an answered question
     again, and `first_answer` is that answer. `not_learned` are the checks of learning that compared arms failed
-    (`learning.py`). `reason` is one sentence. A mediation also has the treatment's effect with the mediator free and
-    fixed, and the mediated share. `cohort` is set where models are the replicates: `seeds` and `replicates` then count
-    models, those of one lineage in one stratum once, and `trials` counts all of them. `replicate_noun` is what a
-    replicate is: a seed, a recipe, or a model of a cohort. Where recipes are the replicates, `prediction` is the
-    interval that holds the effect of one further recipe.
+    (`learning.py`).
+    `reason` is one sentence. A mediation also has the treatment's effect with the mediator free and fixed, and the
+    mediated share. `cohort` is set where models are the replicates: `seeds` and `replicates` then count models, those
+    of one lineage in one stratum once, and `trials` counts all of them. `replicate_noun` is what a replicate is: a
+    seed, a recipe, or a model of a cohort. Where recipes are the replicates, `prediction` is the interval that holds
+    the effect of one further recipe.
     """
 
     id: str
@@ -194,6 +196,7 @@ class Verdict:
     p_claim: float = math.nan
     p_direction_before_holm: float = math.nan
     p_permutation: float = math.nan
+    p_refuting: float = math.nan
     standardised_pooled: float = math.nan
     source: str | None = None
     where: Mapping[str, Level] = field(default_factory=dict)

@@ -30,6 +30,7 @@ from gapctl.analysis.measured import (
     HypothesisResult,
     estimate_seeds_needed,
     is_beyond,
+    is_short_of,
     judge_interval,
     locate_refuted_interval,
     orient_interval,
@@ -65,7 +66,7 @@ def build_verdict(
     """Apply the decision rule; `p` and `claim` are the corrected p of the direction and of the whole claim."""
     hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
     smallest = hypothesis.smallest_effect
-    outcome = judge_interval(found.ci, smallest, direction, claim.p, alpha, found.rounding)
+    outcome = judge_interval(found.ci, smallest, direction, claim.p, alpha, found.rounding, found.p_refuting)
     noun = _name_noun(measured)
     # Nobody can train more public models, so that no number of them is asked for.
     extrapolates = outcome == "inconclusive" and noun != "model"
@@ -109,6 +110,7 @@ def build_verdict(
         p_test=found.p_test,
         p_claim=found.p_claim,
         p_permutation=found.p_permutation,
+        p_refuting=found.p_refuting,
         between=getattr(hypothesis, "between", ()),
         given=tuple(hypothesis.given) if isinstance(hypothesis, Correlation) else (),
         value=hypothesis.value if isinstance(hypothesis, Threshold) else math.nan,
@@ -189,6 +191,9 @@ def _explain_outcome(
     if is_beyond(found.ci, hypothesis.smallest_effect, direction, found.rounding):
         where = inside if direction == "neither" else f"the interval lies beyond {smallest}"
         return f"{where}, but {_name_failed_p(measured, p, claim, alpha)}, not below {format_plain_number(alpha)}"
+    if is_short_of(found.ci, hypothesis.smallest_effect, direction, found.rounding):
+        p_of_arms = f"p of a tau that large over arms like these is {format_plain_number(found.p_refuting)}"
+        return f"the interval lies short of {smallest}, but {p_of_arms}, not below {format_plain_number(alpha / 2)}"
     if found.agree and not (measured.correlated or measured.cohort):
         return f"that is {smallest} itself, neither beyond nor short of it"
     return f"the interval reaches from effects short of {smallest} to effects beyond it"
@@ -297,7 +302,8 @@ def _explain_least_permutation_p(measured: HypothesisResult, claim: HolmPValue) 
     least = grid.compute_least_p(count_sides(measured.direction))
     if is_significant(least, claim.level):
         return []
-    ways = f"{grid.counted:,} ways to deal the levels of {grid.arms} arms"
+    kept = ", where levels that are numbers keep their order or reverse it" if grid.has_doses else ""
+    ways = f"{grid.counted:,} ways to deal the levels of {grid.arms} arms{kept}"
     return [f"p cannot fall below {format_plain_number(least)}, as it is counted over {ways}"]
 
 

@@ -89,11 +89,13 @@ def _select_levels(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Leve
 class ArmGrid:
     """The arms of a correlation: a full grid with `levels[i]` levels of factor i, the last factor varying fastest.
 
-    Arms that differ in a `given` factor are not compared.
+    Arms that differ in a `given` factor are not compared. `doses[i]` has the places of factor i's levels from the
+    smallest number to the largest; it is empty for names, and so is `doses` where no factor has numbers.
     """
 
     levels: tuple[int, ...]
     given: tuple[bool, ...]
+    doses: tuple[tuple[int, ...], ...] = ()
 
     @property
     def arms(self) -> int:
@@ -116,9 +118,21 @@ class ArmGrid:
 
     @property
     def orders(self) -> int:
-        """The number of ways to permute the levels of the factors that are not given."""
-        free = (count for count, given in zip(self.levels, self.given, strict=True) if not given)
-        return math.prod(map(math.factorial, free))
+        """The number of ways to permute the levels of the factors that are not given: names in all, doses in two."""
+        return math.prod(
+            2 if dose else math.factorial(count)
+            for count, given, dose in zip(self.levels, self.given, self.list_doses(), strict=True)
+            if not given
+        )
+
+    def list_doses(self) -> tuple[tuple[int, ...], ...]:
+        """Return `doses` with an entry for each factor."""
+        return self.doses or ((),) * len(self.levels)
+
+    @property
+    def has_doses(self) -> bool:
+        """Whether any factor whose levels are permuted is a dose, so that its order is kept or reversed."""
+        return any(dose for dose, given in zip(self.list_doses(), self.given, strict=True) if not given)
 
     @property
     def counted(self) -> int:
@@ -132,4 +146,17 @@ class ArmGrid:
 
 def build_arm_grid(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level], given: Collection[str]) -> ArmGrid:
     """Build the grid of the arms with the levels of `where`; ignore names in `given` that are not factors."""
-    return ArmGrid(tuple(map(len, _select_levels(vary, where).values())), tuple(path in given for path in vary))
+    kept = _select_levels(vary, where).values()
+    doses = tuple(map(_order_dose, kept))
+    return ArmGrid(tuple(map(len, kept)), tuple(path in given for path in vary), doses if any(doses) else ())
+
+
+def _order_dose(levels: Sequence[Level]) -> tuple[int, ...]:
+    """Return the places of three or more numbers from the smallest to the largest; () for names, and for two levels.
+
+    Two levels have two orders, whichever they are.
+    """
+    numbers = [float(level) for level in levels if isinstance(level, int | float) and not isinstance(level, bool)]
+    if len(numbers) < len(levels) or len(levels) <= 2:
+        return ()
+    return tuple(sorted(range(len(numbers)), key=numbers.__getitem__))

@@ -64,9 +64,11 @@ def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     wanted = spec.alpha / len(spec.hypotheses)
     if least < wanted:
         return None
+    more = "more factors, or one of names, as levels that are numbers keep their order"
     return (
         f"{hypothesis.id}: p of a correlation over {grid.arms} arms cannot fall below {least:.2g}, and Holm over "
-        f"{format_count(len(spec.hypotheses), 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}: vary more levels"
+        f"{format_count(len(spec.hypotheses), 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}: vary "
+        f"{more if grid.has_doses else 'more levels'}"
     )
 
 
