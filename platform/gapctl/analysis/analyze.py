@@ -5,8 +5,8 @@
    (`estimates.py`, `correlation.py`).
 3. `judge_hypotheses` corrects all p-values together (Holm) and builds the verdicts (`verdict.py`).
 4. `preregistration.py` compares the plan with its declaration: a deviation makes the verdicts exploratory.
-5. `judge_first_question` adds the answers to the question that a sweep asks again, and `learning.py` the arms that
-   learned nothing.
+5. `judge_first_question` adds the answers to the question that a sweep asks again, `learning.py` the arms that learned
+   nothing, and `two_modes.py` trainings that ended apart from the others.
 
 `analyze_plan` does all of it and returns an `AnalysisResults` (`results.py`).
 """
@@ -25,6 +25,7 @@ from gapctl.analysis.paired import FactorLevels, compute_cell_means, count_arms_
 from gapctl.analysis.preregistration import compare_with_declaration, find_deviation
 from gapctl.analysis.results import AnalysisResults, FirstAnswer, FirstQuestion, Verdict, find_remaining_trials
 from gapctl.analysis.tables import TrialTables, list_metric_columns, read_tables
+from gapctl.analysis.two_modes import check_modes
 from gapctl.analysis.verdict import build_verdict
 from gapctl.config.hypotheses import Level, list_named_metrics
 from gapctl.config.metrics import is_seed_pair_metric
@@ -191,6 +192,7 @@ def judge_hypotheses(
                     {path: level for path, level in item.hypothesis.where.items() if path in spec.vary},
                     list_named_metrics(item.hypothesis),
                 ),
+                two_modes=check_modes(item.hypothesis, trials, spec),
             )
             for item, p, claim in each
         )

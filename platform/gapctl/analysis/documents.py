@@ -81,7 +81,7 @@ def _serialise_verdict(verdict: "Verdict") -> dict[str, object]:
     first = None if verdict.first_answer is None else verdict.first_answer._asdict()
     cohort = None if verdict.cohort is None else _serialise_cohort(verdict.cohort)
     own = {"marks": list(verdict.marks), "not_learned": not_learned, "first_answer": first, "cohort": cohort}
-    return {**vars(verdict), **own}
+    return {**vars(verdict), **own, "two_modes": [mode._asdict() for mode in verdict.two_modes]}
 
 
 def _serialise_cohort(cohort: "CohortSummary") -> dict[str, object]:

@@ -14,6 +14,7 @@ import polars as pl
 from gapctl.analysis.learning import ArmCheck, is_in_arm
 from gapctl.analysis.paired import get_replicate_noun
 from gapctl.analysis.preregistration import DeclarationDiff
+from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
 from gapctl.plan.command_line import build_plan_arguments
@@ -165,7 +166,7 @@ class Verdict:
 
     `refuted_as` is where a refuted verdict's interval lies. `redesigned` marks a sweep that asks an answered question
     again, and `first_answer` is that answer. `not_learned` are the checks of learning that compared arms failed
-    (`learning.py`).
+    (`learning.py`), `two_modes` the metrics of which a few trainings end apart from the others (`two_modes.py`).
     `reason` is one sentence. A mediation also has the treatment's effect with the mediator free and fixed, and the
     mediated share. `cohort` is set where models are the replicates: `seeds` and `replicates` then count models, those
     of one lineage in one stratum once, and `trials` counts all of them. `replicate_noun` is what a replicate is: a
@@ -214,6 +215,7 @@ class Verdict:
     replicates: int = 0
     refuted_as: RefutationKind | None = None
     not_learned: tuple[ArmCheck, ...] = ()
+    two_modes: tuple[SecondMode, ...] = ()
     redesigned: bool = False
     first_answer: FirstAnswer | None = None
     seeds_out_of_order: int = 0
@@ -228,6 +230,7 @@ class Verdict:
             "exploratory": self.exploratory,
             "redesigned": self.redesigned,
             "not learned": bool(self.not_learned),
+            "two modes": bool(self.two_modes),
         }
         return tuple(mark for mark, stands in marks.items() if stands)
 

@@ -37,6 +37,7 @@ from gapctl.analysis.measured import (
 )
 from gapctl.analysis.paired import LARGEST_RESPONSE, PairedResponses, UnusableResponse
 from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
+from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend
 from gapctl.plan.plan import Trial
 from gapctl.text import format_count, join_and, join_or, list_first_names
@@ -62,6 +63,7 @@ def build_verdict(
     exploratory: bool,
     redesigned: bool = False,
     not_learned: tuple[ArmCheck, ...] = (),
+    two_modes: tuple[SecondMode, ...] = (),
 ) -> Verdict:
     """Apply the decision rule; `p` and `claim` are the corrected p of the direction and of the whole claim."""
     hypothesis, found, direction = measured.hypothesis, measured.estimate, measured.direction
@@ -99,6 +101,7 @@ def build_verdict(
         refuted_as=refuted_as,
         redesigned=redesigned,
         not_learned=not_learned,
+        two_modes=two_modes,
         source=hypothesis.source,
         where=dict(hypothesis.where),
         estimate=found.value,

@@ -11,7 +11,7 @@ from typing import Final
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.config.hypotheses import Level
 from gapctl.config.metrics import find_metric, is_metric
-from gapctl.text import format_count, join_and
+from gapctl.text import format_count, join_and, list_first_names
 from gapctl_charts.factor import plain
 
 NOT_KNOWN: Final = "–"
@@ -299,7 +299,7 @@ MOST_ARMS: Final = 4
 
 def explain_marks(verdict: Verdict) -> list[str]:
     """List the sentences that stand below a verdict; none where it has no such mark."""
-    return [*_describe_first_answer(verdict), *_explain_not_learned(verdict)]
+    return [*_describe_first_answer(verdict), *_explain_not_learned(verdict), *_explain_two_modes(verdict)]
 
 
 def explain_redesign(analysis: AnalysisResults) -> list[str]:
@@ -322,6 +322,16 @@ def _describe_first_answer(verdict: Verdict) -> list[str]:
     interval = f"{low} to {high}" if math.isfinite(first.ci.low) else f"too few {verdict.replicate_name}"
     word = f"{first.verdict}{format_marks(first.marks)}"
     return [f"First answer, {first.sweep}, {first.id}: {word}, {estimate} ({interval}), p {format_p_value(first.p)}."]
+
+
+def _explain_two_modes(verdict: Verdict) -> list[str]:
+    """Name the trainings that end apart from the others, metric by metric."""
+    said = [
+        f"{name_metric(mode.metric)} of {list_first_names(mode.trainings, MOST_ARMS)} lies {mode.distance:.0f} spreads "
+        f"or more from what arm and {verdict.replicate_noun} say, of all others at most {mode.rest:.1f}"
+        for mode in verdict.two_modes
+    ]
+    return [f"Two modes: {'; '.join(said)}. How often that happens is in no interval."] if said else []
 
 
 def _explain_not_learned(verdict: Verdict) -> list[str]:
