@@ -49,7 +49,16 @@ from gapctl.config.evaluation_sets import (
     list_set_names,
     require_set,
 )
-from gapctl.config.hypotheses import LOGARITHM, Correlation, Hypothesis, Level, Scope, Trend, list_named_metrics
+from gapctl.config.hypotheses import (
+    LOGARITHM,
+    Correlation,
+    Hypothesis,
+    Level,
+    Scope,
+    Threshold,
+    Trend,
+    list_named_metrics,
+)
 from gapctl.config.metrics import (
     ONLY_OF_SETS,
     PUBLISHED,
@@ -115,7 +124,8 @@ def _check_factors_and_hypotheses(parts: SweepParts) -> list[Problem]:
         vary = {**dict.fromkeys(known), **vary}
     for index, hypothesis in parts.hypotheses.items():
         at: KeyPath = ("hypotheses", index)
-        if parts.cohort is not None and (isinstance(hypothesis, Correlation) or not vary):
+        of_models = isinstance(hypothesis, Correlation) or not (vary or isinstance(hypothesis, Threshold))
+        if parts.cohort is not None and of_models:
             sets = parts.base.evaluate.sets if parts.base else []
             found += check_cohort_hypothesis(hypothesis, at, parts.cohort.covariate_names, sets, vary or {})
         else:
@@ -322,7 +332,9 @@ def check_cohort_hypothesis(
 ) -> Iterator[Problem]:
     """Yield what is wrong with a hypothesis about a cohort that has these covariates, evaluation sets and factors."""
     if not isinstance(hypothesis, Correlation):
-        text = f"found {format_value(hypothesis.test)}; expected correlation, the test of a cohort of models"
+        text = (
+            f"found {format_value(hypothesis.test)}; expected correlation or threshold, the tests of a cohort of models"
+        )
         yield Problem((*at, "test"), text)
         return
     yield from _check_smallest_effect(hypothesis, at)
@@ -618,7 +630,11 @@ def find_unlogged_metrics(
         asked.append(((*at, "against"), hypothesis.against))
         asked += [((*at, "given", place), name) for place, name in enumerate(hypothesis.given)]
     for place, key in asked:
-        if is_metric(key) and (why := explain_unlogged(key, base, vary, kinds)):
+        if not is_metric(key):
+            continue
+        names = [key] if not sets or split_set_metric(key)[0] else [f"{name}/{key}" for name in sets]
+        why = next((why for name in names if (why := explain_unlogged(name, base, vary, kinds))), "")
+        if why:
             yield Problem(place, f"found {format_value(key)}, which no training of this sweep logs: {why}")
 
 
@@ -635,6 +651,7 @@ def explain_unlogged(
     if name:
         return _explain_unlogged_of_set(name, plain, base, kinds)
     if is_extension_metric(key):
+    sets = hypothesis.sets if isinstance(hypothesis, Correlation) else []
         return _explain_unnamed_extension(key, base)
     if key in ONLY_OF_SETS:
         return f"it is of evaluation sets; expected the name of one before it, such as coco/{key}"
