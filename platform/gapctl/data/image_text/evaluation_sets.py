@@ -23,6 +23,7 @@ from gapctl.config.base import did_you_mean, hash_value
 from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, load_shipped_sets
 from gapctl.config.yaml_file import read_text_file
 from gapctl.data.hub import explain_incomplete
+from gapctl.data.image_text.bundled_sets import find_bundled_set, is_bundled_set
 from gapctl.data.image_text.image import read_image
 from gapctl.data.image_text.index import SampleRow, build_damage_error, build_manifest, parse_metadata
 from gapctl.data.image_text.locations import open_location
@@ -97,7 +98,9 @@ class OpenedEvaluationSet:
 
 
 def locate_source(named: NamedSet) -> str:
-    """Return the place of a set's images; raise MissingDataError for a shipped set that is not on this machine."""
+    """Return the place of a set's images; raise MissingDataError for one that is not on this machine."""
+    if is_bundled_set(named.definition.source):
+        return str(find_bundled_set(named.definition.source))
     if named.definition.source:
         return named.definition.source
     folder = locate_fetched(named.name)
