@@ -252,7 +252,7 @@ def _plan_evaluation_sets(
                 located = sweep.locate_problem(Problem(place, str(error)))
                 if definition is None or not (provisional and isinstance(error, MissingDataError) and error.absent):
                     raise InputError(located) from error
-                found[name] = PlannedEvaluationSet(definition, PROVISIONAL)
+                found[name] = PlannedEvaluationSet(definition, f"{name} {PROVISIONAL}")
                 missing.append(located)
     return found, missing
 
@@ -365,7 +365,7 @@ def compute_trial_id(
     The sha256 of the code of other packages' metrics, treatment and loss is hashed too, where the configuration names
     any, and so are the fingerprints of its evaluation sets, in whatever order it names them.
 
-    The id of weights or data that are not known ends in `PROVISIONAL`.
+    The id of weights, data or sets that are not known ends in `PROVISIONAL`.
 
     Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; a
     public model's name and place, for which `model_fingerprint` stands, so that a tag and a file of the same weights
