@@ -123,6 +123,25 @@ def test_an_unknown_set_is_answered_with_the_nearest(tmp_path: Path) -> None:
     assert "base.evaluate.sets[1]: no such evaluation set; did you mean birds?" in line
 
 
+def test_ideal_words_of_pairs_need_a_set_that_has_some(tmp_path: Path) -> None:
+    alone, wrong, varied, right = (document(hypotheses=[]) for _ in range(4))
+    alone["base"]["evaluate"] = {"intervention": "ideal_words"}
+    wrong["base"]["evaluate"]["intervention"] = "ideal_words"
+    varied["vary"] = {"evaluate.intervention": ["none", "ideal_words"]}
+    right["vary"] = varied["vary"]
+    right["base"]["evaluate"]["sets"].append("shapes")
+    right["evaluation_sets"]["shapes"] = {"kind": "composition", "source": "x"}
+
+    text = (
+        "found 'ideal_words' with dataset image_text and no sets, where captions name no pairs; expected evaluate.sets"
+    )
+    assert any(f"evaluate.intervention: {text}" in line for line in complaints(tmp_path, alone))
+    text = "found 'ideal_words', and none of coco, birds is of kind composition; expected one in evaluate.sets"
+    assert any(f"base.evaluate.intervention: {text}" in line for line in complaints(tmp_path, wrong))
+    assert any(f"{text}" in line and "vary" in line for line in complaints(tmp_path, varied))
+    assert loaded(tmp_path, right).spec.vary["evaluate.intervention"] == ["none", "ideal_words"]
+
+
 def test_a_set_named_twice_and_sets_of_digits_are_refused(tmp_path: Path) -> None:
     twice, mad = document(hypotheses=[]), document(hypotheses=[])
     twice["base"]["evaluate"]["sets"] = ["coco", "coco"]

@@ -14,6 +14,7 @@ from gapctl.data.mad.captions import (
     PAD_TOKEN,
     START_TOKEN,
     VOCAB_SIZE,
+    build_pair_prompt_tokens,
     build_prompt_tokens,
     format_captions,
 )
@@ -26,7 +27,7 @@ from gapctl.data.mad.factors import (
     find_first_value,
     label_factors,
 )
-from gapctl.data.mad.sampler import MadSampler, MadSamples, sample_gallery
+from gapctl.data.mad.sampler import UNSPECIFIED, MadSampler, MadSamples, parse_captions, sample_gallery
 from gapctl.errors import InputError
 
 LABELS = np.arange(50) % 10
@@ -246,6 +247,42 @@ def test_prompts_are_captions_that_name_the_value(
             assert len(said(caption)) == length
     other = [[[word for word in said(c) if not start <= word < start + size] for c in row] for row in tokens]
     assert all(row == other[0] for row in other)
+
+
+@settings(max_examples=20, deadline=None)
+@given(factor=MAIN_FACTORS, main=MAIN_FACTORS, attributes=ATTRIBUTES, order=ORDERS, seed=st.integers(0, 100))
+def test_prompts_of_pairs_are_captions_that_name_both_values_and_differ_in_nothing_else(
+    factor: str, main: str, attributes: int, order: str, seed: int
+) -> None:
+    if factor == main:
+        return
+    tokens = build_pair_prompt_tokens(factor, naming(main, attributes, order), 4, seed)
+    sizes = [len(FACTORS[FACTOR_NAMES.index(each)].values) for each in (main, factor)]
+    starts = [find_first_value(each) for each in (main, factor)]
+    assert tokens.shape == (*sizes, 4, CONTEXT_LENGTH)
+    others = set()
+    for one in range(sizes[0]):
+        for value in range(sizes[1]):
+            pair = {starts[0] + one, starts[1] + value}
+            assert all(pair <= set(said(caption)) for caption in tokens[one, value])
+            others.add(
+                tuple(tuple(word for word in said(caption) if word not in pair) for caption in tokens[one, value])
+            )
+    assert len(others) == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(main=MAIN_FACTORS, attributes=ATTRIBUTES, order=ORDERS)
+def test_captions_tell_which_factors_they_name(main: str, attributes: int, order: str) -> None:
+    drawn = sample_gallery(LABELS, 40, naming(main, attributes, order))
+
+    named = parse_captions(drawn.tokens_BL) != UNSPECIFIED
+
+    assert named[:, FACTOR_NAMES.index(main)].all()
+    assert (named.sum(axis=1) == 1 + attributes).all()
+    first = np.array([find_first_value(name) for name in FACTOR_NAMES])
+    for row, caption in enumerate(drawn.tokens_BL):
+        assert set(said(caption)) == set((first + drawn.labels_B6[row])[named[row]])
 
 
 def test_colours_are_seven() -> None:

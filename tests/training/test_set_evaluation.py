@@ -12,14 +12,20 @@ from torch.nn.functional import normalize
 
 from command_line import gapctl
 from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, PlannedEvaluationSet, is_set_metric
-from gapctl.config.metrics import METRICS
+from gapctl.config.metrics import METRICS, split_set_metric
 from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet, open_set, read_images
 from gapctl.data.load import load_dataset
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger
 from gapctl.metrics.bias import moad
 from gapctl.metrics.embedding_set import normalise_rows
-from gapctl.training.set_evaluation import EncodedEvaluationSet, build_set_model, encode_set, measure_set
+from gapctl.training.set_evaluation import (
+    EncodedEvaluationSet,
+    build_set_model,
+    encode_set,
+    measure_set,
+    replace_set_texts,
+)
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from memory_store import MemoryStore
@@ -164,6 +170,56 @@ def test_pair_accuracy_is_among_the_pairs_that_the_set_has(folder: Path, model: 
     assert measure_set(found)["quality/pair_accuracy"] == pytest.approx(expected)
 
 
+def test_ideal_words_replace_the_prompts_of_pairs_by_sums(folder: Path, model: Any) -> None:
+    """The set lacks no pair here; each prompt is embedded by open_clip's own calls, and the words are made by hand."""
+    found = replace_set_texts(encode_set(opened(folder, "shapes"), build_set_model(model, CONFIG), pairs=True))
+    texts = [f"an image of a {colour} {shape}" for shape in ("bar", "square") for colour in ("blue", "green", "red")]
+    pair = plain_texts(texts, model).numpy().astype(float).reshape(2, 3, -1)
+    shape, colour = pair.mean(axis=1, keepdims=True), pair.mean(axis=0, keepdims=True)
+    sums = normalise_rows((shape + colour - pair.mean(axis=(0, 1))).reshape(6, -1))
+    image = plain_images(found.opened, model).numpy()
+
+    measured = measure_set(found)
+
+    pair_of = found.opened.questions["pair"].class_N
+    np.testing.assert_allclose(found.embeddings.text_MD, sums[pair_of], atol=1e-5)
+    for key, classes, answer in (
+        ("object", normalise_rows(shape[:, 0]), found.opened.questions["object"].class_N),
+        ("attribute", normalise_rows(colour[0]), found.opened.questions["attribute"].class_N),
+        ("pair", sums, pair_of),
+    ):
+        right = 100 * ((image @ classes.T).argmax(axis=1) == answer).mean()
+        assert measured[f"quality/{key}_accuracy"] == pytest.approx(right)
+
+
+def test_ideal_words_are_of_all_pairs_those_that_no_image_has_too(tmp_path: Path, model: Any) -> None:
+    """Three images: a red bar, a blue bar and a red square, but no blue square."""
+    abouts = [("bar", "red"), ("bar", "blue"), ("square", "red")]
+    named = [json.dumps({"object": shape, "attribute": colour}).encode() for shape, colour in abouts]
+    (tmp_path / "shapes").mkdir()
+    samples = [(f"{number}", {**pair(number), "json": about}) for number, about in enumerate(named)]
+    write_shard(tmp_path / "shapes/0.tar", samples)
+    shown = build_set_model(model, CONFIG)
+
+    found = encode_set(opened(tmp_path, "shapes"), shown, pairs=True)
+    moved = replace_set_texts(found)
+
+    assert found.opened.combinations == [
+        f"an image of a {colour} {shape}" for shape in ("bar", "square") for colour in ("blue", "red")
+    ]
+    missing_D = plain_texts(["an image of a blue square"], model)[0]
+    np.testing.assert_allclose(found.pairs["attribute"].prompt_OAD[1, 0], missing_D, atol=1e-6)
+    assert found.pairs["attribute"].present_OA.tolist() == [[True, True], [False, True]]
+    assert len(moved.questions["pair"].prompt_CD) == 3
+    assert not np.allclose(moved.embeddings.text_MD, found.embeddings.text_MD)
+
+
+def test_a_set_without_pairs_has_no_ideal_words(folder: Path, model: Any) -> None:
+    for name in ("words", "colours"):
+        with pytest.raises(InputError, match="expected an evaluation set of kind composition"):
+            replace_set_texts(encode_set(opened(folder, name), build_set_model(model, CONFIG), pairs=True))
+
+
 @pytest.mark.parametrize(("name", "kind"), zip(NAMES, KINDS, strict=True))
 def test_the_catalog_says_which_metrics_a_kind_of_set_has(folder: Path, model: Any, name: str, kind: Any) -> None:
     measured = {key for key in measure_set(encoded(folder, name, model)) if key in METRICS}
@@ -220,6 +276,17 @@ def test_sets_are_measured_at_each_evaluation_if_asked(folder: Path) -> None:
     assert all("words/gap/rmg" in row for row in rows)
 
 
+def test_ideal_words_change_compositions_alone(folder: Path) -> None:
+    *_, plain = train(member(folder, MemoryStore()))
+    *_, moved = train(member(folder, MemoryStore(), intervention="ideal_words"))
+
+    measured = [key for key in plain if split_set_metric(key)[1] in METRICS and plain[key] == plain[key]]
+    changed = {key for key in measured if moved[key] != plain[key]}
+    assert {"shapes/bias/moad_text", "shapes/gap/rmg"} <= changed
+    assert all(key.startswith("shapes/") for key in changed)
+    assert not any("image" in key for key in changed if key.startswith("shapes/bias/") and "less" not in key)
+
+
 def test_a_kill_while_sets_are_measured_loses_no_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, store = member(folder, MemoryStore()), MemoryStore()
     train(whole)
@@ -251,9 +318,12 @@ def test_a_trial_does_not_begin_with_another_set_than_it_was_planned_with(folder
         TrialState(config, 0, load_dataset(config.data), MemoryStore(), CPU, sets=sets)
 
 
-def test_measure_and_a_trial_agree_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("evaluate", ["", ", intervention: ideal_words, strength: 0.5"])
+def test_measure_and_a_trial_agree_to_the_last_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: str
+) -> None:
     monkeypatch.chdir(write_all(tmp_path))
-    sweep = sweep_with_sets(tmp_path)
+    sweep = sweep_with_sets(tmp_path, evaluate=f"sets: [words, colours, shapes]{evaluate}")
     trial = json.loads(gapctl("plan", str(sweep), "--json").out)["trials"][0]["id"]
     ran = gapctl("train", str(sweep), "--trial", trial)
     assert ran.exit_code == 0, ran.err

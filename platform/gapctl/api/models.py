@@ -378,6 +378,7 @@ def intervene(
     *,
     lambdas: Sequence[float] | None = None,
     remove: Sequence[int] | None = None,
+    ideal_words: bool = False,
     calibration: float = 0.5,
     seed: int = 0,
 ) -> Judgement:
@@ -391,11 +392,13 @@ def intervene(
         text_to_image: Each text's image (M,).
         lambdas: How far to shift along the mean difference; 1 closes it.
         remove: How many of the dimensions that carry the gap to remove.
+        ideal_words: Also replace texts by sums of ideal words, of the mean texts of each label with each attribute.
         calibration: The share of the images that interventions are fitted on; the others judge them.
         seed: Decides the split and the resamples.
 
     Raises:
-        InputError: An array is none or does not fit the others, or the images cannot be split.
+        InputError: An array is none or does not fit the others, the images cannot be split, or for ideal words some
+            label has no image with some attribute.
 
     """
     from gapctl.interventions.fit import SHIFT_LAMBDAS, choose_removals, list_candidates
@@ -416,6 +419,7 @@ def intervene(
     tried = list_candidates(
         SHIFT_LAMBDAS if lambdas is None else _read_numbers("lambdas", lambdas, float),
         choose_removals(width) if remove is None else _read_numbers("remove", remove, int),
+        ideal_words=ideal_words,
     )
     report = judge_interventions(embeddings, ZeroShotTasks(), tried, calibration, seed)
     return Judgement(report, judge_closing(report))

@@ -194,22 +194,25 @@ def add_input_options(verb: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def load_inputs(asked: InputOptions) -> Inputs:
-    """Read, rebuild or encode the requested embeddings; raise InputError for anything wrong with them."""
+def load_inputs(asked: InputOptions, *, pairs: bool = False) -> Inputs:
+    """Read, rebuild or encode the requested embeddings; raise InputError for anything wrong with them.
+
+    With `pairs`, trials on MAD and evaluation sets are shown prompts of objects with attributes too.
+    """
     _require_one_source(asked)
     if asked.trial is not None and asked.evaluation_set is not None:
-        return _show_set_to_trial(asked, asked.trial, asked.evaluation_set)
+        return _show_set_to_trial(asked, asked.trial, asked.evaluation_set, pairs=pairs)
     if asked.embeddings is not None:
         return _load_embeddings_file(asked.embeddings)
     if asked.trial is not None:
-        return _load_trial_inputs(asked.trial, asked.runs)
+        return _load_trial_inputs(asked.trial, asked.runs, pairs=pairs)
     choices = list_models(asked)
     if len(choices) > 1:
         raise InputError(f"{len(choices)} times --model; expected one here. `gapctl measure` takes several")
     from gapctl.models.sources import check_model
 
     check_model(*choices[0])
-    with _open_data(asked) as encode:
+    with _open_data(asked, pairs=pairs) as encode:
         return encode(choices[0])
 
 
@@ -330,11 +333,11 @@ def _load_embeddings_file(place: str) -> Inputs:
     return Inputs(file.embeddings, facts, title, ZeroShotTasks(), notes=notes)
 
 
-def _load_trial_inputs(prefix: str, runs: str) -> Inputs:
+def _load_trial_inputs(prefix: str, runs: str, *, pairs: bool) -> Inputs:
     from gapctl.inference.trial import encode_trial
     from gapctl.metrics.sampling import TRIAL_LIMITS
 
-    trial = encode_trial(Ledger(runs), prefix, _load_trial_data)
+    trial = encode_trial(Ledger(runs), prefix, _load_trial_data, pairs=pairs)
     encoded = trial.encoded
     facts = {
         "trial": trial.id,
@@ -347,7 +350,7 @@ def _load_trial_inputs(prefix: str, runs: str) -> Inputs:
     return Inputs(encoded.embeddings, facts, title, encoded.zero_shot, encoded.temperature, effort=TRIAL_LIMITS)
 
 
-def _show_set_to_trial(asked: InputOptions, trial_id: str, name: str) -> Inputs:
+def _show_set_to_trial(asked: InputOptions, trial_id: str, name: str, *, pairs: bool) -> Inputs:
     """Show an evaluation set to a trial's model, by the code that trials are measured by."""
     from gapctl.inference.trial import encode_trial_set
 
@@ -358,12 +361,13 @@ def _show_set_to_trial(asked: InputOptions, trial_id: str, name: str) -> Inputs:
             trial_id,
             lambda described: _open_named_set(name, {**described.sets, **declared}),
             partial(show, f"encoding {name}"),
+            pairs=pairs,
         )
     facts = {"trial": trial.id, "runs": asked.runs, "label": trial.described.label}
     return _describe_set_inputs(trial.encoded, f"trial {trial.id} ({trial.described.label})", facts)
 
 
-def _show_set_to_model(choice: ModelChoice, opened: "OpenedEvaluationSet") -> Inputs:
+def _show_set_to_model(choice: ModelChoice, opened: "OpenedEvaluationSet", *, pairs: bool) -> Inputs:
     """Show an evaluation set to an open_clip model, by the code that trials are measured by."""
     import torch
 
@@ -374,7 +378,8 @@ def _show_set_to_model(choice: ModelChoice, opened: "OpenedEvaluationSet") -> In
     model = open_model(choice.name, find_or_download_weights(*choice))
     model.model.to("cuda" if torch.cuda.is_available() else "cpu")
     with show_progress() as show:
-        encoded = encode_set(opened, build_open_set_model(model), partial(show, f"encoding {opened.name}"))
+        bar = partial(show, f"encoding {opened.name}")
+        encoded = encode_set(opened, build_open_set_model(model), bar, pairs=pairs)
     facts = {
         "model": choice.name,
         "pretrained": choice.pretrained,
@@ -404,11 +409,11 @@ def _read_declared_sets(asked: InputOptions) -> "Mapping[str, EvaluationSet]":
 
 
 @contextmanager
-def _open_data(asked: InputOptions) -> Iterator[Callable[[ModelChoice], Inputs]]:
+def _open_data(asked: InputOptions, *, pairs: bool = False) -> Iterator[Callable[[ModelChoice], Inputs]]:
     """Return what shows a model the data or the evaluation set; raise InputError for anything wrong with these."""
     if asked.evaluation_set is not None:
         opened = _open_named_set(asked.evaluation_set, _read_declared_sets(asked))
-        yield lambda choice: _show_set_to_model(choice, opened)
+        yield lambda choice: _show_set_to_model(choice, opened, pairs=pairs)
         return
     with _open_pair_data(asked) as data:
         yield lambda choice: _encode_pairs(choice, data)

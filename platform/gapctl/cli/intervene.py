@@ -4,7 +4,7 @@
 writes the page or prints JSON.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -51,6 +51,14 @@ def intervene_command(
             metavar="K,K,...",
         ),
     ] = None,
+    ideal_words: Annotated[
+        bool,
+        typer.Option(
+            "--ideal-words",
+            help="Also replace texts by sums of ideal words: a trial on MAD, an evaluation set of kind composition, or "
+            "labelled texts. Pairs of object and attribute are then judged too, and the object bias of texts.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     report: ReportOption = None,
 ) -> None:
@@ -58,18 +66,20 @@ def intervene_command(
 
     Each intervention is fitted on one part of the images and judged on the others, against doing nothing: shifts
     along the difference of the means, centring and standardising each modality, removing the dimensions that carry
-    the gap, and removing its direction. Every change has a 95 % interval from paired resampling that holds for all
-    interventions at once, and a verdict: helps, harms, no difference that counts, or inconclusive.
+    the gap, removing its direction, and with --ideal-words replacing texts. Every change has a 95 % interval from
+    paired resampling that holds for all interventions at once, and a verdict: helps, harms, no difference that counts,
+    or inconclusive.
     """
     shifts, removals = _parse_numbers("--lambdas", lambdas, float), _parse_numbers("--remove", remove, int)
     check_page("--report", report)
-    inputs = load_inputs(asked)
+    inputs = load_inputs(asked, pairs=ideal_words)
     from gapctl.interventions.fit import SHIFT_LAMBDAS, choose_removals, list_candidates
     from gapctl.interventions.judge import judge_closing, judge_interventions
 
     tried = list_candidates(
         SHIFT_LAMBDAS if shifts is None else shifts,
         choose_removals(inputs.embeddings.image_ND.shape[1]) if removals is None else removals,
+        ideal_words=ideal_words,
     )
     with make_plain_console(stderr=True).status("fitting and judging"):
         judgement = judge_interventions(inputs.embeddings, inputs.zero_shot, tried, calibration, seed)
@@ -163,6 +173,8 @@ VERDICT_MARKS: Final[dict["ChangeVerdict", str]] = {
 }
 MARK_STYLES: Final[dict[str, str]] = {"^": "green", "v": "red"}
 GAP_METRICS: Final = ("gap/l2m", "gap/rmg")
+TABLE_QUALITIES: Final = 7
+"""Qualities beside the gaps in a table that fits into 80 columns; others stand in a second one."""
 LEGEND: Final = (
     "Change against nothing, in points (hundredths):\n^ helps, v harms, = no difference that counts, ? inconclusive"
 )
@@ -174,27 +186,18 @@ def _print_judgement(
     from gapctl.interventions.judge import list_main_qualities
     from gapctl.report.intervene_page import (
         QUESTION,
-        convert_to_points,
         describe_measure_answer,
         describe_split,
-        label_measure,
         summarise_answer,
     )
 
     plain = make_plain_console()
     plain.print(f"{QUESTION} {summarise_answer(answer, judgement)}")
     plain.print(f"{inputs.title}; {describe_split(judgement)}\n")
-    keys, before = list_main_qualities(judgement), judgement.before
-    table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in map(label_measure, (*GAP_METRICS, *keys)):
-        table.add_column(name, justify="right", no_wrap=True)
-    values = (f"{convert_to_points(key, before[key]):.1f}  " for key in keys)
-    table.add_row("nothing", *(f"{before[key]:.3f}" for key in GAP_METRICS), *values)
-    for judged in judgement.judged:
-        if judged.changes:
-            gaps = (f"{judged.changes[key].value:.3f}" for key in GAP_METRICS)
-            table.add_row(judged.name, *gaps, *(_format_cell(judged, key) for key in keys))
-    SafeConsole().print(table)
+    keys = list_main_qualities(judgement)
+    SafeConsole().print(_build_table(judgement, (*GAP_METRICS, *keys[:TABLE_QUALITIES])))
+    if keys[TABLE_QUALITIES:]:
+        SafeConsole().print(_build_table(judgement, keys[TABLE_QUALITIES:]))
     plain.print(LEGEND)
     if answer.closing:
         plain.print(f"\nThe gap is at most half as wide after {', '.join(answer.closing)}:")
@@ -207,9 +210,31 @@ def _print_judgement(
         plain.print(line)
 
 
+def _build_table(judgement: "InterventionReport", keys: Sequence[str]) -> Table:
+    """Return the table of these measures: gaps as they are, all others as changes in points."""
+    from gapctl.report.intervene_page import convert_to_points, label_measure
+
+    table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in map(label_measure, keys):
+        table.add_column(name, justify="right", no_wrap=True)
+    before = (
+        f"{judgement.before[key]:.3f}"
+        if key in GAP_METRICS
+        else f"{convert_to_points(key, judgement.before[key]):.1f}  "
+        for key in keys
+    )
+    table.add_row("nothing", *before)
+    for judged in judgement.judged:
+        if judged.changes:
+            table.add_row(judged.name, *(_format_cell(judged, key) for key in keys))
+    return table
+
+
 def _format_cell(judged: "InterventionResult", key: str) -> Text:
     from gapctl.report.intervene_page import convert_to_points, format_signed
 
     change = judged.changes[key]
+    if key in GAP_METRICS:
+        return Text(f"{change.value:.3f}")
     mark = VERDICT_MARKS[change.verdict]
     return Text(f"{format_signed(convert_to_points(key, change.change))} {mark}", style=MARK_STYLES.get(mark, ""))

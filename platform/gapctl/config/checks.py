@@ -586,6 +586,24 @@ def check_evaluation_sets(parts: SweepParts) -> Iterator[Problem]:
     for place, name in enumerate(parts.base.evaluate.sets if parts.base else ()):
         if name not in list_set_names(parts.kinds):
             yield Problem(("base", "evaluate", "sets", place), explain_unknown_set(name, parts.kinds))
+    yield from _check_ideal_words(parts)
+
+
+def _check_ideal_words(parts: SweepParts) -> Iterator[Problem]:
+    """Yield the places that ask for ideal words of image-text pairs without a set of kind composition."""
+    base, factor = parts.base, "evaluate.intervention"
+    if base is None or not isinstance(base.data, PairData) or not base.evaluate.sets:
+        return  # without sets, the configuration itself says so
+    known = [name for name in base.evaluate.sets if name in list_set_names(parts.kinds)]
+    kinds = [parts.kinds[name] if name in parts.kinds else require_set(name).kind for name in known]
+    if "composition" in kinds or len(known) < len(base.evaluate.sets):
+        return
+    text = f"found 'ideal_words', and none of {', '.join(known)} is of kind composition; expected one in evaluate.sets"
+    if base.evaluate.intervention == "ideal_words":
+        yield Problem(("base", "evaluate", "intervention"), text)
+    for place, level in enumerate((parts.vary or {}).get(factor) or ()):
+        if level == "ideal_words":
+            yield Problem(("vary", factor, place), text)
 
 
 def _explain_unlogged_of_set(name: str, key: str, base: TrialConfig, kinds: Mapping[str, SetKind | None]) -> str:
@@ -629,6 +647,7 @@ def find_unlogged_metrics(
     if isinstance(hypothesis, Correlation):
         asked.append(((*at, "against"), hypothesis.against))
         asked += [((*at, "given", place), name) for place, name in enumerate(hypothesis.given)]
+    sets = hypothesis.sets if isinstance(hypothesis, Correlation) else []
     for place, key in asked:
         if not is_metric(key):
             continue
@@ -651,7 +670,6 @@ def explain_unlogged(
     if name:
         return _explain_unlogged_of_set(name, plain, base, kinds)
     if is_extension_metric(key):
-    sets = hypothesis.sets if isinstance(hypothesis, Correlation) else []
         return _explain_unnamed_extension(key, base)
     if key in ONLY_OF_SETS:
         return f"it is of evaluation sets; expected the name of one before it, such as coco/{key}"

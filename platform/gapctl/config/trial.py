@@ -359,6 +359,7 @@ Intervention = Literal[
     "remove_3",
     "remove_10",
     "remove_30",
+    "ideal_words",
 ]
 MOST_SAMPLES = 1_000_000_000_000
 MOST_SPEED = 1000.0
@@ -607,7 +608,8 @@ class Evaluate(FrozenModel):
     Before it is measured, `intervention` moves all that was encoded, `strength` of the way to where it would put it:
     0 changes nothing, 1 is all of it, and beyond 1 `shift` and `centre` go past each other's means. `metrics` names
     metrics of installed packages that are measured as well. `sets` names evaluation sets, which are measured at the
-    `last` evaluation, or at `each`, without an intervention; their metrics are named `<set>/<metric>`.
+    `last` evaluation, or at `each`; their metrics are named `<set>/<metric>`. Of the interventions, sets know
+    `ideal_words` alone, which replaces the texts of those of kind composition, and of MAD's galleries.
     """
 
     every: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 25_600
@@ -766,6 +768,9 @@ class TrialConfig(FrozenModel):
         if evaluate.sets and isinstance(info.data.get("data"), MadData):
             text = "whose models know the words of MAD alone; expected dataset image_text, or no sets"
             raise WrongValueError("sets", f"found {', '.join(evaluate.sets)} with dataset mad, {text}")
+        if evaluate.intervention == "ideal_words" and not evaluate.sets and isinstance(info.data.get("data"), PairData):
+            text = "where captions name no pairs; expected evaluate.sets with one of kind composition, or dataset mad"
+            raise WrongValueError("intervention", f"found 'ideal_words' with dataset image_text and no sets, {text}")
         return evaluate
 
     @field_validator("loss", mode="after")

@@ -25,7 +25,7 @@ from gapctl.models.public import read_model_input
 from gapctl.text import list_first_names
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluation import GalleryEncoding
-from gapctl.training.set_evaluation import EncodedEvaluationSet, build_set_model, encode_set
+from gapctl.training.set_evaluation import EncodedEvaluationSet, build_set_model, encode_set_for_trial
 from gapctl.training.trial_state import build_evaluation, build_trial_model
 
 if TYPE_CHECKING:
@@ -56,9 +56,10 @@ class EncodedTrial(NamedTuple):
     encoded: GalleryEncoding
 
 
-def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData) -> EncodedTrial:
+def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData, *, pairs: bool = False) -> EncodedTrial:
     """Encode the finished trial whose id begins with `prefix`, on the kind of device and threads of its training.
 
+    With `pairs`, a model of MAD is shown prompts of the main factor with each other one too.
     `load_data` gets the trial's data and its fingerprint. Raises InputError for an id that is unknown, ambiguous or not
     finished, and WorkError if the trial's files are damaged.
     """
@@ -66,7 +67,8 @@ def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData) -> EncodedTri
     result = _require_result(folder, prefix)
     described = _read_description(folder)
     data = load_data(described.config.data, described.data_fingerprint)
-    return EncodedTrial(folder.trial_id, described, result, _encode_gallery(folder, described, data, result))
+    encoded = _encode_gallery(folder, described, data, result, pairs=pairs)
+    return EncodedTrial(folder.trial_id, described, result, encoded)
 
 
 def _resolve_trial_id(ledger: Ledger, prefix: str) -> str:
@@ -126,12 +128,14 @@ def _require_packages(description: object, address: str) -> None:
             )
 
 
-def _encode_gallery(folder: TrialFolder, described: TrialDescription, data: Dataset, result: Result) -> GalleryEncoding:
+def _encode_gallery(
+    folder: TrialFolder, described: TrialDescription, data: Dataset, result: Result, *, pairs: bool
+) -> GalleryEncoding:
     torch.set_num_threads(int(result.hardware.get("threads", 1)))
     device = _choose_device(result)
     model = _load_weights(folder, described).to(device)
     # Not model.eval(): a trial evaluates in training mode, and attention's fast path rounds otherwise.
-    return build_evaluation(data, described.config, device).encode(model)
+    return build_evaluation(data, described.config, device).encode(model, pairs=pairs)
 
 
 def _choose_device(result: Result) -> torch.device:
@@ -150,7 +154,12 @@ class EncodedTrialSet(NamedTuple):
 
 
 def encode_trial_set(
-    ledger: Ledger, prefix: str, open_named: Callable[[TrialDescription], OpenedEvaluationSet], on_progress: OnProgress
+    ledger: Ledger,
+    prefix: str,
+    open_named: Callable[[TrialDescription], OpenedEvaluationSet],
+    on_progress: OnProgress,
+    *,
+    pairs: bool = False,
 ) -> EncodedTrialSet:
     """Show an evaluation set to the model of the finished trial whose id begins with `prefix`, as its trial did.
 
@@ -166,7 +175,8 @@ def encode_trial_set(
         )
     opened = open_named(described)
     model = _load_weights(folder, described).to(_choose_device(result))
-    encoded = encode_set(opened, build_set_model(model, described.config), on_progress)
+    shown = build_set_model(model, described.config)
+    encoded = encode_set_for_trial(opened, shown, described.config.evaluate, on_progress, pairs=pairs)
     return EncodedTrialSet(folder.trial_id, described, result, encoded)
 
 

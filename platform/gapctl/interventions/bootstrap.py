@@ -239,6 +239,44 @@ def _summarise_cloud(row_RD: Array, weight_BR: Array) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
+class BiasStatistic:
+    """The measure bias/moad_text of L2-normalised texts, one per image, by their images' labels.
+
+    The first of `labels` are objects, each other is an attribute. A row drawn twice makes no pair with itself.
+    """
+
+    text_ND: Array
+    labels: tuple[Integers, ...]
+
+    def values(self, weight_BU: Array) -> dict[str, Array]:
+        """Return object bias as `metrics.bias.moad` does; 0 for a kind of label that leaves nothing to compare."""
+        weight_BN = weight_BU[:, : len(self.text_ND)]
+        own_B = np.square(weight_BN) @ np.square(self.text_ND).sum(axis=1)
+        alone_B = np.square(weight_BN).sum(axis=1)
+        every_B = np.square(weight_BN @ self.text_ND).sum(axis=1) - own_B
+        pairs_B = weight_BN.sum(axis=1) ** 2 - alone_B
+        margins = []
+        for label_N in self.labels:
+            same_B, count_B = -own_B, -alone_B
+            for label in np.unique(label_N):
+                row_S = np.flatnonzero(label_N == label)
+                weight_BS = weight_BN[:, row_S]
+                same_B = same_B + np.square(weight_BS @ self.text_ND[row_S]).sum(axis=1)
+                count_B = count_B + weight_BS.sum(axis=1) ** 2
+            margins.append(_divide(same_B, count_B) - _divide(every_B - same_B, pairs_B - count_B))
+        return {"bias/moad_text": margins[0] - np.mean(margins[1:], axis=0)}
+
+    def drawn(self) -> dict[str, int]:
+        """Return the number of images."""
+        return {"bias/moad_text": len(self.text_ND)}
+
+
+def _divide(sum_B: Array, count_B: Array) -> Array:
+    """Return the means (B,), 0 where nothing is counted."""
+    return np.where(count_B > 0, sum_B / np.where(count_B > 0, count_B, 1), 0)
+
+
+@dataclass(frozen=True)
 class ClusterStatistic:
     """The measure quality/v_measure of rows with known clusters, labels and units.
 

@@ -28,7 +28,9 @@ LEADING_VARIANCE: Final = 0.9
 Thousands of texts span every dimension: with all of their variance, nothing would be left to move by.
 """
 
-InterventionFamily = Literal["shift", "centre", "standardise", "remove", "orthogonal", "translate"]
+InterventionFamily = Literal["shift", "centre", "standardise", "remove", "orthogonal", "translate", "ideal_words"]
+IDEAL_WORDS: Final = "ideal_words"
+"""The intervention that replaces texts (`ideal_words.py`) and fits no map."""
 SHIFT_LAMBDAS: Final = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """From a wider gap to means that have changed places."""
 REMOVAL_COUNTS: Final = (1, 3, 10, 30)
@@ -84,11 +86,16 @@ class FittedIntervention:
 
     def images(self, image_ND: Array) -> Array:
         """Apply the images' map to L2-normalised rows, and normalise them."""
-        return _normalise_rows("image", self.image.move_rows(image_ND))
+        return normalise_moved_rows("image", self.image.move_rows(image_ND))
 
     def texts(self, text_MD: Array) -> Array:
         """Apply the texts' map to L2-normalised rows, such as class prompts, and normalise them."""
-        return _normalise_rows("text", self.text.move_rows(text_MD))
+        return normalise_moved_rows("text", self.text.move_rows(text_MD))
+
+
+def fit_nothing(image_ND: Array, text_MD: Array) -> FittedIntervention:
+    """Return the intervention that changes nothing, for texts that were replaced."""
+    return nothing(image_ND.shape[1])
 
 
 def nothing(width: int) -> FittedIntervention:
@@ -101,7 +108,8 @@ def build_identity_map(width: int) -> AffineMap:
     return AffineMap(np.zeros(width), np.ones(width))
 
 
-def _normalise_rows(name: str, row_RD: Array) -> Array:
+def normalise_moved_rows(name: str, row_RD: Array) -> Array:
+    """Return rows after a map with length 1. Raise InputError if one is left without length."""
     norm_R = np.linalg.norm(row_RD, axis=1)
     gone_R = np.flatnonzero(~np.isfinite(norm_R) | (norm_R < LEAST_NORM))
     if len(gone_R):
@@ -136,7 +144,11 @@ def transform_questions(fitted: FittedIntervention, zero_shot: ZeroShotTasks) ->
         name: question._replace(prompt_CD=_transform_rows(fitted.texts, question.prompt_CD))
         for name, question in zero_shot.questions.items()
     }
-    return ZeroShotTasks(moved, zero_shot.main)
+    pairs = {}
+    for name, pair in zero_shot.pairs.items():
+        moved_PD = _transform_rows(fitted.texts, pair.prompt_OAD.reshape(-1, pair.prompt_OAD.shape[-1]))
+        pairs[name] = pair._replace(prompt_OAD=moved_PD.reshape(pair.prompt_OAD.shape))
+    return replace(zero_shot, questions=moved, pairs=pairs)
 
 
 def _transform_rows(move: Callable[[Array], Array], row_RD: Rows) -> Rows:
@@ -232,11 +244,21 @@ class InterventionCandidate(NamedTuple):
     @property
     def name(self) -> str:
         """A name such as `shift 0.5` or `centre`."""
-        return self.family if self.amount is None else f"{self.family} {self.amount:g}"
+        family = self.family.replace("_", " ")
+        return family if self.amount is None else f"{family} {self.amount:g}"
+
+    @property
+    def replaces_texts(self) -> bool:
+        """Whether texts are replaced by what they are made of, before anything is moved."""
+        return self.family == IDEAL_WORDS
 
 
-def list_candidates(lambdas: Sequence[float], removed: Sequence[int]) -> tuple[InterventionCandidate, ...]:
+def list_candidates(
+    lambdas: Sequence[float], removed: Sequence[int], *, ideal_words: bool = False
+) -> tuple[InterventionCandidate, ...]:
     """Return all interventions, with the given lambdas and removal counts once each in rising order.
+
+    Ideal words are among them where they are asked for, as few inputs have the pairs that they need.
 
     Raise InputError for a lambda that is not finite or larger than `LARGEST_SHIFT`.
     """
@@ -252,11 +274,14 @@ def list_candidates(lambdas: Sequence[float], removed: Sequence[int]) -> tuple[I
         InterventionCandidate("standardise", None, fit_standardisation),
         InterventionCandidate("orthogonal", None, fit_projection),
         *(InterventionCandidate("remove", count, partial(fit_removal, count=count)) for count in sorted(set(removed))),
+        *((InterventionCandidate(IDEAL_WORDS, None, fit_nothing),) if ideal_words else ()),
     )
 
 
 def find_candidate(name: str) -> InterventionCandidate:
     """Return the intervention that a sweep file names: `shift` (with lambda 1), `centre`, `remove_3`."""
+    if name == IDEAL_WORDS:
+        return InterventionCandidate(IDEAL_WORDS, None, fit_nothing)
     kind, _, count = name.partition("_")
     whole = list_candidates([1.0], [int(count)] if count else [])
     # `translate` is for sweeps alone: one more intervention would widen the joint intervals of `gapctl intervene`.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gapctl.errors import InputError
 from gapctl.interventions.bootstrap import (
+    BiasStatistic,
     BootstrapValues,
     ClusterStatistic,
     GapStatistic,
@@ -36,11 +37,13 @@ from gapctl.interventions.fit import (
     InterventionFamily,
     nothing,
 )
+from gapctl.interventions.ideal_words import average_pair_texts, replace_by_ideal_words
 from gapctl.metrics.checks import Integers
-from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_flips
+from gapctl.metrics.classification import ClassPrompts, PairQuestion, ZeroShotTasks, measure_flips
 from gapctl.metrics.clustering import k_means
 from gapctl.metrics.comparisons import find_hits
 from gapctl.metrics.embedding_set import Embeddings, assign_match_keys, assign_partner_keys, normalise_rows
+from gapctl.metrics.gap import Array
 from gapctl.metrics.retrieval import KeyedRows, compute_query_gains
 from gapctl.metrics.sampling import THOROUGH_LIMITS, DrawPurpose, sample_rows
 from gapctl.metrics.separability import predict_modalities
@@ -63,9 +66,11 @@ GAP_PREFIX: Final = "gap/"
 """The prefix of gaps' names; all other judged measures are qualities."""
 FLIP_RATE: Final = "quality/flip_rate"
 """The one quality that is better if lower."""
+TEXT_BIAS: Final = "bias/moad_text"
+"""Object bias of texts, which counts as no quality: it is measured where texts are replaced by ideal words."""
 
-SMALLEST_EFFECT: Final[Mapping[str, float]] = {"gap/l2m": 0.05, "gap/rmg": 0.02}
-"""The smallest change of a gap that counts."""
+SMALLEST_EFFECT: Final[Mapping[str, float]] = {"gap/l2m": 0.05, "gap/rmg": 0.02, "bias/moad_text": 0.02}
+"""The smallest change of a gap, and of object bias, that counts."""
 SMALLEST_PERCENT: Final = 1.0
 SMALLEST_SHARE: Final = 0.01
 """The smallest change of a quality that counts: one point in a hundred."""
@@ -77,6 +82,9 @@ CLUSTER_QUALITY: Final = "quality/v_measure"
 """Judged and shown, but not part of the answer: after the smallest move k-means may end in another optimum, and an
 interval over images does not cover that.
 """
+
+WITHOUT_SAY: Final = (CLUSTER_QUALITY, TEXT_BIAS)
+"""Measures that are judged and shown, and on which no answer rests."""
 
 AnswerKind = Literal["yes", "no", "it depends", "not decided", "nothing to close", "not closed"]
 QualityVerdict = ChangeVerdict | Literal["depends on how", "some ways harm"]
@@ -124,9 +132,12 @@ def judge_interventions(
 ) -> InterventionReport:
     """Fit every candidate on `share` of the images and judge it on the rest; equal arguments give equal numbers.
 
-    Raise InputError if the images cannot be split or an intervention cannot be fitted.
+    Ideal words are of the prompts of all pairs, or without these of labelled texts. Raise InputError if the images
+    cannot be split or an intervention cannot be fitted.
     """
     split = split_images(embeddings, share, seed)
+    if not zero_shot.pairs and any(candidate.replaces_texts for candidate in tried):
+        zero_shot = replace(zero_shot, pairs=average_pair_texts(embeddings, zero_shot))
     calibration, held_out = select_images(embeddings, split.calibration_S), select_images(embeddings, split.held_out_S)
     questions = select_questions(zero_shot, split.held_out_S)
     clouds = EmbeddingClouds(normalise_rows(calibration.image_ND), normalise_rows(calibration.text_MD))
@@ -135,7 +146,8 @@ def judge_interventions(
     for candidate in tried:
         fitted = candidate.fit(*clouds)
         try:
-            states.append(build_statistics(held_out, questions, fitted))
+            texts = replace_by_ideal_words(held_out, questions) if candidate.replaces_texts else (held_out, questions)
+            states.append(build_statistics(*texts, fitted))
         except InputError as error:
             states.append(error)
     possible = [state for state in states if not isinstance(state, InputError)]
@@ -186,8 +198,8 @@ def judge_change(key: str, low: float, high: float) -> ChangeVerdict:
 
 
 def is_lower_better(key: str) -> bool:
-    """Return whether a lower value is better: for gaps, which are to be closed, and for the flip rate."""
-    return key.startswith(GAP_PREFIX) or key == FLIP_RATE
+    """Return whether a lower value is better: for gaps, which are to be closed, the flip rate, and object bias."""
+    return key.startswith(GAP_PREFIX) or key in (FLIP_RATE, TEXT_BIAS)
 
 
 def bound_unseen_change(key: str, units: int) -> float:
@@ -195,7 +207,7 @@ def bound_unseen_change(key: str, units: int) -> float:
 
     By the rule of three, an effect on 3 in `units` of them shows at least once in 95 of 100 such galleries.
     """
-    if key.startswith(GAP_PREFIX):
+    if key.startswith(GAP_PREFIX) or key == TEXT_BIAS:
         return 0.0
     return 3 / units * (100 if key.endswith("_accuracy") else 1)
 
@@ -233,7 +245,7 @@ class ClosingAnswer(NamedTuple):
 def judge_closing(judgement: InterventionReport) -> ClosingAnswer:
     """Answer whether closing the gap helps.
 
-    Deep recalls, which add little to recall at 1, and clusters do not count.
+    Deep recalls, which add little to recall at 1, clusters and object bias do not count.
     """
     if judgement.before[GAP_TO_CLOSE] < get_smallest_effect(GAP_TO_CLOSE):
         return ClosingAnswer("nothing to close", (), ())
@@ -241,14 +253,14 @@ def judge_closing(judgement: InterventionReport) -> ClosingAnswer:
     closing = [each for each in judgement.judged if each.changes and each.changes[GAP_TO_CLOSE].value <= largest]
     if not closing:
         return ClosingAnswer("not closed", (), ())
-    measures = tuple(_judge_quality(closing, key) for key in list_main_qualities(judgement) if key != CLUSTER_QUALITY)
+    measures = tuple(_judge_quality(closing, key) for key in list_main_qualities(judgement) if key not in WITHOUT_SAY)
     verdicts = {each.name: {each.changes[measure.key].verdict for measure in measures} for each in closing}
     helping = tuple(name for name, each in verdicts.items() if "helps" in each and "harms" not in each)
     return ClosingAnswer(_combine_answers(measures, helping), tuple(each.name for each in closing), measures, helping)
 
 
 def list_main_qualities(judgement: InterventionReport) -> tuple[str, ...]:
-    """Return the qualities that an answer may rest on, in the order in which they were judged."""
+    """Return the measures besides gaps that are shown, in the order in which they were judged."""
     deep_recalls = ("_recall_5", "_recall_10")
     return tuple(key for key in judgement.before if not key.startswith(GAP_PREFIX) and not key.endswith(deep_recalls))
 
@@ -300,7 +312,11 @@ def build_statistics(
     if held_out.prompt_of_N is not None:
         return gap, ItemMeans.of(items, units.total)
     items = _measure_separability(held_out, clouds, units) | _measure_retrieval(held_out, clouds, units) | items
-    statistics = (gap, ItemMeans.of(items, units.total))
+    statistics: tuple[Statistic, ...] = (gap, ItemMeans.of(items, units.total))
+    if zero_shot.pairs and held_out.text_to_image_M is None:
+        first, *_ = zero_shot.pairs.values()
+        labels = (first.object_N, *(question.value_N for question in zero_shot.pairs.values()))
+        statistics = (*statistics, BiasStatistic(clouds.text_MD, labels))
     if held_out.labels_N is None or len(np.unique(held_out.labels_N)) < 2:
         return statistics
     return *statistics, _measure_clusters(clouds, held_out.labels_N, units)
@@ -370,6 +386,18 @@ def _measure_zero_shot(
     attributes = [right_N for name, right_N in right.items() if name != main]
     if attributes:
         yield "quality/attribute_accuracy", ItemValues(np.mean(attributes, axis=0), every_N)
+    if zero_shot.pairs:
+        found = [_find_right_pairs(clouds, question, fitted) for question in zero_shot.pairs.values()]
+        yield "quality/pair_accuracy", ItemValues(100 * np.mean(found, axis=0), every_N)
+
+
+def _find_right_pairs(clouds: EmbeddingClouds, question: PairQuestion, fitted: FittedIntervention) -> Array:
+    """Return for each image whether its own pair is the nearest of those that some image has, as 0 or 1."""
+    place_OA = np.cumsum(question.present_OA).reshape(question.present_OA.shape) - 1
+    prompt_PD = fitted.texts(normalise_rows(question.prompt_OAD[question.present_OA]))
+    nearest_N = np.argmax(clouds.image_ND @ prompt_PD.T, axis=1)
+    right_N: Array = (nearest_N == place_OA[question.object_N, question.value_N]).astype(np.float64)
+    return right_N
 
 
 class CalibrationSplit(NamedTuple):
@@ -444,7 +472,11 @@ def select_questions(zero_shot: ZeroShotTasks, image_S: Integers) -> ZeroShotTas
         name: ClassPrompts(question.prompt_CD, question.class_N[image_S])
         for name, question in zero_shot.questions.items()
     }
-    return ZeroShotTasks(taken, zero_shot.main)
+    pairs = {
+        name: question._replace(object_N=question.object_N[image_S], value_N=question.value_N[image_S])
+        for name, question in zero_shot.pairs.items()
+    }
+    return ZeroShotTasks(taken, zero_shot.main, pairs, _take_rows(zero_shot.named_NF, image_S))
 
 
 def _find_texts_of_images(embeddings: Embeddings, image_S: Integers) -> tuple[Integers, Integers | None]:

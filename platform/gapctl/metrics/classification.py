@@ -1,6 +1,7 @@
 """Measure zero-shot classification: the class with the nearest prompt embedding, and its stability under noise.
 
-Index letters: N images, C classes, D embedding, S sampled images, B a block of images.
+Index letters: N images, C classes, O objects, A values of an attribute, F attributes, D embedding, S sampled images, B
+a block of images.
 """
 
 from collections.abc import Mapping
@@ -111,12 +112,30 @@ def measure_class_accuracies(image_ND: Rows, question: ClassPrompts) -> tuple[fl
     return 100 * float(right_N.mean()), 100 * float(share_C.mean())
 
 
+class PairQuestion(NamedTuple):
+    """Prompts of each object with each value of one attribute (O, A, D), and each image's object and value (N,).
+
+    `present_OA` says which pairs are answers: those that some image has.
+    """
+
+    prompt_OAD: Rows
+    object_N: Integers
+    value_N: Integers
+    present_OA: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class ZeroShotTasks:
-    """Zero-shot questions by name. `main` asks for the object, all others for attributes."""
+    """Zero-shot questions by name. `main` asks for the object, all others for attributes.
+
+    `pairs` asks for the object with one attribute, by the attribute's name, where that was encoded. `named_NF` says
+    which of these attributes the text of an image names; without it, all.
+    """
 
     questions: Mapping[str, ClassPrompts] = field(default_factory=dict)
     main: str | None = None
+    pairs: Mapping[str, PairQuestion] = field(default_factory=dict)
+    named_NF: NDArray[np.bool_] | None = None
 
 
 def measure_accuracies(image_ND: Rows, zero_shot: ZeroShotTasks) -> dict[str, float]:

@@ -39,6 +39,8 @@ _MEASURE_NAMES: Final = {
     **{f"quality/t2i_recall_{depth}": f"text-to-image recall at {depth}" for depth in (1, 5, 10)},
     "quality/object_accuracy": "zero-shot accuracy of the object",
     "quality/attribute_accuracy": "zero-shot accuracy of the attributes",
+    "quality/pair_accuracy": "zero-shot accuracy of object and attribute together",
+    "bias/moad_text": "object bias of texts (MOAD)",
     "quality/mixed_ndcg_10": "mixed-gallery search (NDCG@10)",
     "quality/v_measure": "clustering (V-measure)",
     "quality/flip_rate": "robustness to noise (flip rate)",
@@ -50,6 +52,8 @@ _MEASURE_HEADINGS: Final = {
     **{f"quality/{way}_recall_{depth}": f"{way} R@{depth}" for way in ("i2t", "t2i") for depth in (1, 5, 10)},
     "quality/object_accuracy": "object",
     "quality/attribute_accuracy": "attrib.",
+    "quality/pair_accuracy": "pair",
+    "bias/moad_text": "text bias",
     "quality/mixed_ndcg_10": "mixed",
     "quality/v_measure": "cluster",
     "quality/flip_rate": "flips",
@@ -133,6 +137,7 @@ FAMILIES: Final = {
     "standardise": "standardise",
     "orthogonal": "orthogonal",
     "remove": "remove (dimensions)",
+    "ideal_words": "ideal words",
 }
 
 

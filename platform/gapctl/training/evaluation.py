@@ -2,15 +2,18 @@
 
 1. `build_gallery` draws the held-out pairs; `SecondSide` turns captions into tokens or pictures.
 2. `MadEvaluation.encode` embeds gallery and prompts with `_EvaluationTowers`.
-3. `InterventionEvaluation` fits an intervention on training pairs and applies it to the embeddings.
+3. `InterventionEvaluation` fits an intervention on training pairs and applies it to the embeddings; ideal words are of
+   prompts that name the main factor with another one.
 4. `compute_trial_metrics` computes the metrics that a trial logs.
 
 The towers are the hand-written ones, in float32: open_clip's numbers but for rounding, in less time.
 
-Index letters: N gallery pairs, L caption positions, F factors, C values of a factor, T prompt templates, D embedding.
+Index letters: N gallery pairs, L caption positions, F factors, C values of a factor, T prompt templates, O values of
+the main factor, A those of another, P pairs of both, D embedding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -23,16 +26,24 @@ from torch.nn.functional import normalize
 from gapctl.config.presets import PatchTower
 from gapctl.config.trial import Evaluate, Model, TrialConfig, is_table
 from gapctl.data.feed import MadFeed, TrialData, compute_caption_ids, normalise_images, require_mad_data
-from gapctl.data.mad.captions import END_TOKEN, PROMPT_SEED, PROMPT_TEMPLATES, build_prompt_tokens, format_captions
+from gapctl.data.mad.captions import (
+    END_TOKEN,
+    PROMPT_SEED,
+    PROMPT_TEMPLATES,
+    build_pair_prompt_tokens,
+    build_prompt_tokens,
+    format_captions,
+)
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.images import render_images
 from gapctl.data.mad.posterior import measure_posterior_entropies
 from gapctl.data.mad.rows import number_captions, number_images
-from gapctl.data.mad.sampler import GALLERY_SEED, sample_gallery, sample_gallery_images
+from gapctl.data.mad.sampler import GALLERY_SEED, UNSPECIFIED, parse_captions, sample_gallery, sample_gallery_images
 from gapctl.errors import InputError
-from gapctl.interventions.fit import find_candidate, transform_embeddings, transform_questions
+from gapctl.interventions.fit import FittedIntervention, find_candidate, transform_embeddings, transform_questions
+from gapctl.interventions.ideal_words import replace_by_ideal_words
 from gapctl.metrics.checks import Integers
-from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_accuracies
+from gapctl.metrics.classification import ClassPrompts, PairQuestion, ZeroShotTasks, measure_accuracies
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import gap_direction
 from gapctl.metrics.sampling import TRIAL_LIMITS
@@ -106,8 +117,8 @@ class EvaluationResult(NamedTuple):
 class Evaluation(Protocol):
     """A frozen gallery that encodes with any model."""
 
-    def encode(self, model: ContrastiveModel) -> GalleryEncoding:
-        """Return the encoding from which the metrics are computed."""
+    def encode(self, model: ContrastiveModel, *, pairs: bool = False) -> GalleryEncoding:
+        """Return the encoding from which the metrics are computed, with prompts of pairs for ideal words if asked."""
         ...
 
 
@@ -275,8 +286,8 @@ class MadEvaluation:
             self._prompts_CT[factor] = np.stack(prompts)
 
     @torch.no_grad()
-    def encode(self, model: ContrastiveModel) -> GalleryEncoding:
-        """Return the encoding from which the metrics are computed."""
+    def encode(self, model: ContrastiveModel, *, pairs: bool = False) -> GalleryEncoding:
+        """Return the encoding from which the metrics are computed, with prompts of `pairs` if asked."""
         towers = _open_model(model, self._config, self._device)
         labels_NF, main = self._gallery.labels_NF, FACTOR_NAMES.index(self._main)
         questions = {
@@ -294,7 +305,30 @@ class MadEvaluation:
             logit_scale=temperature["temperature/logit_scale"],
         )
         zero_shot = ZeroShotTasks(questions, self._main)
+        if pairs:
+            named_N6 = parse_captions(self._gallery.tokens_NL) != UNSPECIFIED
+            zero_shot = replace(zero_shot, pairs=self._encode_pairs(towers), named_NF=np.delete(named_N6, main, axis=1))
         return GalleryEncoding(embeddings, zero_shot, temperature, self._get_pairs, self._posterior)
+
+    def _encode_pairs(self, towers: _EvaluationTowers) -> dict[str, PairQuestion]:
+        """Return the mean prompts of the main factor's values with those of each other factor."""
+        labels_NF, about = self._gallery.labels_NF, require_mad_data(self._config)
+        main_N = labels_NF[:, FACTOR_NAMES.index(self._main)]
+        pairs = {}
+        for column, factor in enumerate(FACTOR_NAMES):
+            if factor == self._main:
+                continue
+            tokens_OATL = build_pair_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
+            shape = tokens_OATL.shape[:2]
+            prompts = [
+                self._side.prepare_captions(tokens_TL, PROMPT_SEED)
+                for tokens_TL in tokens_OATL.reshape(-1, *tokens_OATL.shape[2:])
+            ]
+            mean_PD = towers.average_prompts(np.stack(prompts))
+            pairs[factor] = PairQuestion(
+                mean_PD.reshape(*shape, -1), main_N, labels_NF[:, column], np.ones(shape, bool)
+            )
+        return pairs
 
     def _get_pairs(self, image_B: NDArray[np.int64], text_B: NDArray[np.int64]) -> GalleryPairs:
         images, tokens = self._gallery.images_NCHW[image_B], self._gallery.tokens_NL[text_B]
@@ -333,19 +367,23 @@ class InterventionEvaluation:
         self._intervention = find_candidate(evaluate.intervention)
         self._strength = evaluate.strength
 
-    def encode(self, model: ContrastiveModel) -> GalleryEncoding:
+    def encode(self, model: ContrastiveModel, *, pairs: bool = False) -> GalleryEncoding:
         """Return the encoding after the intervention.
 
         Raise InputError if the intervention leaves a row without length.
         """
+        if self._intervention.replaces_texts:
+            before = self._evaluation.encode(model, pairs=True)
+            embeddings, zero_shot = replace_by_ideal_words(before.embeddings, before.zero_shot, self._strength)
+            return before._replace(embeddings=embeddings, zero_shot=zero_shot)
+        fitted = self._fit(model)
+        before = self._evaluation.encode(model, pairs=pairs)
+        return before._replace(
+            embeddings=transform_embeddings(fitted, before.embeddings),
+            zero_shot=transform_questions(fitted, before.zero_shot),
+        )
+
+    def _fit(self, model: CLIP) -> FittedIntervention:
         pairs = self._evaluation.encode_training_pairs(model)
         fitted = self._intervention.fit(normalise_rows(pairs.image_ND), normalise_rows(pairs.text_ND))
-        fitted = fitted.scale_effect(self._strength)
-        before = self._evaluation.encode(model)
-        return GalleryEncoding(
-            transform_embeddings(fitted, before.embeddings),
-            transform_questions(fitted, before.zero_shot),
-            before.temperature,
-            before.get_pairs,
-            before.posterior,
-        )
+        return fitted.scale_effect(self._strength)

@@ -92,8 +92,16 @@ class PairEvaluation:
         self._kept: list[tuple[PairBatch, CaptionBatch]] | None = None
 
     @torch.no_grad()
-    def encode(self, model: CLIP) -> GalleryEncoding:
-        """Return the encoding from which the metrics are computed."""
+    def encode(self, model: CLIP, *, pairs: bool = False) -> GalleryEncoding:
+        """Return the encoding from which the metrics are computed.
+
+        It has no prompts of `pairs`: InputError where they are asked for.
+        """
+        if pairs:
+            raise InputError(
+                "ideal words: the held-out pairs of a trial on image-text pairs have no prompts of an object with an "
+                "attribute; expected an evaluation set of kind composition, or a trial on MAD"
+            )
         with _pause_training_mode(model):
             gallery = self._encode_batches(model, self._read_batches())
             place_N = np.searchsorted(self._row_N, gallery.row_N)

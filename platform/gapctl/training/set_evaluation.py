@@ -3,7 +3,8 @@
 1. `SetModel` is a model with its own way to read images and texts: a preset's, or that of an open_clip model.
 2. `encode_set` shows it a set, batch by batch; `_encode_images` and `_encode_texts` do so on one core per batch.
 3. `measure_set` computes every metric that the embeddings and the kind of the set allow, named without the set.
-4. `SetEvaluation` opens the sets of a trial before it is trained, and measures them all.
+4. `SetEvaluation` opens the sets of a trial before it is trained, and measures them all; `replace_set_texts` puts ideal
+   words in place of the texts of compositions.
 
 Batches are the same whatever the number of threads, and each is computed by one: so the numbers do not depend on it.
 
@@ -12,7 +13,7 @@ Index letters: N images, M texts, C classes, P prompts, B rows of a batch, L tok
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -24,7 +25,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from gapctl.config.evaluation_sets import NamedSet, PlannedEvaluationSet
-from gapctl.config.trial import TrialConfig
+from gapctl.config.trial import Evaluate, TrialConfig
 from gapctl.data.image_text.evaluation_sets import (
     ATTRIBUTE,
     CLASS,
@@ -39,7 +40,9 @@ from gapctl.data.image_text.questions import PromptSet
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.shard_jobs import OnProgress, ignore_progress
 from gapctl.errors import InputError, WorkError
-from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks, measure_class_accuracies
+from gapctl.interventions.fit import IDEAL_WORDS
+from gapctl.interventions.ideal_words import replace_by_ideal_words
+from gapctl.metrics.classification import ClassPrompts, PairQuestion, ZeroShotTasks, measure_class_accuracies
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.sampling import THOROUGH_LIMITS
 from gapctl.metrics.suite import measure_at_scales
@@ -95,12 +98,13 @@ class EncodedEvaluationSet:
     questions: Mapping[str, ClassPrompts]
     temperature: dict[str, float]
     cut: int
+    pairs: Mapping[str, PairQuestion] = field(default_factory=dict)
 
     @property
     def zero_shot(self) -> ZeroShotTasks:
         """The questions about objects and attributes, which interventions are judged by too."""
         asked = {key: self.questions[key] for key in (OBJECT, ATTRIBUTE) if key in self.questions}
-        return ZeroShotTasks(asked, OBJECT if asked else None)
+        return ZeroShotTasks(asked, OBJECT if asked else None, self.pairs)
 
     def measure_accuracies(self) -> dict[str, float]:
         """Return the accuracies, and the captions that were cut, that only evaluation sets have."""
@@ -118,10 +122,11 @@ class EncodedEvaluationSet:
 
 @torch.no_grad()
 def encode_set(
-    opened: OpenedEvaluationSet, shown: SetModel, on_progress: OnProgress = ignore_progress
+    opened: OpenedEvaluationSet, shown: SetModel, on_progress: OnProgress = ignore_progress, *, pairs: bool = False
 ) -> EncodedEvaluationSet:
     """Show a set to a model, in float32 on the device where it is; `on_progress` gets the images done, and all.
 
+    With `pairs`, the prompts of every object with every attribute are encoded too, of which ideal words are made.
     Raise InputError for captions that are cut where the set refuses that, and for embeddings that are not finite.
     """
     with _use_for_encoding(shown.model) as threads:
@@ -131,6 +136,7 @@ def encode_set(
             key: ClassPrompts(_average_prompts(question.prompts, shown, threads), question.class_N)
             for key, question in opened.questions.items()
         }
+        pair_PD = _encode_texts(opened.combinations, shown, threads) if pairs and opened.combinations else None
         text_MD = _encode_texts(texts, shown, threads) if texts else None
         image_ND = _encode_images(opened, shown, threads, on_progress)
     for name, rows_AD in (("image", image_ND), ("text", text_MD)):
@@ -141,7 +147,28 @@ def encode_set(
             )
     temperature = measure_temperature(shown.model)
     embeddings = _build_embeddings(opened, image_ND, text_MD, questions, temperature["temperature/logit_scale"])
-    return EncodedEvaluationSet(opened, embeddings, questions, temperature, cut)
+    asked = {} if pair_PD is None else {ATTRIBUTE: _build_pair_question(pair_PD, questions)}
+    return EncodedEvaluationSet(opened, embeddings, questions, temperature, cut, asked)
+
+
+def _build_pair_question(pair_PD: Floats, questions: Mapping[str, ClassPrompts]) -> PairQuestion:
+    object_N, value_N = questions[OBJECT].class_N, questions[ATTRIBUTE].class_N
+    shape = len(questions[OBJECT].prompt_CD), len(questions[ATTRIBUTE].prompt_CD)
+    present_OA = np.zeros(shape, bool)
+    present_OA[object_N, value_N] = True
+    return PairQuestion(pair_PD.reshape(*shape, -1), object_N, value_N, present_OA)
+
+
+def replace_set_texts(encoded: EncodedEvaluationSet, share: float = 1.0) -> EncodedEvaluationSet:
+    """Return a composition set with all texts replaced by sums of ideal words, `share` of the way.
+
+    Raise InputError for a set that was encoded without pairs.
+    """
+    embeddings, zero_shot = replace_by_ideal_words(encoded.embeddings, encoded.zero_shot, share)
+    (pair,) = zero_shot.pairs.values()
+    present_PD = pair.prompt_OAD[pair.present_OA]  # in the order of the pairs of the set
+    questions = {**zero_shot.questions, PAIR: encoded.questions[PAIR]._replace(prompt_CD=present_PD)}
+    return replace(encoded, embeddings=embeddings, questions=questions, pairs=zero_shot.pairs)
 
 
 def _build_embeddings(
@@ -209,11 +236,26 @@ class SetEvaluation:
         found: dict[str, float] = {}
         for opened in self._opened:
             try:
-                measured = measure_set(encode_set(opened, shown), others=self._config.evaluate.metrics)
+                encoded = encode_set_for_trial(opened, shown, self._config.evaluate)
+                measured = measure_set(encoded, others=self._config.evaluate.metrics)
             except InputError as error:
                 raise ArithmeticError(str(error)) from error
             found |= {f"{opened.name}/{key}": value for key, value in measured.items()}
         return found
+
+
+def encode_set_for_trial(
+    opened: OpenedEvaluationSet,
+    shown: SetModel,
+    evaluate: Evaluate,
+    on_progress: OnProgress = ignore_progress,
+    *,
+    pairs: bool = False,
+) -> EncodedEvaluationSet:
+    """Show a set to a model as its trial does: of compositions, texts are replaced where `evaluate` says so."""
+    replaced = evaluate.intervention == IDEAL_WORDS and opened.definition.kind == "composition"
+    encoded = encode_set(opened, shown, on_progress, pairs=pairs or replaced)
+    return replace_set_texts(encoded, evaluate.strength) if replaced else encoded
 
 
 @contextmanager

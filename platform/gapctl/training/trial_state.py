@@ -27,6 +27,7 @@ from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE, count_added_tokens
 from gapctl.data.mad.rows import IMAGE_ROWS, number_captions
+from gapctl.interventions.fit import IDEAL_WORDS
 from gapctl.models.build import CLIP_VOCABULARY, ContrastiveModel, TokenVocabulary, build_model, set_temperature
 from gapctl.models.losses import compute_loss_floor
 from gapctl.models.public import build_public_model, load_public_weights
@@ -386,7 +387,10 @@ def build_set_evaluation(sets: Mapping[str, PlannedEvaluationSet], config: Trial
 
 
 def build_evaluation(material: Dataset, config: TrialConfig, device: torch.device) -> Evaluation:
-    """Return the evaluation of a configuration, with its intervention if it has one."""
+    """Return the evaluation of a configuration, with its intervention if it has one.
+
+    On image-text pairs, ideal words are of evaluation sets alone.
+    """
     gallery: FittingEvaluation
     if isinstance(material, PairPaths):
         from gapctl.training.pair_evaluation import PairEvaluation
@@ -394,4 +398,6 @@ def build_evaluation(material: Dataset, config: TrialConfig, device: torch.devic
         gallery = PairEvaluation(material, config, device)
     else:
         gallery = MadEvaluation(material, config, device)
-    return gallery if config.evaluate.intervention == "none" else InterventionEvaluation(gallery, config.evaluate)
+    of_sets = config.evaluate.intervention == IDEAL_WORDS and isinstance(material, PairPaths)
+    plain = config.evaluate.intervention == "none" or of_sets
+    return gallery if plain else InterventionEvaluation(gallery, config.evaluate)

@@ -75,6 +75,7 @@ class OpenedEvaluationSet:
 
     `captions` are those of each image, for retrieval alone; `questions` are by `class`, or by `object`, `attribute` and
     `pair`. `checksum` is of the shards' content, `fingerprint` of all that decides the numbers on the set.
+    `combinations` are the prompts of every object with every attribute, object by object, those that no image has too.
     """
 
     name: str
@@ -85,6 +86,7 @@ class OpenedEvaluationSet:
     questions: Mapping[str, SetQuestion]
     fingerprint: str
     about: Mapping[str, Any] = field(default_factory=dict)
+    combinations: Sequence[str] = ()
 
     @property
     def images(self) -> int:
@@ -149,12 +151,15 @@ def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> Open
     row_N = _require_whole(where, place, manifest, definition)
     questions: dict[str, SetQuestion] = {}
     captions: list[list[str]] = []
+    combinations: list[str] = []
     if definition.kind == "retrieval":
         captions = [split_caption_lines(text) for text in _read_texts(manifest, row_N)]
     else:
         samples = _read_metadata(manifest, row_N)
-        reading = _read_classification if definition.kind == "classification" else _read_composition
-        questions = reading(where, definition, samples, Path(resolved.shards[0]))
+        if definition.kind == "classification":
+            questions = _read_classification(where, definition, samples, Path(resolved.shards[0]))
+        else:
+            questions, combinations = _read_composition(where, definition, samples)
     counts = {
         "images": len(row_N),
         "captions": sum(map(len, captions)),
@@ -178,7 +183,8 @@ def open_set(named: NamedSet, on_progress: OnProgress = ignore_progress) -> Open
         **{noun: count for noun, count in counts.items() if count},
         "checksum": manifest.fingerprint,
     }
-    return OpenedEvaluationSet(name, definition, manifest, row_N, captions, questions, hash_value(identity)[:16], about)
+    fingerprint = hash_value(identity)[:16]
+    return OpenedEvaluationSet(name, definition, manifest, row_N, captions, questions, fingerprint, about, combinations)
 
 
 def _require_all_shards(where: str, name: str, place: str) -> None:
@@ -315,8 +321,9 @@ def _find_class_files(where: str, folder: Path) -> ClassFiles | None:
 
 
 def _read_composition(
-    where: str, definition: EvaluationSet, samples: Sequence[_SetSample], folder: Path
-) -> dict[str, SetQuestion]:
+    where: str, definition: EvaluationSet, samples: Sequence[_SetSample]
+) -> tuple[dict[str, SetQuestion], list[str]]:
+    """Return the questions of a composition set, and the prompts of every object with every attribute."""
     listed: dict[str, list[tuple[str, str]]] = {}
     numbers: dict[str, NDArray[np.int64]] = {}
     for key, given, noun in (
@@ -335,6 +342,11 @@ def _read_composition(
         numbers[noun] = _number_labels(where, samples, key, names, "never")
         _require_images(where, noun, numbers[noun], names)
     prompts = definition.prompts
+    combinations = [
+        prompts.pair.replace("{attribute}", attribute).replace("{object}", thing)
+        for _, thing in listed["objects"]
+        for _, attribute in listed["attributes"]
+    ]
     pairs, pair_N = np.unique(
         np.stack([numbers["objects"], numbers["attributes"]], axis=1), axis=0, return_inverse=True
     )
@@ -345,19 +357,15 @@ def _read_composition(
             numbers["attributes"],
         ),
         PAIR: (
-            [
-                prompts.pair.replace("{attribute}", listed["attributes"][second][1]).replace(
-                    "{object}", listed["objects"][first][1]
-                )
-                for first, second in pairs.tolist()
-            ],
+            [combinations[first * len(listed["attributes"]) + second] for first, second in pairs.tolist()],
             pair_N.reshape(-1).astype(np.int64),
         ),
     }
-    return {
+    questions = {
         key: SetQuestion(PromptSet({str(number): (text,) for number, text in enumerate(texts)}), class_N)
         for key, (texts, class_N) in asked.items()
     }
+    return questions, combinations
 
 
 def _read_lines(where: str, key: str, given: str | Sequence[str]) -> list[str]:

@@ -136,6 +136,24 @@ def build_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int
     name fixed factors, so do prompts, and an asked factor that is not among them stands in a random one's place. The
     templates of all values differ in that value alone. Raise ValueError for an unknown factor.
     """
+    (tokens_KTL,) = _build_prompts(factor, about, n_templates, seed, mains=(None,))
+    return tokens_KTL
+
+
+def build_pair_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return tokens int64 (O, K, T, 8): for each main value with each value of another factor, captions that name both.
+
+    They are as `build_prompt_tokens` says. The templates of all pairs differ in these two values alone. Raise
+    ValueError for an unknown factor.
+    """
+    mains = range(len(FACTORS[find_factor_index(about.main_factor)].values))
+    return np.stack(_build_prompts(factor, about, n_templates, seed, mains))
+
+
+def _build_prompts(
+    factor: str, about: MadData, n_templates: int, seed: int, mains: Sequence[int | None]
+) -> list[NDArray[np.int64]]:
+    """Return tokens (K, T, 8) for each main value, where None is a random one in each template."""
     asked = find_factor_index(factor)
     attributes = max(about.captions.attributes, int(factor != about.main_factor))
     draws = make_generator(Purpose.PROMPTS, seed)
@@ -144,8 +162,13 @@ def build_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int
     priority_T6, place_T6 = draws.random((n_templates, 6)), draws.random((n_templates, 6))
     priority_T6[:, asked] = -2.0
     chance_T6 = draws.random((n_templates, 6)) if about.captions.synonyms > 1 else None
-    prompts = []
-    for value in range(sizes[asked]):
-        labels_T6[:, asked] = value
-        prompts.append(build_caption_tokens(about, attributes, labels_T6, priority_T6, place_T6, chance_T6))
-    return np.stack(prompts)
+    found = []
+    for main in mains:
+        if main is not None:
+            labels_T6[:, find_factor_index(about.main_factor)] = main
+        prompts = []
+        for value in range(sizes[asked]):
+            labels_T6[:, asked] = value
+            prompts.append(build_caption_tokens(about, attributes, labels_T6, priority_T6, place_T6, chance_T6))
+        found.append(np.stack(prompts))
+    return found

@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData
-from gapctl.data.mad.captions import PROMPT_SEED, PROMPT_TEMPLATES, build_caption_tokens, build_prompt_tokens
+from gapctl.data.mad.captions import (
+    PROMPT_SEED,
+    PROMPT_TEMPLATES,
+    build_caption_tokens,
+    build_pair_prompt_tokens,
+    build_prompt_tokens,
+)
 from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, find_factor_index
 from gapctl.data.mad.sampler import UNSPECIFIED, parse_captions
 
@@ -66,7 +72,9 @@ def number_captions(about: MadData) -> CaptionRows:
         shown.append(_compute_keys(tokens_NL))
     trained = np.unique(np.concatenate(shown))
     asked = [build_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED) for factor in FACTOR_NAMES]
-    prompts = _compute_keys(np.concatenate([tokens_KTL.reshape(-1, tokens_KTL.shape[-1]) for tokens_KTL in asked]))
+    pairs = [name for name in FACTOR_NAMES if name != about.main_factor]
+    asked += [build_pair_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED) for factor in pairs]
+    prompts = _compute_keys(np.concatenate([tokens.reshape(-1, tokens.shape[-1]) for tokens in asked]))
     keys = np.concatenate([trained, np.setdiff1d(prompts, trained)])
     row_by_key = np.full(int(np.prod(_KEY_SIZES)), NO_ROW, np.int64)
     row_by_key[keys] = np.arange(len(keys))
