@@ -61,7 +61,7 @@ def plan_cohort(
     models: Sequence[Mapping[str, Any]] | None = None,
     interventions: Sequence[str] = ABLATIONS,
 ) -> Plan:
-    """The plan of a sweep over these models, with interventions as its only treatment."""
+    """The plan of a sweep over these models, with interventions as its only treatment, or with none at all."""
     document = {
         "name": "public",
         "question": "Do models with a larger gap do worse?",
@@ -81,6 +81,8 @@ def plan_cohort(
         },
         "hypotheses": [dict(hypothesis) for hypothesis in hypotheses or (WITHIN, REMOVED)],
     }
+    if not interventions:
+        document.pop("vary")
     path = folder / "public.yaml"
     path.write_text(json.dumps(document, indent=1))
     return make_plan(load_sweep(path), lambda data: "fingerprint")

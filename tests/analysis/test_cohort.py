@@ -10,7 +10,8 @@ import pytest
 from cohorts import ACCURACY, GAP, SIZES, declare, judge, make_models, measure
 from scipy import stats
 
-from cohort_ledgers import WITHIN, fill_cohort, plan_cohort
+from cohort_ledgers import WITHIN, fill_cohort, measure_model, plan_cohort
+from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.cohort import NOT_MEASURED
 from gapctl.analysis.documents import build_sweep_document
 from gapctl.analysis.measured import measure_hypothesis
@@ -327,3 +328,19 @@ def test_an_unfinished_model_that_where_leaves_out_leaves_a_hypothesis_complete(
     assert (whole.complete, waiting.complete) == (True, False)
     assert waiting.cohort is not None
     assert waiting.cohort.summary.left_out == {NOT_MEASURED: (last.name,)}
+
+
+def test_a_level_over_a_cohort_takes_its_models_as_replicates(tmp_path: Path) -> None:
+    """Without anything to vary: their mean less the value, and an interval over models."""
+    above = {"id": "above", "claim": "It is wide.", "test": "threshold", "response": "gap/l2m", "value": 0.3}
+    above |= {"direction": "increasing", "smallest_effect": 0.1}
+    plan = plan_cohort(tmp_path, above, interventions=())
+    ledger = Ledger(str(tmp_path / "runs"))
+    fill_cohort(ledger, plan)
+
+    (verdict,) = analyze_plan(plan, ledger).verdicts
+
+    values = [measure_model(trial)["gap/l2m"] for trial in plan.trials]
+    assert verdict.estimate == pytest.approx(np.mean(values) - 0.3)
+    assert verdict.ci[0] == pytest.approx(verdict.estimate - stats.t.ppf(0.975, 29) * stats.sem(values))
+    assert (verdict.verdict, verdict.replicates) == ("supported", 30)

@@ -8,9 +8,10 @@ import jsonschema
 import pytest
 
 from gapctl.config.base import hash_value, select_hashed_fields
-from gapctl.config.checks import check_cohort_hypothesis
-from gapctl.config.hypotheses import Correlation, Threshold
+from gapctl.config.checks import check_cohort_hypothesis, find_unlogged_metrics
+from gapctl.config.hypotheses import Correlation, Trend
 from gapctl.config.json_schema import format_schema
+from gapctl.config.trial import TrialConfig
 from sweep_texts import complaints
 
 COVARIATES, SETS = ("parameters", "embed_dim", "tower"), ("coco", "imagenet")
@@ -76,20 +77,33 @@ def test_a_wrong_key_is_answered_at_its_place(changes: dict[str, Any], expected:
     assert found.startswith(expected)
 
 
-def test_a_cohort_has_correlations_alone() -> None:
-    other = Threshold(
-        id="it",
-        claim="It.",
-        test="threshold",
-        response="gap/rmg",
-        value=0.1,
-        direction="increasing",
-        smallest_effect=0.1,
+def test_a_cohort_that_nothing_is_done_to_has_correlations_and_levels_alone() -> None:
+    other = Trend(
+        id="it", claim="It.", test="trend", response="gap/rmg", factor="x", direction="increasing", smallest_effect=0.1
     )
 
     (problem,) = check_cohort_hypothesis(other, (), COVARIATES, SETS)
 
-    assert problem.text == "found 'threshold'; expected correlation, the test of a cohort of models"
+    assert problem.text == "found 'trend'; expected correlation or threshold, the tests of a cohort of models"
+
+
+def test_metrics_are_looked_for_on_the_sets_of_their_hypothesis() -> None:
+    """Accuracy is of evaluation sets alone; those of captions have none."""
+    base = TrialConfig.model_validate(
+        {
+            "data": {"dataset": "image_text"},
+            "model": {"preset": "pairs-small"},
+            "evaluate": {"sets": ["coco", "cifar10"]},
+        }
+    )
+
+    def find(*sets: str) -> list[str]:
+        asked = declare(response="quality/accuracy", against="gap/rmg", sets=list(sets))
+        return [problem.text for problem in find_unlogged_metrics(asked, (), base, {})]
+
+    assert find("cifar10") == []
+    (wrong,) = find("cifar10", "coco")
+    assert wrong.endswith("logs: sets of kind retrieval, as coco is, have no quality/accuracy")
 
 
 @pytest.mark.parametrize(("key", "value"), [("scope", "within_strata"), ("sets", ["coco"]), ("direction", "weak")])

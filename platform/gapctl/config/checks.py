@@ -647,7 +647,8 @@ def find_unlogged_metrics(
     if isinstance(hypothesis, Correlation):
         asked.append(((*at, "against"), hypothesis.against))
         asked += [((*at, "given", place), name) for place, name in enumerate(hypothesis.given)]
-    sets = hypothesis.sets if isinstance(hypothesis, Correlation) else []
+    named = hypothesis.sets if isinstance(hypothesis, Correlation) else []
+    sets = [name for name in named if name in base.evaluate.sets]  # others are answered as sets
     for place, key in asked:
         if not is_metric(key):
             continue
