@@ -34,6 +34,7 @@ ADDED = (
     ("train", "mismatched"),
     ("data", "sides"),
     ("model", "shared"),
+    ("loss", "targets"),
     ("loss", "alignment"),
     ("loss", "uniformity"),
     ("loss", "cross_uniformity"),

@@ -54,6 +54,18 @@ TABLE = {"model": {"preset": "table"}}
         ),
         ({"init": {"gap": 2.5}} | TABLE, "base.init.gap: found 2.5; expected at most 1.9"),
         (
+            {"loss": {"targets": "posterior"}},
+            "base.loss.targets: found 'posterior' with mad-tiny; expected drawn, or model.preset table",
+        ),
+        (
+            {"loss": {"targets": "posterior", "kind": "siglip"}} | TABLE,
+            "base.loss.targets: found 'posterior' beside another loss than clip's alone",
+        ),
+        (
+            {"loss": {"targets": "posterior"}, "train": {"samples": 512, "batch_size": 64, "mismatched": 0.5}} | TABLE,
+            "base.train.mismatched: found 0.5 with loss.targets posterior, which is of matched pairs; expected 0",
+        ),
+        (
             {"init_from": {"data.captions.attributes": 1}} | TABLE,
             "base.init_from: changes what captions name; expected this training's captions",
         ),

@@ -9,7 +9,7 @@ import pytest
 from gapctl.config.trial import FACTOR_VALUES, FactorName, MadCaptions, MadData
 from gapctl.data.mad.captions import build_prompt_tokens
 from gapctl.data.mad.factors import FACTORS
-from gapctl.data.mad.rows import IMAGE_ROWS, number_captions, number_images
+from gapctl.data.mad.rows import IMAGE_ROWS, compute_likelihood_ratios, number_captions, number_images
 from gapctl.data.mad.sampler import MadSampler
 
 DIGITS_N = np.arange(50) % 10
@@ -86,3 +86,21 @@ def test_images_are_numbered_by_their_labels_one_to_one() -> None:
     labels_N6 = np.stack(np.unravel_index(np.random.default_rng(0).permutation(IMAGE_ROWS), sizes), axis=1)
 
     assert sorted(number_images(labels_N6).tolist()) == list(range(1_680))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("attributes", [0, 2])
+def test_likelihood_ratios_are_those_of_the_samples_that_training_draws(attributes: int, noise: float) -> None:
+    uneven_N = np.repeat(np.arange(10), np.arange(5, 15))
+    about = data(attributes, noise=noise)
+    samples = MadSampler(0, uneven_N, about).samples(np.arange(400_000))
+    image_B, row_B = number_images(samples.labels_B6), number_captions(about).find(samples.tokens_BL)
+    ratio_RN = compute_likelihood_ratios(about, uneven_N)
+
+    # The mean of the ratio over images is 1 for each caption, and over matched pairs it is that of its square.
+    share_R = np.bincount(image_B, minlength=IMAGE_ROWS) / len(image_B)
+    share_N = np.bincount(row_B, minlength=ratio_RN.shape[1]) / len(row_B)
+    trained_N = share_R @ ratio_RN[:, : number_captions(about).trained]
+    np.testing.assert_allclose(trained_N, 1.0, rtol=0.12)
+    expected = float(share_R @ np.square(ratio_RN) @ share_N)
+    assert float(ratio_RN[image_B, row_B].mean()) == pytest.approx(expected, rel=0.02)

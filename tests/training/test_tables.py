@@ -15,7 +15,7 @@ from gapctl.models.table import EmbeddingTable, TableStart
 from gapctl.training.batches import iterate_batches
 from gapctl.training.checkpoint import LossEnding
 from gapctl.training.step_options import StepOptions
-from gapctl.training.table_step import TableStep
+from gapctl.training.table_step import LikelihoodRatios, TableStep, compute_unit_gradients
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from gapctl.training.workers import SINGLE_WORKER
@@ -162,8 +162,13 @@ def test_a_fixed_temperature_stays_and_a_learned_one_moves_at_its_own_speed_with
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"loss": Loss(kind="siglip")}, {"loss": Loss(uniformity=0.5, alignment=0.1)}],
-    ids=["clip", "siglip", "terms"],
+    [
+        {},
+        {"loss": Loss(targets="posterior")},
+        {"loss": Loss(kind="siglip")},
+        {"loss": Loss(uniformity=0.5, alignment=0.1)},
+    ],
+    ids=["clip", "posterior", "siglip", "terms"],
 )
 def test_a_table_among_others_has_the_bits_that_it_has_alone(changes: dict[str, Any]) -> None:
     alone = [finish(TrainingRun([each], CPU))[0] for each in varied([MemoryStore() for _ in VARIED], **changes)]
@@ -271,3 +276,38 @@ def test_the_first_steps_may_go_with_other_images() -> None:
     ]
 
     assert losses[0] > losses[1] + 0.2
+
+
+def test_posterior_targets_have_the_gradient_of_drawn_ones_on_average() -> None:
+    words = MadData(main_factor="swelling", captions=MadCaptions(attributes=1))
+    state = member(MemoryStore(), data=words, loss=Loss(targets="posterior"))
+    assert isinstance(state.model, EmbeddingTable)
+    ratios, batches = LikelihoodRatios([state.model]), iterate_batches([state], CPU, SINGLE_WORKER, None)
+    slopes: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for _ in range(1_500):
+        batch = next(batches)
+        shown = torch.stack([batch.image_SCHW, batch.second])[None]
+        image, text = state.model.encode_image(shown[0, 0]), state.model.encode_text(shown[0, 1])
+        for posterior, found in slopes.items():
+            target = ratios.find_targets(shown) if posterior else None
+            scale = state.model.logit_scale.detach()[None]
+            slope = compute_unit_gradients(options(), image.detach()[None], text.detach()[None], scale, None, target)
+            by_row = torch.zeros(state.model.text_rows.shape)
+            found.append(by_row.index_add_(0, shown[0, 1], slope.text_PBE[0]))
+
+    posterior, drawn = (torch.stack(each) for each in slopes.values())
+    error = float(drawn.std(dim=0).norm()) / math.sqrt(len(drawn))
+    assert float(posterior.mean(dim=0).norm()) > 4 * error
+    assert float((posterior.mean(dim=0) - drawn.mean(dim=0)).norm()) < error
+    assert float(posterior.std(dim=0).norm()) < 0.9 * float(drawn.std(dim=0).norm())
+
+
+def test_posterior_targets_come_nearer_to_the_optimum_in_as_many_steps() -> None:
+    train = Train(samples=64 * 600, batch_size=64, lr=0.1, weight_decay=0.0)
+    changes = {"train": train, "evaluate": Evaluate(every=10**9, gallery=40)}
+    ends = [
+        finish(TrainingRun([member(MemoryStore(), 1, loss=Loss(targets=targets), **changes)], CPU))[0]["train/loss_end"]
+        for targets in ("drawn", "posterior")
+    ]
+
+    assert ends[1] < ends[0] - 0.05

@@ -549,9 +549,15 @@ class Loss(FrozenModel):
     the log of the mean of exp(-2 |x_i - y_j|^2) over unmatched images and texts (arXiv 2405.18570, which adds all
     three). `train/loss` is of the whole sum, `train/loss_floor` and `train/loss_bayes` of the contrastive loss alone.
     `kind` may also name a loss of an installed package (docs/extending.md), whose floor is not known.
+
+    The target of an image is the caption `drawn` with it, and of a caption its image. Tables may be given the
+    `posterior` instead: how probable each caption of the batch is as the image's, by the rule that drew them, and each
+    image as the caption's. Gradients are the same on average, without the noise of the draw, so that far fewer pairs
+    are needed; `train/loss` is of the drawn pairs either way.
     """
 
     kind: LossName = "clip"
+    targets: Annotated[Literal["drawn", "posterior"], OmitFromHash(before="drawn")] = "drawn"
     alignment: LossWeight = 0.0
     uniformity: LossWeight = 0.0
     cross_uniformity: LossWeight = 0.0
@@ -717,6 +723,15 @@ class TrialConfig(FrozenModel):
 
     @field_validator("train", mode="after")
     @classmethod
+    def _check_mismatched_targets(cls, train: Train, info: ValidationInfo) -> Train:
+        loss = info.data.get("loss")
+        if train.mismatched and loss is not None and loss.targets == "posterior":
+            text = f"found {train.mismatched:g} with loss.targets posterior, which is of matched pairs; expected 0"
+            raise WrongValueError("mismatched", text)
+        return train
+
+    @field_validator("train", mode="after")
+    @classmethod
     def _check_table_precision(cls, train: Train, info: ValidationInfo) -> Train:
         model = info.data.get("model")
         if train.precision == "bfloat16" and isinstance(model, Model) and model.is_table:
@@ -784,6 +799,20 @@ class TrialConfig(FrozenModel):
         if isinstance(model, Model) and model.is_table and loss.kind not in LOSSES:
             expected = f"expected {join_or(LOSSES)}, or a preset with encoders"
             raise WrongValueError("kind", f"found {loss.kind!r} with model.preset table; {expected}")
+        return loss
+
+    @field_validator("loss", mode="after")
+    @classmethod
+    def _check_targets(cls, loss: Loss, info: ValidationInfo) -> Loss:
+        model = info.data.get("model")
+        if loss.targets == "drawn" or model is None:
+            return loss
+        if not (isinstance(model, Model) and model.is_table):
+            text = f"found 'posterior' with {get_model_name(model)}; expected drawn, or model.preset table"
+            raise WrongValueError("targets", text)
+        if loss != Loss(targets="posterior"):
+            text = "found 'posterior' beside another loss than clip's alone; expected kind clip and nothing added"
+            raise WrongValueError("targets", text)
         return loss
 
     @model_validator(mode="after")

@@ -34,8 +34,11 @@ class EmbeddingTable(nn.Module):
     Rows have any length; only their directions count.
     """
 
-    def __init__(self, image_rows: int, text_rows: int, start: TableStart, seed: int) -> None:
-        """Draw the rows of unit length by the seed: images, then captions, with `start.gap` between their means."""
+    def __init__(self, image_rows: int, text_rows: int, start: TableStart, seed: int, unseen_rows: int = 0) -> None:
+        """Draw the rows of unit length by the seed: images, then captions, with `start.gap` between their means.
+
+        After the captions come `unseen_rows` more that no training shows.
+        """
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         axis_D = normalize(torch.randn(start.embed_dim, generator=generator), dim=0)
@@ -43,9 +46,12 @@ class EmbeddingTable(nn.Module):
             draw_rows(rows, axis_D, offset, generator)
             for rows, offset in ((image_rows, start.gap / 2), (text_rows, -start.gap / 2))
         ]
-        self.image_rows, self.text_rows = (nn.Parameter(rows_RD) for rows_RD in sides)
+        unseen_RD = draw_rows(unseen_rows, axis_D, -start.gap / 2, generator)
+        self.image_rows, self.text_rows = nn.Parameter(sides[0]), nn.Parameter(torch.cat([sides[1], unseen_RD]))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / start.temperature)), requires_grad=start.learned)
         self.logit_bias = nn.Parameter(torch.tensor(SIGLIP_INITIAL_BIAS)) if start.loss == "siglip" else None
+        self.likelihood_ratios: Tensor | None = None
+        """p(caption | image) / p(caption) by row, where a training's targets follow from it."""
 
     def encode_image(self, number_N: Tensor) -> Tensor:
         """Return unit embeddings (N, D) of images by the number of their factor combination."""

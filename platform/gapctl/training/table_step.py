@@ -1,8 +1,9 @@
 """Take one training step of embedding tables, one or hundreds together: the loss of a batch, and AdamW on its rows.
 
 1. `TableStep` gathers all tables' rows in one array, of which the models' parameters become views.
-2. `compute_unit_gradients` returns the loss and its gradients by unit embeddings: CLIP's by hand, others by autograd.
-3. `_RowOptimizer` moves the rows that the batch shows, each by as many steps as it was shown.
+2. `LikelihoodRatios` returns what each image and each caption of a batch should match, where that is the posterior.
+3. `compute_unit_gradients` returns the loss and its gradients by unit embeddings: CLIP's by hand, others by autograd.
+4. `_RowMoments` moves the rows that the batch shows, each by as many steps as it was shown.
 
 A table gets the same numbers alone and among others, to the last bit on one thread of a CPU: no sum goes over tables,
 and element by element only operations are used that round once.
@@ -36,11 +37,19 @@ class UnitGradients(NamedTuple):
 
 
 def compute_unit_gradients(
-    rule: StepOptions, image_PBE: Tensor, text_PBE: Tensor, log_scale_P: Tensor, bias_P: Tensor | None
+    rule: StepOptions,
+    image_PBE: Tensor,
+    text_PBE: Tensor,
+    log_scale_P: Tensor,
+    bias_P: Tensor | None,
+    target_PBB: Tensor | None = None,
 ) -> UnitGradients:
-    """Return the loss that `rule` names and its gradients, for each table from its own batch."""
+    """Return the loss that `rule` names and its gradients, for each table from its own batch.
+
+    `target_PBB` is the sum of both directions' targets; without it, pairs on the diagonal match.
+    """
     if rule.loss == "clip" and rule.terms == NO_TERMS:
-        return _compute_clip_gradients(image_PBE, text_PBE, log_scale_P.exp())
+        return _compute_clip_gradients(image_PBE, text_PBE, log_scale_P.exp(), target_PBB)
     loss = make_contrastive_loss(rule.loss, rule.terms)
     inputs = (image_PBE, text_PBE, log_scale_P, *([] if bias_P is None else [bias_P]))
 
@@ -52,7 +61,9 @@ def compute_unit_gradients(
     return UnitGradients(loss_P, image, text, log_scale, bias[0] if bias else None)
 
 
-def _compute_clip_gradients(image_PBE: Tensor, text_PBE: Tensor, scale_P: Tensor) -> UnitGradients:
+def _compute_clip_gradients(
+    image_PBE: Tensor, text_PBE: Tensor, scale_P: Tensor, target_PBB: Tensor | None
+) -> UnitGradients:
     """Return CLIP's loss with its gradients, for which autograd would compute twice as many products."""
     scale_P11 = scale_P[:, None, None]
     cosine_PBB = image_PBE @ text_PBE.mT
@@ -61,7 +72,10 @@ def _compute_clip_gradients(image_PBE: Tensor, text_PBE: Tensor, scale_P: Tensor
     matched_PB = of_image_PBB.diagonal(dim1=1, dim2=2) + of_text_PBB.diagonal(dim1=1, dim2=2)
     loss_P = matched_PB.mean(dim=-1) / -2
     slope_PBB = of_image_PBB.exp_().add_(of_text_PBB.exp_().mT)
-    slope_PBB.diagonal(dim1=1, dim2=2).sub_(2)
+    if target_PBB is None:
+        slope_PBB.diagonal(dim1=1, dim2=2).sub_(2)
+    else:
+        slope_PBB.sub_(target_PBB)
     slope_PBB.mul_(scale_P11 / (2 * image_PBE.shape[1]))
     log_scale_P = (slope_PBB * cosine_PBB).sum(dim=-1).sum(dim=-1)
     return UnitGradients(loss_P, slope_PBB @ text_PBE, slope_PBB.mT @ image_PBE, log_scale_P, None)
@@ -98,6 +112,7 @@ class TableStep:
         self._row_moments = _RowMoments(self._rows_RE, rule)
         self._scalar_moments = _RowMoments(torch.zeros(len(models), 2, device=self._device), rule)
         self._last = (torch.zeros(0), torch.zeros(0), torch.zeros(0))
+        self._ratios = LikelihoodRatios(models) if first.likelihood_ratios is not None else None
 
     def load(self, states: Sequence[OptimizerState | None]) -> None:
         """Load an optimiser state for each model; call it after the models' weights were restored."""
@@ -135,7 +150,10 @@ class TableStep:
         length_S1 = torch.linalg.vector_norm(row_SE, dim=-1, keepdim=True)
         unit_SE = row_SE / length_S1
         unit_P2BE = unit_SE.view(tables, 2, -1, unit_SE.shape[-1])
-        found = compute_unit_gradients(self._rule, unit_P2BE[:, 0], unit_P2BE[:, 1], self._log_scale_P, self._bias_P)
+        target_PBB = None if self._ratios is None else self._ratios.find_targets(shown_P2B)
+        found = compute_unit_gradients(
+            self._rule, unit_P2BE[:, 0], unit_P2BE[:, 1], self._log_scale_P, self._bias_P, target_PBB
+        )
         slope_SE = torch.stack([found.image_PBE, found.text_PBE], dim=1).view_as(unit_SE)
         along_S1 = (slope_SE * unit_SE).sum(dim=-1, keepdim=True)
         grad_SE = (slope_SE - along_S1 * unit_SE) / length_S1
@@ -157,6 +175,34 @@ class TableStep:
         if self._bias_P is not None:
             self._bias_P.sub_(change_P2[:, 1] * rate)
         return grad_P2
+
+
+class LikelihoodRatios:
+    """p(caption | image) / p(caption) of several tables in one array, from which a batch's posteriors follow."""
+
+    def __init__(self, models: Sequence[EmbeddingTable]) -> None:
+        """Join the ratios of tables that have them; those that are one array are kept once."""
+        parts = {id(each): each for model in models if (each := model.likelihood_ratios) is not None}
+        self._ratios = torch.cat([each.flatten() for each in parts.values()])
+        starts, start = {}, 0
+        for key, each in parts.items():
+            starts[key], start = start, start + each.numel()
+        of_model = [parts[id(model.likelihood_ratios)] for model in models]
+        device = self._ratios.device
+        self._start_P11 = torch.tensor([starts[id(each)] for each in of_model], device=device)[:, None, None]
+        self._width_P1 = torch.tensor([each.shape[1] for each in of_model], device=device)[:, None]
+
+    def find_targets(self, shown_P2B: Tensor) -> Tensor:
+        """Return how probable each caption is as an image's, plus how probable the image is as the caption's (P, B, B).
+
+        Given an image and a batch's captions in any order, one of which was drawn for it and the others for others, its
+        own is each with the probability of its ratio over the sum of all ratios.
+        """
+        first_PB1 = (shown_P2B[:, 0] * self._width_P1).unsqueeze(2) + self._start_P11
+        place_PBB = first_PB1 + shown_P2B[:, 1].unsqueeze(1)
+        ratio_PBB = self._ratios[place_PBB.flatten()].view(place_PBB.shape)
+        of_image_PBB = ratio_PBB / ratio_PBB.sum(dim=-1, keepdim=True)
+        return of_image_PBB + ratio_PBB / ratio_PBB.mT.contiguous().sum(dim=-1).unsqueeze(1)
 
 
 FIRST, SECOND = MOMENTS

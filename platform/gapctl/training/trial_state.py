@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,12 +22,13 @@ from numpy.typing import NDArray
 from gapctl.config.evaluation_sets import PlannedEvaluationSet
 from gapctl.config.information import find_bayes_loss
 from gapctl.config.trial import LOSSES, MadData, Model, OpenClipModel, TrialConfig, is_table
-from gapctl.data.feed import require_mad_data
+from gapctl.data.feed import TrialData, require_mad_data
 from gapctl.data.image_text.read import FeedCounts
 from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE, count_added_tokens
-from gapctl.data.mad.rows import IMAGE_ROWS, number_captions
+from gapctl.data.mad.images import MadSplit
+from gapctl.data.mad.rows import IMAGE_ROWS, compute_likelihood_ratios, number_captions
 from gapctl.interventions.fit import IDEAL_WORDS
 from gapctl.models.build import CLIP_VOCABULARY, ContrastiveModel, TokenVocabulary, build_model, set_temperature
 from gapctl.models.losses import compute_loss_floor
@@ -142,6 +144,8 @@ class TrialState:
         self.seed = seed
         self.leads = leads
         self.model = build_trial_model(config, seed).to(device)
+        if isinstance(self.model, EmbeddingTable) and config.loss.targets == "posterior":
+            self.model.likelihood_ratios = find_likelihood_ratios(data, config).to(device)
         self.steps_total = config.train.steps
         self._store = store
         if initial is not None:
@@ -375,8 +379,22 @@ def build_trial_model(config: TrialConfig, seed: int) -> ContrastiveModel:
         temperature = config.temperature
         learned = temperature.mode == "learned"
         start = TableStart(config.model.embed_dim, config.init.gap, temperature.init, learned, config.loss.kind)
-        return EmbeddingTable(IMAGE_ROWS, number_captions(require_mad_data(config)).number, start, seed)
+        rows = number_captions(require_mad_data(config))
+        return EmbeddingTable(IMAGE_ROWS, rows.trained, start, seed, unseen_rows=rows.number - rows.trained)
     return build_model(config, vocabulary, seed)
+
+
+@lru_cache(maxsize=64)
+def _compute_shared_ratios(about: MadData, split: MadSplit) -> torch.Tensor:
+    labels_N = split.digit_labels_N
+    shown = max(1, round(len(labels_N) * about.share))
+    return torch.from_numpy(compute_likelihood_ratios(about, labels_N[:shown]))
+
+
+def find_likelihood_ratios(data: Dataset, config: TrialConfig) -> torch.Tensor:
+    """Return p(caption | image) / p(caption) by row for a table's training; trials on one source share them."""
+    assert isinstance(data, TrialData)
+    return _compute_shared_ratios(require_mad_data(config), data.train)
 
 
 def build_set_evaluation(sets: Mapping[str, PlannedEvaluationSet], config: TrialConfig) -> "SetEvaluation":

@@ -3,10 +3,11 @@
 1. `number_images` numbers images by their labels.
 2. `number_captions` lists the captions that a training and its zero-shot prompts can show; `CaptionRows.find` numbers
    captions by it.
+3. `compute_likelihood_ratios` returns how much an image raises the probability of each caption.
 
 Captions that name the same values are one row: neither their order nor a word's synonym says more about the image.
 
-Index letters: B samples, N captions, 6 factors in the order of `FACTORS`, L tokens of a caption.
+Index letters: B samples, R images, N captions, 6 factors in the order of `FACTORS`, L tokens of a caption.
 """
 
 from functools import lru_cache
@@ -44,12 +45,14 @@ def number_images(labels_B6: Integers) -> Integers:
 class CaptionRows(NamedTuple):
     """The captions that have a row: `number` of them, of which the first `trained` are drawn in training.
 
-    `row_by_key` maps every set of named values, as `_compute_keys` numbers them, to its row or `NO_ROW`.
+    `row_by_key` maps every set of named values, as `_compute_keys` numbers them, to its row or `NO_ROW`. `named_N6` are
+    the labels that each row names, or `UNSPECIFIED`.
     """
 
     number: int
     trained: int
     row_by_key: Integers
+    named_N6: Integers
 
     def find(self, tokens_BL: Integers) -> Integers:
         """Return each caption's row (B,). Raise ValueError for a caption that has none."""
@@ -79,7 +82,30 @@ def number_captions(about: MadData) -> CaptionRows:
     row_by_key = np.full(int(np.prod(_KEY_SIZES)), NO_ROW, np.int64)
     row_by_key[keys] = np.arange(len(keys))
     row_by_key.setflags(write=False)
-    return CaptionRows(len(keys), len(trained), row_by_key)
+    named_N6 = np.stack(np.unravel_index(keys, _KEY_SIZES), axis=1) + UNSPECIFIED
+    return CaptionRows(len(keys), len(trained), row_by_key, named_N6)
+
+
+def compute_likelihood_ratios(about: MadData, digit_labels_N: Integers) -> NDArray[np.float32]:
+    """Return p(caption | image) / p(caption) for all images by all captions (`IMAGE_ROWS`, rows of captions).
+
+    `digit_labels_N` are those of the digits that training shows; all other factors are drawn evenly. Which factors a
+    caption names, in which order and by which words, says nothing of its image, so only the named values count. With
+    noise, a named value is the image's, or with probability `noise` another of its factor.
+    """
+    digits = np.bincount(digit_labels_N, minlength=_SIZES[0]) / len(digit_labels_N)
+    image_R6 = np.stack(np.unravel_index(np.arange(IMAGE_ROWS), _SIZES), axis=1)
+    named_N6, noise = number_captions(about).named_N6, about.captions.noise
+    ratio_RN = np.ones((IMAGE_ROWS, len(named_N6)))
+    for factor, size in enumerate(_SIZES):
+        said_by_label = np.full((size, size), noise / (size - 1))
+        np.fill_diagonal(said_by_label, 1 - noise)
+        share = digits if factor == 0 else np.full(size, 1 / size)
+        said = share @ said_by_label
+        ratio_by_label = np.ones((size, size + 1))  # the last column is of captions that do not name it
+        ratio_by_label[:, :size] = np.divide(said_by_label, said, out=np.zeros((size, size)), where=said > 0)
+        ratio_RN *= ratio_by_label[image_R6[:, factor, None], named_N6[None, :, factor]]
+    return ratio_RN.astype(np.float32)
 
 
 def _compute_keys(tokens_BL: Integers) -> Integers:
