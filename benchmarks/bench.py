@@ -30,6 +30,7 @@ NAMES = (
     "training_step",
     "evaluation",
     "packing",
+    "tables",
     "sweep_overhead",
     "planning",
     "tracking",

@@ -91,8 +91,20 @@ class Nowhere:
     def save_dimensions(self, image_mean_D: object, text_mean_D: object) -> None:
         pass
 
-    def save_axis(self, image_N: object, text_N: object) -> None:
+    def save_axis(self, image_N: object, text_N: object, on_mean_N: object, label_N: object) -> None:
         pass
+
+    def save_clouds(self, picture: bytes) -> None:
+        pass
+
+    def save_neighbors(self, picture: bytes) -> None:
+        pass
+
+    def save_steps(self, rows: object) -> None:
+        pass
+
+    def read_steps_or_empty(self) -> list[dict[str, float]]:
+        return []
 
     def heartbeat(self, samples_seen: int) -> None:
         pass

@@ -349,3 +349,17 @@ def test_a_failure_names_the_bar_of_each_model_where_they_differ() -> None:
         "loss 3.466 to 4.852 in all 2 models, one not 2 % below the 4.852 of guessing; "
         "two not 2 % below the 3.466 of guessing"
     )
+
+
+def test_a_table_is_checked_by_the_loss_at_its_end_and_by_no_prompts(tmp_path: Path) -> None:
+    def ended(at: float) -> Any:
+        def measure(trial: Trial) -> dict[str, float]:
+            ending = {"train/loss": 9.0, "train/loss_end": at, "quality/object_accuracy": 10}
+            return learned(trial) | ending
+
+        return measure
+
+    table = {"model.preset": ["table"], ATTRIBUTES: range(6)}
+    found = [judged(tmp_path, ended(at), TREND, vary=table, name=f"at-{at:.0f}").verdicts[0] for at in (2.6, GUESSING)]
+
+    assert ["not learned" in verdict.marks for verdict in found] == [False, True]

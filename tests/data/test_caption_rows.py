@@ -22,10 +22,9 @@ def data(attributes: int, main: FactorName = "digit", noise: float = 0.0) -> Mad
 @pytest.mark.parametrize("main", ["digit", "swelling", "colour"])
 @pytest.mark.parametrize("attributes", range(6))
 def test_there_is_a_row_for_each_caption_that_differs_in_what_it_names(main: FactorName, attributes: int) -> None:
-    sizes = {factor.name: len(factor.values) for factor in FACTORS}
-    own = sizes.pop(main)
+    others = [size for factor, size in FACTOR_VALUES.items() if factor != main]
 
-    expected = sum(own * math.prod(named) for named in combinations(sizes.values(), attributes))
+    expected = FACTOR_VALUES[main] * sum(math.prod(named) for named in combinations(others, attributes))
     assert number_captions(data(attributes, main)).trained == expected
 
 

@@ -19,6 +19,8 @@ from gapctl.plan.plan import Plan, Trial
 from gapctl.text import list_first_names
 
 LOSS_METRIC: Final = "train/loss"
+END_METRIC: Final = "train/loss_end"
+"""The loss that is checked of tables, whose `train/loss` may be the mean over all steps from the first."""
 OBJECT_METRIC: Final = "quality/object_accuracy"
 LEAST_GAIN: Final = 0.02
 """The share of guessing's loss by which a training's loss must stay below it."""
@@ -164,7 +166,7 @@ def _check_seed(name: str, seed: int, config: TrialConfig, metrics: TrainingMetr
     if value is None:
         return _SeedCheck(seed, None, math.nan, f"{name} was not recorded")
     if name == LOSS_METRIC:
-        return _check_loss(seed, value, config)
+        return _check_loss(seed, metrics.get(END_METRIC, value), config)
     return _check_accuracy(name, seed, value, config, moved)
 
 
