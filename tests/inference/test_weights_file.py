@@ -10,13 +10,15 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from torch.overrides import TorchFunctionMode
 
 from gapctl.errors import InputError
-from gapctl.inference.model import load_weights
+from gapctl.inference.model import load_weights, open_model
 from gapctl.models.sources import find_or_download_weights
+from tiny_models import TINY_RESNET, TINY_VIT, write_model
 
 MODEL = "ViT-S-32-alt"
 
@@ -246,6 +248,32 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.WARNING)
     yield
     logging.disable(logging.NOTSET)
+
+
+class Drawing(TorchFunctionMode):
+    """Counts the calls that fill a tensor with random numbers."""
+
+    drawn = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.drawn += getattr(func, "__name__", "") in ("normal_", "uniform_")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("config", [TINY_VIT, TINY_RESNET])
+def test_a_model_is_opened_with_the_weights_of_its_file_and_draws_none(folder: Path, config: dict[str, Any]) -> None:
+    name = f"local-dir:{write_model(folder / 'model', config)}"
+    with Drawing() as built:
+        open_clip.create_model(name, load_weights=False)
+    with Drawing() as opened:
+        model = open_model(name, find_or_download_weights(name, None)).model
+
+    assert built.drawn > 20
+    assert opened.drawn == 0
+    written = load_file(folder / "model" / "open_clip_model.safetensors")
+    assert model.state_dict().keys() - written.keys() <= {"attn_mask"}
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in written.items())
 
 
 @pytest.mark.usefixtures("quiet")

@@ -7,7 +7,7 @@ Index letters: B batch, L caption positions, D embedding.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
 from gapctl.config.architectures import LOCAL_FOLDER
 from gapctl.errors import InputError, first_line_of_error, make_missing_package_error
@@ -51,6 +52,21 @@ class OpenModel(NamedTuple):
         return f"{self.name}, quick GELU" if self.quick_gelu else self.name
 
 
+class _SkipInitialWeights(TorchFunctionMode):
+    """Leaves out the random numbers of new layers, which take seconds for a large model, as a file replaces them."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def open_model(name: str, weights: WeightsFile) -> OpenModel:
     """Build a model on the CPU and load its weights. Raises InputError if they do not fit."""
     import open_clip
@@ -60,7 +76,10 @@ def open_model(name: str, weights: WeightsFile) -> OpenModel:
     known_as = name if weights.folder is None else f"{LOCAL_FOLDER}{weights.folder}"
     with _silence_open_clip():
         try:
-            model = open_clip.create_model(known_as, load_weights=False, pretrained_text=False, force_quick_gelu=quick)
+            with _SkipInitialWeights():
+                model = open_clip.create_model(
+                    known_as, load_weights=False, pretrained_text=False, force_quick_gelu=quick
+                )
             load_tokenizer(name, weights.folder)
         except ModuleNotFoundError as error:
             raise InputError(f"--model {name}: {make_missing_package_error(error.name or str(error))}") from error
