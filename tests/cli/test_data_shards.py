@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,9 +18,11 @@ from idx_files import write_digits
 from one_verb import run_verb
 from shard_folders import contents
 from sweep_texts import TINY
-from sweeping import kill_all, wait_until
+from sweeping import COMMAND, kill_all, wait_until
 
 TRAIN, TEST = 12, 10
+DIGITS = "120"
+"""So many of each split that a shard takes seconds, and a kill after the first comes before the second."""
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_a_sweep_file_that_names_damaged_shards_is_answered_with_its_place(sourc
 @contextmanager
 def making(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """`gapctl data mad --out` as a user starts it, with one worker and two shards to make."""
-    command = [sys.executable, "-m", "gapctl", "data", "mad", "--out", str(folder), "--digits", "250", "--workers", "1"]
+    command = [*COMMAND, "data", "mad", "--out", str(folder), "--digits", DIGITS, "--workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         yield process
@@ -190,6 +191,6 @@ def test_a_kill_leaves_nothing_that_looks_whole_and_the_rest_is_made(source: Pat
         process.kill()
     assert run_verb(data_app, "verify", str(folder)).exit_code == 1
     for name in (folder, tmp_path / "alone"):
-        ran = run_verb(data_app, "mad", "--out", str(name), "--digits", "250", "--json")
+        ran = run_verb(data_app, "mad", "--out", str(name), "--digits", DIGITS, "--json")
         assert ran.exit_code == 0, ran.err
     assert contents(folder) == contents(tmp_path / "alone")
