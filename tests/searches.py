@@ -20,14 +20,14 @@ SPACE: Mapping[str, Any] = {"train.lr": {"log": [1.0e-4, 1.0e-2]}, "train.batch_
 Measure = Callable[[Trial], float]
 
 
-def search_file(folder: Path, **changes: Any) -> Path:
+def search_file(folder: Path, *, samples: int = SAMPLES, **changes: Any) -> Path:
     """A sweep file with a search; `changes` are keys of its `search`, None leaves one out."""
     search = {"metric": METRIC, "direction": "maximize", "trials": 8, "space": dict(SPACE), **changes}
     document = {
         "name": "tune",
         "question": "Which is best?",
         "base": {
-            "train": {"samples": SAMPLES, "batch_size": 64},
+            "train": {"samples": samples, "batch_size": 64},
             "evaluate": {"every": EVERY, "gallery": 512},
         },
         "search": {key: value for key, value in search.items() if value is not None},

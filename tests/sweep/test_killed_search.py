@@ -25,7 +25,8 @@ def began(folder: Path) -> dict[str, int]:
 
 
 def test_a_killed_search_goes_on_with_the_points_it_had(tmp_path: Path) -> None:
-    file, runs = search_file(tmp_path, trials=TRIALS, space={"train.lr": {"log": [1e-4, 1e-2]}}), tmp_path / "runs"
+    file = search_file(tmp_path, samples=2_560, trials=TRIALS, space={"train.lr": {"log": [1e-4, 1e-2]}})
+    runs = tmp_path / "runs"
     process = start_sweep_of(file, tmp_path, *ONE_AT_A_TIME)
     wait_until(lambda: bool(ended(runs)) and len(began(runs)) > len(ended(runs)), process)
     kill_all(process)

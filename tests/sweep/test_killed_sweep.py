@@ -11,9 +11,9 @@ from sweeping import kill_all, run_sweep, start_sweep, wait_until
 from trained_alone import plan_trials, trained_alone
 
 pytestmark = pytest.mark.timeout(900)
-LONGER = ("base.train.samples=5_120", "base.evaluate.every=640")
+OFTEN = ("base.train.samples=2_560", "base.evaluate.every=640")
 """A checkpoint follows each evaluation, unless to write one takes a twentieth of the training so far."""
-SETTINGS = tuple(part for change in (*LONGER, "resources.cpus=2") for part in ("--set", change))
+SETTINGS = tuple(part for change in (*OFTEN, "resources.cpus=2") for part in ("--set", change))
 """One trial at a time: half the processes to start, each of which takes seconds."""
 
 
@@ -52,7 +52,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_sweep_that_is_killed_twice_finishes_with_the_same_numbers(killed: Path, tmp_path: Path) -> None:
-    for trial in plan_trials(*LONGER):
+    for trial in plan_trials(*OFTEN):
         trained_alone(trial, tmp_path, threads=2)
 
     assert len(metrics(killed / "runs")) == 2
