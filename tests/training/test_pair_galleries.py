@@ -12,6 +12,7 @@ from gapctl.config.trial import TrialConfig
 from gapctl.data.image_text.source import open_pairs, resolve_pair_paths
 from gapctl.data.image_text.tokens import get_clip_tokenizer
 from gapctl.data.load import load_dataset
+from gapctl.errors import InputError
 from gapctl.metrics.embedding_set import normalise_rows
 from gapctl.models.build import CLIP_VOCABULARY, build_model
 from gapctl.training.evaluation import compute_trial_metrics
@@ -42,6 +43,14 @@ def configure(shards: Path, **changes: Any) -> TrialConfig:
     data = {"dataset": "image_text", "source": str(shards), "held_out_share": 0.5, **changes.pop("data", {})}
     train = {"samples": 24, "batch_size": 8, "precision": "float32"}
     return pair_config(**{"data": data, "train": train, "evaluate": {"every": 8, "gallery": 40}, **changes})
+
+
+def test_held_out_pairs_have_no_prompts_for_ideal_words(shards: Path) -> None:
+    config = configure(shards)
+    evaluation = build_evaluation(load_dataset(config.data), config, CPU)
+
+    with pytest.raises(InputError, match="have no prompts of an object with an attribute; expected an evaluation set"):
+        evaluation.encode(build_model(config, CLIP_VOCABULARY, 0), pairs=True)
 
 
 def test_every_caption_of_a_held_out_image_is_a_text_of_it(shards: Path) -> None:
