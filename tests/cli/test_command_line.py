@@ -113,6 +113,7 @@ def test_a_plan_in_json_has_its_trials_and_totals_and_nothing_else(tiny: Path) -
     assert set(document["totals"]) == {
         *costs,
         "finished",
+        "rent",
         "disks",
         "few_steps",
         "notes",
