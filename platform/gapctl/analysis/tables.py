@@ -13,6 +13,7 @@ import polars as pl
 from gapctl.analysis.between_trainings import TrialValues, compute_cross_trial_metrics
 from gapctl.analysis.cohort import LINEAGE, STRATUM
 from gapctl.analysis.learning import ArmCheck, check_learning
+from gapctl.analysis.optimum import compute_optimum_excesses
 from gapctl.analysis.paired import build_identity_columns
 from gapctl.config.cohort import Cohort, is_same_level, name_stratum, read_lineage
 from gapctl.config.hypotheses import Level, list_named_metrics
@@ -70,15 +71,15 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
     vary = plan.sweep.spec.vary
     named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_named_metrics(item))
     trials = [trial for trial, _ in finished]
-    between = compute_cross_trial_metrics(
-        plan, [trial.id for trial in trials], ledger, list(filter(is_cross_trial_metric, named))
-    )
+    asked = list(filter(is_cross_trial_metric, named))
+    between = compute_cross_trial_metrics(plan, [trial.id for trial in trials], ledger, asked)
+    optima = compute_optimum_excesses(trials, ledger, asked)
     histories = read_histories(trials if with_history else [], ledger, vary)
-    added = {**between.metrics, **compute_bits(trials)}
+    added = {**between.metrics, **optima.metrics, **compute_bits(trials)}
     if with_history or SAMPLES_TO_SMALL_GAP in named:
         frame = histories.frame if with_history else read_histories(trials, ledger, vary).frame
         added |= {SAMPLES_TO_SMALL_GAP: found} if (found := find_samples_to_small_gap(frame)) else {}
-    damaged += [*histories.damaged, *between.damaged]
+    damaged += [*histories.damaged, *between.damaged, *optima.missing]
     # Damaged results of preparations are skipped, since no verdict is about them.
     results = ledger.results([trial.id for trial in plan.preparations])
     prepared = [

@@ -61,6 +61,7 @@ from gapctl.config.hypotheses import (
 )
 from gapctl.config.metrics import (
     ONLY_OF_SETS,
+    OPTIMUM_EXCESSES,
     PUBLISHED,
     find_nearest_metric,
     is_analysis_metric,
@@ -717,6 +718,9 @@ def _explain_unknown_bayes_loss(key: str, base: TrialConfig, losses: Sequence[st
 
 
 def _explain_no_comparison(key: str, base: TrialConfig, vary: Vary) -> str:
+    if key in OPTIMUM_EXCESSES:
+        pairs = isinstance(base.data, PairData)
+        return "it is less the optimum of MAD's captions, and data.dataset is cc12m" if pairs else ""
     path = {"architectures": "model.preset", "widths": "model.embed_dim"}.get(key.rpartition("_")[2])
     if path and (levels := vary.get(path, ())) is not None and len(set(levels)) < 2:
         return f"it compares trainings that differ in {path} alone, and that does not vary"

@@ -223,6 +223,22 @@ _AGREEMENT: Final = (
 )
 """Metrics of several trainings together: the analysis computes these from what each training saved."""
 
+OPTIMUM_EXCESSES: Final = {
+    "gap/rmg_excess": "gap/rmg",
+    "gap/l2m_excess": "gap/l2m",
+    "bias/moad_image_excess": "bias/moad_image",
+}
+"""Metrics that are less their value at the loss' optimum, each with the metric that a training logs."""
+_EXCESS: Final = tuple(
+    MetricName(
+        key,
+        f"{of}, less its value for a table (preset table) of the same captions, temperature, width and batch",
+        {"gap/rmg": "share", "gap/l2m": "distance", "bias/moad_image": "cosine"}[of],
+    )
+    for key, of in OPTIMUM_EXCESSES.items()
+)
+"""The analysis computes these from the tables of the same ledger."""
+
 METRICS: Final = {
     metric.key: metric
     for metric in (
@@ -236,6 +252,7 @@ METRICS: Final = {
         *_CAPTIONS,
         *_INFORMATION,
         *_AGREEMENT,
+        *_EXCESS,
     )
 }
 
@@ -286,7 +303,7 @@ def is_analysis_metric(key: str) -> bool:
 
 def is_cross_trial_metric(key: str) -> bool:
     """Return whether a metric compares several trainings, so that none of them logs it."""
-    return key.startswith("agreement/")
+    return key.startswith("agreement/") or key in OPTIMUM_EXCESSES
 
 
 def is_seed_pair_metric(key: str) -> bool:
