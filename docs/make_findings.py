@@ -102,9 +102,6 @@ def _describe_cell_levels(cell: CellEffect) -> str:
     return " and ".join(f"{name_factor(path)} is {level_words(level)}" for path, level in cell.levels.items())
 
 
-_UNKNOWN_DATA: Final = "unknown"
-
-
 class ScaleSize(NamedTuple):
     """The length of a scale: pairs over all its trainings, and pairs in its longest training."""
 
@@ -145,7 +142,7 @@ def _describe_next_scale(judged: SweepAnalysis, scales_judged: Collection[str]) 
 
 @cache
 def _measure_scale(text: str, path: Path, scale: str) -> ScaleSize:
-    plan = make_plan(load_text(text, path, scale), lambda data: _UNKNOWN_DATA)
+    plan = make_plan(load_text(text, path, scale), lambda data: data.address)
     samples = [trial.config.train.samples for trial in plan.trainings]
     return ScaleSize(sum(samples), max(samples))
 
