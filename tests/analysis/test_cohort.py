@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from cohort_ledgers import WITHIN, fill_cohort, measure_model, plan_cohort
 from gapctl.analysis.analyze import analyze_plan
 from gapctl.analysis.cohort import NOT_MEASURED
 from gapctl.analysis.documents import build_sweep_document
+from gapctl.analysis.learning import ArmCheck
 from gapctl.analysis.measured import measure_hypothesis
 from gapctl.analysis.results import AnalysisResults, CohortSummary
 from gapctl.analysis.tables import read_tables
 from gapctl.config.hypotheses import Level
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
-from gapctl.report.text import describe_effect_with_unit, name_replicates
+from gapctl.report.text import describe_effect_with_unit, explain_marks, name_replicates
 
 
 def summarise(*arguments: object, **changes: object) -> CohortSummary:
@@ -344,3 +346,16 @@ def test_a_level_over_a_cohort_takes_its_models_as_replicates(tmp_path: Path) ->
     assert verdict.estimate == pytest.approx(np.mean(values) - 0.3)
     assert verdict.ci[0] == pytest.approx(verdict.estimate - stats.t.ppf(0.975, 29) * stats.sem(values))
     assert (verdict.verdict, verdict.replicates) == ("supported", 30)
+
+
+def test_a_cohort_that_nothing_is_done_to_says_without_an_arm_that_it_did_not_learn(tmp_path: Path) -> None:
+    level = {"id": "above", "claim": "It is wide.", "test": "threshold", "response": "gap/l2m", "value": 0.3}
+    plan = plan_cohort(tmp_path, {**level, "direction": "increasing", "smallest_effect": 0.1}, interventions=())
+    ledger = Ledger(str(tmp_path / "runs"))
+    fill_cohort(ledger, plan)
+    (verdict,) = analyze_plan(plan, ledger).verdicts
+
+    failed = ArmCheck("", {}, "loss", (0, 1), (1,), "loss 4.9 in 1 of 30 models", 40)
+    unlearned = replace(verdict, not_learned=(failed,))
+
+    assert "Not learned: loss 4.9 in 1 of 30 models." in explain_marks(unlearned)

@@ -340,6 +340,7 @@ def _explain_not_learned(verdict: Verdict) -> list[str]:
         reasons.setdefault(check.arm, []).append(check.reason)
     if not reasons:
         return []
-    said = [f"{arm}: {' and '.join(found)}" for arm, found in list(reasons.items())[:MOST_ARMS]]
+    # A cohort that nothing is done to has one arm, without a name.
+    said = [f"{arm}: {' and '.join(found)}".removeprefix(": ") for arm, found in list(reasons.items())[:MOST_ARMS]]
     more = [f"and {format_count(len(reasons) - MOST_ARMS, 'more arm')}"] if len(reasons) > MOST_ARMS else []
     return [f"Not learned: {'; '.join([*said, *more])}."]
