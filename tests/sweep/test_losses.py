@@ -4,14 +4,18 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
 
 from gapctl.config.load import load_sweep
 from gapctl.ledger import LeaseOwner, Ledger
 from gapctl.ledger.trial import FAILURE
 from gapctl.plan.plan import Plan, make_plan
+from gapctl.sweep.ray_private import count_memory_kills_as_losses
 from gapctl.sweep.retries import RETRIES, RetryBudget, count_kernel_kills
 from sweep_texts import TINY, written
 
@@ -198,3 +202,26 @@ def test_a_trial_that_was_lost_for_good_and_that_another_sweep_trains_by_now_is_
     assert events.held == {theirs.id: ledger.trial(theirs.id).lease()}
     assert list(events.failures) == [ours.id]
     assert [ledger.trial(trial.id).read_text(FAILURE) is None for trial in plan.trials] == [True, False]
+
+
+@pytest.mark.parametrize("lost", [OutOfMemoryError("the node running low on memory"), NodeDiedError("node gone")])
+def test_a_process_that_the_memory_monitor_ends_between_calls_is_lost_and_does_not_end_the_sweep(
+    monkeypatch: pytest.MonkeyPatch, lost: Exception
+) -> None:
+    """Ray's own manager of Tune's processes gets the error as Ray 2.60 raises it."""
+    told: list[Exception] = []
+    manager = RayActorManager.__new__(RayActorManager)
+    monkeypatch.setattr(manager, "_failed_actor_ids", set(), raising=False)
+    monkeypatch.setattr(manager, "_cleanup_actor", lambda **named: None, raising=False)
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append(error))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    monkeypatch.setattr(RayActorManager, "_actor_task_failed", RayActorManager._actor_task_failed)
+    count_memory_kills_as_losses()
+    count_memory_kills_as_losses()
+
+    manager._actor_task_failed(tracked_actor_task=task, exception=lost)
+
+    assert [type(error) for error in told] == [RayActorError]
+    assert str(lost) in str(told[0])
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        manager._actor_task_failed(tracked_actor_task=task, exception=ValueError("anything else"))

@@ -32,6 +32,7 @@ from gapctl.plan.plan import Plan, Trial, list_remaining_trials, pack_trials
 from gapctl.sweep.capacity import ClusterWatch, ResourceRequest, build_resource_request, build_trial_bundles
 from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS, FailedRemotely, LeaseState, LeaseWatcher, Released
 from gapctl.sweep.progress import TrialReport, Watcher, WorkerReport
+from gapctl.sweep.ray_private import count_memory_kills_as_losses
 from gapctl.sweep.ray_session import open_ray_session, restore_signals
 from gapctl.sweep.retries import RETRIES, RetryBudget
 from gapctl.sweep.worker import HARMED_KEY
@@ -365,6 +366,7 @@ def run_tuner(
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     )
+    count_memory_kills_as_losses()
     with restore_signals(), raise_own_errors():
         tuner.fit()
     clear_dead_leases(context.ledger, events.trials_without_report, context.claimant.run)

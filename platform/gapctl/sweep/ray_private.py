@@ -3,6 +3,7 @@
 Nothing here raises: where an interface is missing or does not answer, a sweep goes on with less. Without the
 autoscaler's report, it waits for machines only as long as for a silent autoscaler. Without the table of placement
 groups, what a dead process reserved stays reserved. Without the timeout, Tune kills a process after ten seconds.
+Without the counting of memory kills, one may end the sweep.
 """
 
 import json
@@ -123,3 +124,24 @@ def set_stop_timeout(tune_controller: object, seconds: float) -> None:
     """Set how long Tune waits for a process that it has asked to stop; Tune has no setting for it."""
     if hasattr(tune_controller, "_actor_force_cleanup_timeout"):
         tune_controller._actor_force_cleanup_timeout = seconds
+
+
+def count_memory_kills_as_losses() -> None:
+    """Let Tune take a process that Ray's memory monitor ended, or whose machine died, for a lost one.
+
+    Ray raises such an end as an error of its own where it comes between two calls, and Tune ends with a traceback.
+    """
+    with suppress(Exception):
+        from ray.air.execution._internal.actor_manager import RayActorManager
+        from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
+
+        fail = RayActorManager._actor_task_failed
+        if getattr(fail, "counts_memory_kills", False):
+            return
+
+        def fail_lost_actor(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+            lost = isinstance(exception, OutOfMemoryError | NodeDiedError)
+            fail(self, tracked_actor_task, RayActorError(error_msg=str(exception)) if lost else exception)
+
+        fail_lost_actor.counts_memory_kills = True  # type: ignore[attr-defined]
+        RayActorManager._actor_task_failed = fail_lost_actor  # type: ignore[method-assign]
