@@ -19,7 +19,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from gapctl.config.base import NO_PASSWORD, Address, FrozenModel, WrongValueError, format_choices
 from gapctl.config.hypotheses import SLUG
-from gapctl.config.metrics import METRICS, is_analysis_metric, is_posterior_metric
+from gapctl.config.metrics import METRICS, OPTIMUM_EXCESSES, is_analysis_metric, is_posterior_metric
 from gapctl.errors import InputError
 from gapctl.extensions import ExtensionError, explain_failures, find_extension, list_extensions
 from gapctl.text import join_or
@@ -220,7 +220,7 @@ def explain_unknown_set(name: str, declared: Iterable[str]) -> str:
 
 
 _NEVER: Final = ("train/", "data/", "agreement/", "temperature/", "quality/accuracy_", "captions/words", "captions/sh")
-_NEVER_KEYS: Final = frozenset({"captions/empty"})
+_NEVER_KEYS: Final = frozenset({"captions/empty", *OPTIMUM_EXCESSES})
 _PAIRED: Final = ("quality/i2t_recall", "quality/t2i_recall", "quality/mixed_ndcg", "geometry/neighbor_overlap")
 _CLASSES: Final = ("quality/v_measure", "quality/flip_rate", "geometry/neighborhood", "quality/object_accuracy")
 _CALIBRATED: Final = ("entropy/i2t_nats_at", "entropy/t2i_nats_at")
