@@ -184,13 +184,12 @@ class LikelihoodRatios:
         """Join the ratios of tables that have them; those that are one array are kept once."""
         parts = {id(each): each for model in models if (each := model.likelihood_ratios) is not None}
         self._ratios = torch.cat([each.flatten() for each in parts.values()])
-        starts, start = {}, 0
-        for key, each in parts.items():
-            starts[key], start = start, start + each.numel()
-        of_model = [parts[id(model.likelihood_ratios)] for model in models]
         device = self._ratios.device
-        self._start_P11 = torch.tensor([starts[id(each)] for each in of_model], device=device)[:, None, None]
-        self._width_P1 = torch.tensor([each.shape[1] for each in of_model], device=device)[:, None]
+        ends = torch.tensor([0] + [each.numel() for each in parts.values()], device=device).cumsum(dim=0)
+        self._starts = ends[:-1]
+        self._widths = torch.tensor([each.shape[1] for each in parts.values()], device=device)
+        part_P = [list(parts).index(id(model.likelihood_ratios)) for model in models]
+        self._start_P = self._starts[part_P]
 
     def find_targets(self, shown_P2B: Tensor) -> Tensor:
         """Return how probable each caption is as an image's, plus how probable the image is as the caption's (P, B, B).
@@ -198,9 +197,21 @@ class LikelihoodRatios:
         Given an image and a batch's captions in any order, one of which was drawn for it and the others for others, its
         own is each with the probability of its ratio over the sum of all ratios.
         """
-        first_PB1 = (shown_P2B[:, 0] * self._width_P1).unsqueeze(2) + self._start_P11
-        place_PBB = first_PB1 + shown_P2B[:, 1].unsqueeze(1)
-        ratio_PBB = self._ratios[place_PBB.flatten()].view(place_PBB.shape)
+        if shown_P2B.device.type != "cpu":
+            return self._compute_targets(shown_P2B, self._start_P)
+        # Tables of one seed and kind of captions are shown the same batch.
+        shown = zip(self._start_P.tolist(), shown_P2B.numpy(), strict=True)
+        first_of: dict[tuple[int, bytes], int] = {}
+        same_P = [first_of.setdefault((start, each.tobytes()), len(first_of)) for start, each in shown]
+        first_U = [same_P.index(place) for place in range(len(first_of))]
+        target_UBB = self._compute_targets(shown_P2B[first_U], self._start_P[first_U])
+        return target_UBB[same_P]
+
+    def _compute_targets(self, shown_P2B: Tensor, start_P: Tensor) -> Tensor:
+        width_P = self._widths[torch.searchsorted(self._starts, start_P)]
+        first_PB = shown_P2B[:, 0] * width_P[:, None] + start_P[:, None]
+        place_PBB = first_PB.unsqueeze(2) + shown_P2B[:, 1].unsqueeze(1)
+        ratio_PBB = self._ratios.index_select(0, place_PBB.flatten()).view(place_PBB.shape)
         of_image_PBB = ratio_PBB / ratio_PBB.sum(dim=-1, keepdim=True)
         return of_image_PBB + ratio_PBB / ratio_PBB.mT.contiguous().sum(dim=-1).unsqueeze(1)
 
