@@ -145,7 +145,7 @@ class TrialState:
         self.leads = leads
         self.model = build_trial_model(config, seed).to(device)
         if isinstance(self.model, EmbeddingTable) and config.loss.targets == "posterior":
-            self.model.likelihood_ratios = find_likelihood_ratios(data, config).to(device)
+            self.model.likelihood_ratios = find_likelihood_ratios(data, config, device)
         self.steps_total = config.train.steps
         self._store = store
         if initial is not None:
@@ -385,16 +385,16 @@ def build_trial_model(config: TrialConfig, seed: int) -> ContrastiveModel:
 
 
 @lru_cache(maxsize=64)
-def _compute_shared_ratios(about: MadData, split: MadSplit) -> torch.Tensor:
+def _compute_shared_ratios(about: MadData, split: MadSplit, device: torch.device) -> torch.Tensor:
     labels_N = split.digit_labels_N
     shown = max(1, round(len(labels_N) * about.share))
-    return torch.from_numpy(compute_likelihood_ratios(about, labels_N[:shown]))
+    return torch.from_numpy(compute_likelihood_ratios(about, labels_N[:shown])).to(device)
 
 
-def find_likelihood_ratios(data: Dataset, config: TrialConfig) -> torch.Tensor:
+def find_likelihood_ratios(data: Dataset, config: TrialConfig, device: torch.device) -> torch.Tensor:
     """Return p(caption | image) / p(caption) by row for a table's training; trials on one source share them."""
     assert isinstance(data, TrialData)
-    return _compute_shared_ratios(require_mad_data(config), data.train)
+    return _compute_shared_ratios(require_mad_data(config), data.train, device)
 
 
 def build_set_evaluation(sets: Mapping[str, PlannedEvaluationSet], config: TrialConfig) -> "SetEvaluation":
