@@ -35,6 +35,7 @@ ADDED = (
     ("data", "sides"),
     ("model", "shared"),
     ("loss", "targets"),
+    ("loss", "equal_captions"),
     ("loss", "alignment"),
     ("loss", "uniformity"),
     ("loss", "cross_uniformity"),

@@ -38,6 +38,7 @@ def about(response: str, *, pairs: bool = False, **base: Any) -> dict[str, Any]:
         (about("entropy/i2t_nats_at_1000", pairs=True), "galleries have 1,000 pairs"),
         (about("train/loss_bayes", pairs=True), "how likely a natural caption is with an image is not known"),
         (about("information/shared", pairs=True), "the information of natural captions is not known"),
+        (about("train/loss_bayes", loss={"equal_captions": "masked"}), "with equal captions masked"),
         (about("train/loss_excess", loss={"alignment": 1.0}), "something is added to the contrastive loss"),
     ],
 )

@@ -176,6 +176,8 @@ def _check_loss(seed: int, value: float, config: TrialConfig) -> _SeedCheck:
         return _SeedCheck(seed, None, value, "what is added to the contrastive loss has no known value for guessing")
     if loss.kind not in LOSSES:
         return _SeedCheck(seed, None, value, f"loss.kind {loss.kind} has no known value for guessing")
+    if loss.equal_captions == "masked":
+        return _SeedCheck(seed, None, value, "with equal captions masked, guessing has no one value")
     guessing = compute_guessing_loss(loss, config.train.batch_size)
     bayes = find_bayes_loss(config)
     if bayes is not None and bayes >= (1 - LEAST_GAIN) * guessing:

@@ -696,7 +696,7 @@ def explain_unlogged(
         return "only loss.kind siglip has a bias"
     if key == "train/loss_floor" and not set(losses) & set(LOSSES):
         return f"the floor of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
-    if key in ("train/loss_bayes", "train/loss_excess") and (why := _explain_unknown_bayes_loss(key, base, losses)):
+    if key in ("train/loss_bayes", "train/loss_excess") and (why := _explain_unknown_bayes_loss(key, base, vary)):
         return why
     if key in OF_TABLES and TABLE not in _list_values("model.preset", getattr(base.model, "preset", ""), vary):
         return "it is of tables; expected model.preset table"
@@ -707,11 +707,14 @@ def explain_unlogged(
     return ""
 
 
-def _explain_unknown_bayes_loss(key: str, base: TrialConfig, losses: Sequence[str]) -> str:
+def _explain_unknown_bayes_loss(key: str, base: TrialConfig, vary: Vary) -> str:
+    losses = [str(kind) for kind in _list_values("loss.kind", base.loss.kind, vary)]
     if isinstance(base.data, PairData):
         return "how likely a natural caption is with an image is not known; expected data.dataset mad"
     if not set(losses) & set(LOSSES):
         return f"that of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
+    if "negatives" not in _list_values("loss.equal_captions", base.loss.equal_captions, vary):
+        return "with equal captions masked, it depends on each batch; expected loss.equal_captions negatives"
     if key == "train/loss_excess" and base.loss.has_terms:
         return "something is added to the contrastive loss; expected loss.alignment, uniformity, cross_uniformity 0"
     return ""

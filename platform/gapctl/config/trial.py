@@ -554,10 +554,14 @@ class Loss(FrozenModel):
     `posterior` instead: how probable each caption of the batch is as the image's, by the rule that drew them, and each
     image as the caption's. Gradients are the same on average, without the noise of the draw, so that far fewer pairs
     are needed; `train/loss` is of the drawn pairs either way.
+
+    Captions of a batch that are equal, word for word, are each other's `negatives`, as in CLIP; `masked`, they are left
+    out: an image is neither to be near nor far from them. Only MAD's trainings of encoders can mask them.
     """
 
     kind: LossName = "clip"
     targets: Annotated[Literal["drawn", "posterior"], OmitFromHash(before="drawn")] = "drawn"
+    equal_captions: Annotated[Literal["negatives", "masked"], OmitFromHash(before="negatives")] = "negatives"
     alignment: LossWeight = 0.0
     uniformity: LossWeight = 0.0
     cross_uniformity: LossWeight = 0.0
@@ -796,9 +800,22 @@ class TrialConfig(FrozenModel):
             expected = f"expected {join_or(LOSSES)}, as other losses are trained with a text encoder"
             raise WrongValueError("kind", f"found {loss.kind!r} with data.sides image_image; {expected}")
         model = info.data.get("model")
-        if isinstance(model, Model) and model.is_table and loss.kind not in LOSSES:
+        is_lookup = isinstance(model, Model) and model.is_table
+        if is_lookup and loss.kind not in LOSSES:
             expected = f"expected {join_or(LOSSES)}, or a preset with encoders"
             raise WrongValueError("kind", f"found {loss.kind!r} with model.preset table; {expected}")
+        if loss.equal_captions == "masked":
+            unlike = ""
+            if isinstance(data, PairData):
+                unlike = "dataset image_text, whose steps cannot leave captions out"
+            elif data is not None and data.sides == "image_image":
+                unlike = "data.sides image_image; no two pictures are equal"
+            elif is_lookup:
+                unlike = "model.preset table, whose steps cannot leave captions out"
+            elif loss.kind not in LOSSES:
+                unlike = f"loss.kind {loss.kind}, which is another package's"
+            if unlike:
+                raise WrongValueError("equal_captions", f"found 'masked' with {unlike}; expected negatives there")
         return loss
 
     @field_validator("loss", mode="after")

@@ -1,5 +1,6 @@
 """Compute the contrastive losses: open_clip's own, for comparable results, and the share of one of several workers.
 
+Masked losses leave out equal captions of a batch (`find_equal_captions`).
 `compute_loss_floor` gives the least loss that identical captions in a batch allow.
 
 Index letters: N pairs, K different captions, B pairs of one worker, A pairs of all workers, D or E embedding, F = 2 E.
@@ -62,9 +63,34 @@ def uniformity_loss(first_NE: Tensor, second_NE: Tensor) -> Tensor:
     return kernel_NN.flatten().logsumexp(dim=0) - 4 - math.log(number * (number - 1))
 
 
-def make_contrastive_loss(kind: LossKind, terms: LossTerms = NO_TERMS) -> ContrastiveLoss:
-    """Return a function of (image_ND, text_ND, logit_scale[, logit_bias]) that returns a scalar loss."""
+def masked_clip_loss(image_ND: Tensor, text_ND: Tensor, scale: Tensor, equal_NN: Tensor) -> Tensor:
+    """Return CLIP's loss without the pairs in `equal_NN` (bool), which are not on the diagonal."""
+    logits_NN = (scale * image_ND @ text_ND.mT).masked_fill(equal_NN, -math.inf)
+    label_N = torch.arange(len(image_ND), device=image_ND.device)
+    return (cross_entropy(logits_NN, label_N) + cross_entropy(logits_NN.mT, label_N)) / 2
+
+
+def masked_siglip_loss(image_ND: Tensor, text_ND: Tensor, scale: Tensor, bias: Tensor, equal_NN: Tensor) -> Tensor:
+    """Return SigLIP's loss without the pairs in `equal_NN`, as `masked_clip_loss` leaves them out."""
+    logits_NN = scale * image_ND @ text_ND.mT + bias
+    matched_NN = 2 * torch.eye(len(image_ND), dtype=logits_NN.dtype, device=logits_NN.device) - 1
+    return -logsigmoid(matched_NN * logits_NN).masked_fill(equal_NN, 0.0).sum() / len(image_ND)
+
+
+def find_equal_captions(token_NL: Tensor) -> Tensor:
+    """Return which captions of a batch, or of each of several, are equal to which others (..., N, N)."""
+    equal_NN = (token_NL.unsqueeze(-2) == token_NL.unsqueeze(-3)).all(dim=-1)
+    return equal_NN & ~torch.eye(token_NL.shape[-2], dtype=torch.bool, device=token_NL.device)
+
+
+def make_contrastive_loss(kind: LossKind, terms: LossTerms = NO_TERMS, *, masked: bool = False) -> ContrastiveLoss:
+    """Return a function of (image_ND, text_ND, logit_scale[, logit_bias][, equal_NN]) that returns a scalar loss.
+
+    A `masked` loss takes `equal_NN`, as `find_equal_captions` returns it.
+    """
     loss: ContrastiveLoss = ClipLoss() if kind == "clip" else SigLipLoss()
+    if masked:
+        loss = masked_clip_loss if kind == "clip" else masked_siglip_loss
 
     def add_terms(image_ND: Tensor, text_ND: Tensor, *scalars: Tensor) -> Tensor:
         return loss(image_ND, text_ND, *scalars) + sum_loss_terms(terms, image_ND, text_ND)

@@ -83,6 +83,7 @@ _FACTOR_NAMES: Final = {
     "evaluate.intervention": "intervention",
     "evaluate.strength": "strength of the intervention",
     "train.mismatched": "share of mismatched steps",
+    "loss.equal_captions": "equal captions of a batch",
     "loss.alignment": "weight of alignment",
     "loss.uniformity": "weight of uniformity",
     "loss.cross_uniformity": "weight of cross-modal uniformity",

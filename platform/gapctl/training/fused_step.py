@@ -42,7 +42,7 @@ from gapctl.models.fused import (
     cut_captions,
     split_by_model,
 )
-from gapctl.models.losses import make_contrastive_loss
+from gapctl.models.losses import find_equal_captions, make_contrastive_loss
 from gapctl.training.optimizer import OptimizerState, StepOptimizer
 from gapctl.training.step_options import StepOptions, choose_product_dtype
 
@@ -88,7 +88,8 @@ class FusedStep:
         )
         self._patch_size = preset.image.patch_size
         self._end = models[0].text_eos_id
-        self._loss = make_contrastive_loss(rule.loss, rule.terms)
+        self._loss = make_contrastive_loss(rule.loss, rule.terms, masked=rule.masked)
+        self._masked = rule.masked
         self._pixels = PixelNormaliser(rule.mean, rule.std, self._device)
         self._take = CudaGraph(self._run_step) if self._on_gpu else self._run_step
 
@@ -144,14 +145,20 @@ class FusedStep:
         """
         image, text = self._image(patch_NI), self._second(second)
         losses = self._compute_stacked_losses if len(self.models) > 1 else self._compute_one_loss
-        loss_M, image_grad_SE, text_grad_SE = losses(image.output, text.output)
+        equal_MZZ = None
+        if self._masked:
+            assert isinstance(second, CaptionTokens)  # as the configuration makes sure
+            equal_MZZ = find_equal_captions(split_by_model(second.token_ST, len(self.models)))
+        loss_M, image_grad_SE, text_grad_SE = losses(image.output, text.output, equal_MZZ)
         image.pullback(image_grad_SE)
         text.pullback(text_grad_SE)
         self._second_uses.add()
         return loss_M
 
     @torch.enable_grad()
-    def _compute_one_loss(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _compute_one_loss(
+        self, image_SE: Tensor, text_SE: Tensor, equal_MZZ: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss and its gradients by both towers' outputs, and write those by temperature and bias."""
         (model,) = self.models
         leaves = [image_SE.detach().requires_grad_(), text_SE.detach().requires_grad_()]
@@ -159,24 +166,29 @@ class FusedStep:
         parameters = [getattr(model, name) for name in scalars]
         features = [normalize(leaf, dim=-1) for leaf in leaves]
         bias = [] if model.logit_bias is None else [model.logit_bias]
-        loss = self._loss(*features, model.logit_scale.exp(), *bias)
+        equal = [] if equal_MZZ is None else [equal_MZZ.reshape(len(image_SE), -1)]
+        loss = self._loss(*features, model.logit_scale.exp(), *bias, *equal)
         image_grad_SE, text_grad_SE, *rest = torch.autograd.grad(loss, [*leaves, *parameters])
         for name, gradient in zip(scalars, rest, strict=True):
             self._masters.weights[name].grad.copy_(gradient)
         return loss.detach().unsqueeze(0), image_grad_SE, text_grad_SE
 
-    def _compute_stacked_losses(self, image_SE: Tensor, text_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _compute_stacked_losses(
+        self, image_SE: Tensor, text_SE: Tensor, equal_MZZ: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same for each model from its own samples."""
         names = ["logit_scale"] if self.models[0].logit_bias is None else ["logit_scale", "logit_bias"]
         scalars = [torch.stack([getattr(model, name).detach() for model in self.models]) for name in names]
         clouds = [split_by_model(rows_SE, len(self.models)) for rows_SE in (image_SE, text_SE)]
         inputs = (*clouds, *scalars)
 
-        def compute_loss(image_ZE: Tensor, text_ZE: Tensor, log_scale: Tensor, *bias: Tensor) -> Tensor:
-            return self._loss(normalize(image_ZE, dim=-1), normalize(text_ZE, dim=-1), log_scale.exp(), *bias)
+        equal = [] if equal_MZZ is None else [equal_MZZ]
+
+        def compute_loss(image_ZE: Tensor, text_ZE: Tensor, log_scale: Tensor, *others: Tensor) -> Tensor:
+            return self._loss(normalize(image_ZE, dim=-1), normalize(text_ZE, dim=-1), log_scale.exp(), *others)
 
         each = torch.func.grad_and_value(compute_loss, argnums=tuple(range(len(inputs))))
-        gradients, loss_M = torch.func.vmap(each)(*inputs)
+        gradients, loss_M = torch.func.vmap(each)(*inputs, *equal)
         for name, gradient_M in zip(names, gradients[2:], strict=True):
             if name in self._masters.weights:
                 self._masters.weights[name].grad.copy_(gradient_M)

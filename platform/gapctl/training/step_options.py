@@ -43,8 +43,9 @@ class StepOptions:
 
     `mean` and `std` are of pixels from 0 to 1. `micro_batches` is the number of parts in which a worker's pairs pass
     the towers; the loss is of the whole batch all the same. `compile` applies torch.compile to the towers. `betas` and
-    `eps` are AdamW's, and its `weight_decay` applies to matrices alone. `terms` are added to the contrastive loss. A
-    learned temperature's learning rate is `temperature_speed` times that of all else.
+    `eps` are AdamW's, and its `weight_decay` applies to matrices alone. `terms` are added to the contrastive loss, and
+    `masked` leaves equal captions of a batch out of it. A learned temperature's learning rate is `temperature_speed`
+    times that of all else.
     """
 
     loss: LossKind
@@ -57,6 +58,7 @@ class StepOptions:
     micro_batches: int = 1
     compile: bool = False
     terms: LossTerms = NO_TERMS
+    masked: bool = False
     temperature_speed: float = 1.0
 
 
@@ -88,4 +90,11 @@ def build_step_options(config: TrialConfig, precision: Precision) -> StepOptions
     )
     terms = LossTerms(loss.alignment, loss.uniformity, loss.cross_uniformity)
     speed = 1.0 if config.temperature.lr is None else config.temperature.lr / train.lr
-    return replace(rule, micro_batches=train.micro_batches, compile=train.compile, terms=terms, temperature_speed=speed)
+    return replace(
+        rule,
+        micro_batches=train.micro_batches,
+        compile=train.compile,
+        terms=terms,
+        masked=loss.equal_captions == "masked",
+        temperature_speed=speed,
+    )

@@ -235,7 +235,8 @@ class TrialState:
 
     def count(self, caption_id_B: NDArray[np.int64], packed: int) -> None:
         """Record one step: the loss floor of its captions, and the number of trials that took it together."""
-        if self.config.loss.kind in LOSSES:  # that of another package's loss is not known
+        counted = self.config.loss.equal_captions == "negatives"  # masked ones have no floor
+        if self.config.loss.kind in LOSSES and counted:  # that of another package's loss is not known
             self._state.sums.floor += compute_loss_floor(caption_id_B, self.config.loss.kind)
         self._state.sums.steps += 1
         self._state.step += 1
