@@ -51,6 +51,24 @@ def test_ray_data_reads_the_same_pairs_in_the_same_order(
             assert all(np.array_equal(mine, its) for mine, its in zip(one, other, strict=True))
 
 
+def test_ray_data_cuts_a_pair_alike_in_every_epoch_where_the_cut_is_drawn_once(
+    ray_session: None, manifest: Manifest
+) -> None:
+    once = ReadOptions(16, PairCaptions(keep="half", draw="once"))
+    by_ray, by_threads, anew = (
+        [batch for batch, _ in PairFeed(manifest, range(30), rule, 1, 4, reader=reader, stop=120)]
+        for rule, reader in ((once, RayReader()), (once, None), (RULE, None))
+    )
+
+    assert all(np.array_equal(one.tokens_BL, other.tokens_BL) for one, other in zip(by_ray, by_threads, strict=True))
+    for batches, cuts in ((by_ray, 1), (anew, 2)):
+        read: dict[int, set[int]] = {}
+        for batch in batches:
+            for sample, text in zip(batch.sample_B.tolist(), batch.text_id_B.tolist(), strict=True):
+                read.setdefault(sample, set()).add(text)
+        assert max(map(len, read.values())) == cuts
+
+
 def test_a_trial_reads_on_a_machine_that_is_full(ray_session: None, manifest: Manifest) -> None:
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,18 @@ def test_treatments_are_shown_on_ones_own_samples(shards: Path) -> None:
     assert {line["keep"] for line in document["treatments"]} == set(document["samples"][0]["treated"])
 
 
+def test_a_cut_that_is_drawn_once_is_shown_alike_in_every_epoch(shards: Path) -> None:
+    def show(draw: str, epoch: int) -> dict[str, Any]:
+        options = ("--keep", "half,words", "--draw", draw, "--epoch", str(epoch))
+        return json.loads(gapctl("data", "captions", "shards", "--show", "3", *options, "--json").out)
+
+    once, anew = ([show(draw, epoch) for epoch in range(4)] for draw in ("once", "each_access"))
+    assert all(document == once[0] for document in once)
+    assert any(document["samples"] != anew[0]["samples"] for document in anew)
+    assert [line["random_per_access"] for line in once[0]["treatments"]] == [False, False]
+    assert all(line["random_per_access"] for line in anew[0]["treatments"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -98,6 +111,8 @@ def test_treatments_are_shown_on_ones_own_samples(shards: Path) -> None:
         (("captions", "--keep", "qarter"), "did you mean quarter?"),
         (("captions", "--keep", "enriched"), "--field: keep is 'enriched' and field is empty"),
         (("captions", "--rate", "2"), "--rate: rate is 2.0, expected 0 to 1"),
+        (("captions", "--draw", "never"), "--draw never: no such choice; expected one of each_access, once"),
+        (("captions", "--draw", "once", "--keep", "full,half"), "--draw: draw is 'once' and keep full draws nothing"),
         (("captions", "--sentences", "0"), "--sentences: sentences is 0"),
         (("captions", "nowhere"), "nowhere: no such file or folder"),
         (("captions", "empty.tar"), "no sample that can be used"),

@@ -124,9 +124,8 @@ def find_bits(config: TrialConfig) -> MadBits | None:
 
 def find_bayes_loss(config: TrialConfig) -> float | None:
     """Return the Bayes loss of a training's batches; None for natural captions, other losses, and masked captions."""
-    masked = (
-        config.loss.equal_captions == "masked"
-    )  # which pairs stay depends on the batch, and so does the best critic
+    # With equal captions masked, the best critic depends on which pairs a batch keeps.
+    masked = config.loss.equal_captions == "masked"
     if not isinstance(config.data, MadData) or config.loss.kind not in LOSSES or masked:
         return None
     return compute_bayes_loss(config.data, config.loss.kind, config.train.batch_size)
