@@ -37,9 +37,8 @@ from findings_claims import (
     parse_notes,
 )
 from findings_estimates import CellEffect, Estimands, find_sign_reversal, measure_both_estimands
-from gapctl.analysis.compare import SweepAnalysis
+from gapctl.analysis.compare import SweepAnalysis, correct_over_sweeps
 from gapctl.analysis.estimates import is_significant
-from gapctl.analysis.measured import apply_holm
 from gapctl.analysis.results import Verdict
 from gapctl.config.hypotheses import Correlation
 from gapctl.config.load import load_text
@@ -174,9 +173,7 @@ class PageContext(NamedTuple):
 
 def correct_over_page(rows: Sequence[VerdictRow]) -> dict[tuple[str, str], float]:
     """Return p of the whole claim after Holm over all confirmatory rows; exploratory rows have none."""
-    confirmatory = [row for row in rows if not row.verdict.exploratory]
-    corrected = apply_holm([row.verdict.p_claim for row in confirmatory], alpha=PAGE_ALPHA)
-    return {row.key: found.p for row, found in zip(confirmatory, corrected, strict=True)}
+    return correct_over_sweeps([(row.judged.name, row.verdict) for row in rows])
 
 
 def format_effect_cells(verdict: Verdict, alpha: float) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Sweeps beside each other: each keeps its own verdicts; what is shared and what differs is said."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +16,7 @@ from gapctl.analysis.compare import (
     build_history_table,
     build_trials_table,
     compare_sweeps,
+    correct_over_sweeps,
     describe_arms,
 )
 from gapctl.ledger import Ledger, Result
@@ -47,6 +49,23 @@ def test_holm_counts_the_hypotheses_of_one_file_only(combined: SweepComparison) 
 
     assert len(combined.sweeps[1].analysis.verdicts) == 1
     assert alone.p_direction == alone.p_direction_before_holm
+
+
+def test_holm_over_all_sweeps_stands_beside_it_and_counts_no_exploratory_verdict(combined: SweepComparison) -> None:
+    (comparison,) = combined.comparisons
+    slope, difference, ends = comparison.findings
+    raw = sorted([slope.verdict.p_claim, difference.verdict.p_claim])
+
+    assert ends.verdict.exploratory
+    assert math.isnan(ends.p_of_all)
+    assert sorted([slope.p_of_all, difference.p_of_all]) == pytest.approx([2 * raw[0], max(2 * raw[0], raw[1])])
+
+
+def test_ten_sweeps_that_ask_the_same_have_ten_chances(combined: SweepComparison) -> None:
+    verdict = replace(combined.sweeps[0].analysis.verdicts[0], p_claim=0.02, exploratory=False)
+    found = correct_over_sweeps([(f"sweep {place}", verdict) for place in range(10)])
+
+    assert list(found.values()) == pytest.approx([0.2] * 10)
 
 
 def test_the_same_effect_of_two_sweeps_stands_side_by_side(combined: SweepComparison) -> None:

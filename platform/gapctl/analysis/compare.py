@@ -4,6 +4,7 @@
 `build_history_table` export their trials in one frame.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,6 +13,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from gapctl.analysis.learning import label_arm
+from gapctl.analysis.measured import apply_holm
 from gapctl.analysis.paired import infer_level_type
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.analysis.tables import list_metric_columns, map_ids_to_values
@@ -32,7 +34,7 @@ _FIELDS_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "direction", "small
 
 @dataclass(frozen=True)
 class SweepAnalysis:
-    """One scale of a sweep with its analysis; Holm's correction is over its own file, whatever it is compared with.
+    """One scale of a sweep with its analysis; its verdicts go by Holm over its own file, whatever it is compared with.
 
     `damaged` are messages about trials that were left out.
     """
@@ -76,13 +78,15 @@ class SettingDifference(NamedTuple):
 class SweepVerdict(NamedTuple):
     """One sweep's verdict; `effect` names the quantity that its estimate measures.
 
-    For example `trend`, or `contrast, between 0 and 5, where temperature.mode is learned`.
+    For example `trend`, or `contrast, between 0 and 5, where temperature.mode is learned`. `p_of_all` is p of the whole
+    claim after Holm over the confirmatory verdicts of all sweeps that are compared; NaN for an exploratory one.
     """
 
     sweep: str
     effect: str
     alpha: float
     verdict: Verdict
+    p_of_all: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,23 @@ def compare_verdicts(sweeps: Sequence[SweepAnalysis]) -> tuple[ResponseCompariso
     One that only one sweep has a hypothesis on contains that sweep alone.
     """
     found: dict[tuple[str, str], list[SweepVerdict]] = {}
+    p_of_all = correct_over_sweeps([(judged.name, one) for judged in sweeps for one in judged.analysis.verdicts])
     for judged in sweeps:
         for hypothesis, verdict in zip(judged.plan.sweep.spec.hypotheses, judged.analysis.verdicts, strict=True):
-            finding = SweepVerdict(judged.name, _describe_effect(hypothesis), judged.analysis.alpha, verdict)
+            p = p_of_all.get((judged.name, verdict.id), math.nan)
+            finding = SweepVerdict(judged.name, _describe_effect(hypothesis), judged.analysis.alpha, verdict, p)
             found.setdefault((verdict.response, verdict.factor), []).append(finding)
     return tuple(ResponseComparison(*key, _group_by_effect(findings)) for key, findings in found.items())
+
+
+def correct_over_sweeps(verdicts: Sequence[tuple[str, Verdict]]) -> dict[tuple[str, str], float]:
+    """Return p of each whole claim after Holm over all confirmatory ones, by the name of its sweep and its id.
+
+    Whoever asks the same in ten files has ten chances; Holm over each file alone does not count them.
+    """
+    confirmatory = [(sweep, verdict) for sweep, verdict in verdicts if not verdict.exploratory]
+    corrected = apply_holm([verdict.p_claim for _, verdict in confirmatory], alpha=1.0)
+    return {(sweep, one.id): found.p for (sweep, one), found in zip(confirmatory, corrected, strict=True)}
 
 
 def _group_by_effect(findings: Sequence[SweepVerdict]) -> tuple[SweepVerdict, ...]:

@@ -52,6 +52,7 @@ def build_combined_document(combined: "SweepComparison") -> dict[str, object]:
         if len(found.sweeps) > 1:
             findings = [
                 {"sweep": finding.sweep, "effect": finding.effect, "alpha": finding.alpha}
+                | {"p_of_all": _replace_non_finite(finding.p_of_all)}
                 | {name: _replace_non_finite(getattr(finding.verdict, name)) for name in fields}
                 for finding in found.findings
             ]

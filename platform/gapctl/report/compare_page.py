@@ -56,7 +56,7 @@ def list_column_names(comparison: ResponseComparison) -> list[str]:
     levels = {format_confidence_level(finding.alpha) for finding in comparison.findings}
     interval = f"{levels.pop()} interval" if len(levels) == 1 else "interval"
     replicates = name_replicates(finding.verdict for finding in comparison.findings)
-    return ["sweep", "effect", "verdict", "estimate", interval, "p (Holm)", replicates]
+    return ["sweep", "effect", "verdict", "estimate", interval, "p (Holm)", "p (all)", replicates]
 
 
 def format_verdict_cells(finding: SweepVerdict) -> list[str]:
@@ -66,7 +66,8 @@ def format_verdict_cells(finding: SweepVerdict) -> list[str]:
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
     word = verdict.verdict + format_marks(verdict.marks)
     interval = f"{low} to {high}" if known else f"too few {verdict.replicate_name}"
-    return [finding.sweep, finding.effect, word, estimate, interval, format_p_value(verdict.p), str(verdict.seeds)]
+    p_values = [format_p_value(verdict.p), format_p_value(finding.p_of_all)]
+    return [finding.sweep, finding.effect, word, estimate, interval, *p_values, str(verdict.seeds)]
 
 
 def explain_interval_levels(comparison: ResponseComparison) -> str:
@@ -110,7 +111,10 @@ def _join_values(values: Sequence[str]) -> str:
 def render_comparison_page(combined: SweepComparison, ledger: Ledger) -> str:
     """Return the complete HTML document; escape texts from the sweep files."""
     names = ", ".join(judged.name for judged in combined.sweeps)
-    rule = "each judged by its own hypotheses, with Holm's correction over its own file; nothing is pooled"
+    rule = (
+        "each judged by its own hypotheses, with Holm's correction over its own file; nothing is pooled. "
+        "p (all) is after Holm over the confirmatory hypotheses of all of them"
+    )
     return render_page(
         "comparison",
         name_comparison(combined),
