@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, fill, sweep_file
 
@@ -97,6 +98,16 @@ def test_the_table_of_trials_and_mlflow_have_a_column_of_recipes_and_what_was_dr
     assert found.trials["recipe"].to_list() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert found.trials["train.lr"].to_list() == [trial.config.train.lr for trial in plan.trials]
     assert build_columns(plan, plan.trials[3]) == {"attributes": "5", "recipe": "1"}
+
+
+def test_an_export_has_what_was_drawn(tmp_path: Path) -> None:
+    judged(tmp_path)
+    plan, out = load_plan(tmp_path / "made-up.yaml", None, None), tmp_path / "trials.csv"
+
+    gapctl("analyze", str(tmp_path / "made-up.yaml"), "--runs", str(tmp_path / "runs"), "--export", str(out))
+
+    rates = [trial.config.train.lr for trial in plan.trials]
+    assert pl.read_csv(out)["train.lr"].to_list() == pytest.approx(rates)
 
 
 def test_another_number_of_recipes_than_declared_only_explores(tmp_path: Path) -> None:

@@ -208,7 +208,9 @@ def _collect_settings(judged: SweepAnalysis) -> dict[str, tuple[str, ...]]:
         path: tuple(str(level) for level in sorted(levels or (), key=_make_sort_key))
         for path, levels in list_values_by_path(collect_parts(spec)).items()
     }
-    settings = {**base, **varied, "seeds": (str(spec.seeds),), "first_seed": (str(spec.first_seed),)}
+    counted = {"seeds": spec.seeds} if spec.replicates is None else {"recipes": spec.replicates.draws}
+    counts = {name: (str(count),) for name, count in {**counted, "first_seed": spec.first_seed}.items()}
+    settings = {**base, **varied, **counts}
     settings.pop("data.source", None)
     return settings
 
@@ -284,7 +286,10 @@ def _add_sweep_columns(judged: SweepAnalysis, rows: pl.DataFrame, treatments: Se
 
 
 def _list_treatments(sweeps: Sequence[SweepAnalysis]) -> list[str]:
-    return list(dict.fromkeys(path for judged in sweeps for path in judged.analysis.factors))
+    """List what differs between trainings by declaration: the sweeps' factors, and what their recipes draw."""
+    drawn = [judged.plan.sweep.spec.replicates for judged in sweeps]
+    factors = [path for judged in sweeps for path in judged.analysis.factors]
+    return list(dict.fromkeys([*factors, *(path for each in drawn if each for path in each.space)]))
 
 
 def _collect_levels(judged: SweepAnalysis, treatments: Sequence[str]) -> list[pl.Series]:
