@@ -409,6 +409,7 @@ def test_an_interval_alone_does_not_refute_a_correlation_over_few_arms(tmp_path:
     found = judged(tmp_path, opposite, vary={MAIN: NAMES[:3]}, direction="increasing")
 
     assert (found.verdict, found.p_refuting) == ("inconclusive", pytest.approx(1 / 6))
+    assert found.seeds_needed is None
     assert "the interval lies short of the smallest effect of 0.3, but p of a tau that large" in found.reason
 
 

@@ -201,8 +201,13 @@ def judge_interval(
     """
     if is_beyond(ci, smallest_effect, direction, rounding) and is_significant(p_holm, alpha):
         return "supported"
-    refutes = math.isnan(p_refuting) or is_significant(p_refuting, alpha / 2)
-    return "refuted" if refutes and is_short_of(ci, smallest_effect, direction, rounding) else "inconclusive"
+    refutes = can_refute(p_refuting, alpha) and is_short_of(ci, smallest_effect, direction, rounding)
+    return "refuted" if refutes else "inconclusive"
+
+
+def can_refute(p_refuting: float, alpha: float) -> bool:
+    """Return whether an interval may refute: it needs no p (NaN), or one below alpha / 2, as an end of it may err."""
+    return math.isnan(p_refuting) or is_significant(p_refuting, alpha / 2)
 
 
 def is_beyond(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
@@ -295,11 +300,13 @@ def estimate_seeds_needed(
     For a supported verdict, p of the claim also has to fall below `holm_level`; where seeds agree exactly, this is the
     number at which the sign test can do so. Return None with fewer than two seeds, for an estimate that lies on the
     smallest effect, where more than 1,000 would be needed, and where seeds do not help: p of a correlation depends on
-    the number of arms.
+    the number of arms, and so does the one that refutes.
     """
     seeds = len(found.effects_S)
     distance = compute_margin(found.value, smallest_effect, direction)
     if seeds < 2 or math.isnan(distance) or abs(distance) <= found.rounding:
+        return None
+    if distance < 0 and not can_refute(found.p_refuting, alpha):
         return None
     spread = max(found.spread, found.least_spread)
     counts_N = np.arange(seeds + 1, MOST_SEEDS + 1, dtype=float)
