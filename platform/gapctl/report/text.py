@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gapctl.analysis.results import AnalysisResults, Verdict
+from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.hypotheses import Level
 from gapctl.config.metrics import find_metric, is_metric
 from gapctl.text import format_count, join_and, list_first_names
@@ -325,11 +326,16 @@ def _describe_first_answer(verdict: Verdict) -> list[str]:
     return [f"First answer, {first.sweep}, {first.id}: {word}, {estimate} ({interval}), p {format_p_value(first.p)}."]
 
 
+def _lie(mode: SecondMode) -> str:
+    return "lies" if len(mode.trainings) == 1 else "lie"
+
+
 def _explain_two_modes(verdict: Verdict) -> list[str]:
     """Name the trainings that end apart from the others, metric by metric."""
     said = [
-        f"{name_metric(mode.metric)} of {list_first_names(mode.trainings, MOST_ARMS)} lies {mode.distance:.0f} spreads "
-        f"or more from what arm and {verdict.replicate_noun} say, of all others at most {mode.rest:.1f}"
+        f"{name_metric(mode.metric)} of {list_first_names(mode.trainings, MOST_ARMS)} {_lie(mode)} "
+        f"{mode.distance:.0f} spreads or more from what arm and {verdict.replicate_noun} say, of all others at most "
+        f"{mode.rest:.1f}"
         for mode in verdict.two_modes
     ]
     return [f"Two modes: {'; '.join(said)}. How often that happens is in no interval."] if said else []
