@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import polars as pl
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, finish, plan_of, sweep_file
+from rich.console import Console
 from two_sweeps import LR, TwoSweeps, two_sweeps
 
 from gapctl.analysis.analyze import analyze_plan
@@ -19,6 +21,7 @@ from gapctl.analysis.compare import (
     correct_over_sweeps,
     describe_arms,
 )
+from gapctl.cli.verdict_table import print_comparison
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan
 
@@ -191,3 +194,23 @@ def test_the_history_table_has_a_row_per_evaluation(combined: SweepComparison) -
 
     assert table.columns == ["sweep", "scale", "trial", "label", "seed", ATTRIBUTES, LR, "samples_seen", RMG]
     assert len(table) == 2 * (18 + 11)
+
+
+@pytest.mark.parametrize("width", [80, 130])
+def test_no_number_of_the_comparison_is_cut_in_a_terminal(
+    made: TwoSweeps, combined: SweepComparison, width: int
+) -> None:
+    (both,) = combined.comparisons
+    named = both.findings[1]._replace(sweep="a sweep of a long name (laptop)")
+    findings = (named, both.findings[2])
+    long = replace(combined, comparisons=(replace(both, findings=findings),))
+    out = StringIO()
+
+    print_comparison(long, Ledger(made.runs), Console(width=width, file=out))
+
+    rows = out.getvalue().partition("sweeps compared")[2].splitlines()
+    (head,) = [line for line in rows if "p (Holm)" in line]
+    assert head.endswith("p (Holm)  p (all)  seeds")
+    assert [line.split()[-1] for line in rows if "supported" in line or "inconclusive" in line] == [
+        str(finding.verdict.seeds) for finding in findings
+    ]

@@ -185,23 +185,33 @@ def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", consol
         for effect in dict.fromkeys(finding.effect for finding in comparison.findings):
             console.print(Text(f"\n{describe_comparison(comparison)}; {effect}".translate(ASCII_REPLACEMENTS)))
             findings = [finding for finding in comparison.findings if finding.effect == effect]
-            console.print(_build_table(findings, list_column_names(comparison)))
+            console.print(_build_table(findings, list_column_names(comparison), console.width))
         _print_lines(list(filter(None, [explain_interval_levels(comparison)])), console)
 
 
-def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str]) -> Table:
+NARROW: Final = 100
+"""Columns of a terminal below which marks and names of sweeps are folded, so that no number is cut."""
+
+
+def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str], width: int) -> Table:
     """Build the table of one effect, which the heading names; in 80 columns the marks stand below the verdicts."""
     from gapctl.report.compare_page import format_verdict_cells
 
+    rows = [[cell.translate(ASCII_REPLACEMENTS) for cell in format_verdict_cells(finding)] for finding in findings]
     table = Table(box=None, pad_edge=False)
     for index, name in enumerate([headings[0], *headings[2:]]):
-        least = len("inconclusive") if index == 1 else None
+        numbers = [len(row[index + 1]) for row in rows] if index > 1 else []
+        least = max(len(name), *numbers) if numbers else len("inconclusive") if index == 1 else None
         table.add_column(
-            name, overflow="fold", no_wrap=index > 1, min_width=least, justify="right" if index > 1 else "left"
+            name,
+            overflow="fold",
+            no_wrap=index > 1,
+            width=least if width < NARROW else None,
+            min_width=least,
+            justify="right" if index > 1 else "left",
         )
-    for finding in findings:
-        sweep, _, word, *numbers = (cell.translate(ASCII_REPLACEMENTS) for cell in format_verdict_cells(finding))
-        table.add_row(Text(sweep), Text(word, style=VERDICT_STYLES[finding.verdict.verdict]), *numbers)
+    for finding, (sweep, _, word, *others) in zip(findings, rows, strict=True):
+        table.add_row(Text(sweep), Text(word, style=VERDICT_STYLES[finding.verdict.verdict]), *others)
     return table
 
 
