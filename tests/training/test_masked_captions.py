@@ -130,6 +130,7 @@ def test_ids_of_trials_without_the_setting_stay() -> None:
             "dataset image_text, whose steps",
         ),
         ({"data": {"sides": "image_image"}}, "with data.sides image_image; no two pictures are equal"),
+        ({"model": {"preset": "table"}}, "with model.preset table, whose steps cannot leave captions out"),
     ],
 )
 def test_what_cannot_mask_says_so(document: dict[str, Any], said: str) -> None:
