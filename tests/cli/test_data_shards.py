@@ -190,7 +190,7 @@ def test_a_kill_leaves_nothing_that_looks_whole_and_the_rest_is_made(source: Pat
         wait_until(lambda: bool(list(folder.glob("*.npy"))), process)
         process.kill()
     assert run_verb(data_app, "verify", str(folder)).exit_code == 1
-    for name in (folder, tmp_path / "alone"):
-        ran = run_verb(data_app, "mad", "--out", str(name), "--digits", DIGITS, "--json")
+    for name, workers in ((folder, "2"), (tmp_path / "alone", "1")):
+        ran = run_verb(data_app, "mad", "--out", str(name), "--digits", DIGITS, "--workers", workers, "--json")
         assert ran.exit_code == 0, ran.err
     assert contents(folder) == contents(tmp_path / "alone")
