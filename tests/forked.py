@@ -15,6 +15,8 @@ PROCESSES.set_forkserver_preload(
         "gapctl.sweep.worker",
         "gapctl.training.trainer",
         "gapctl.training.pair_evaluation",
+        "gapctl.training.autograd_step",
+        "sweep_without_ray",
     ]
 )
 """One process imports these, and the others are forked from it; it is the same for all tests of a process."""

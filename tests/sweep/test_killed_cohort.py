@@ -7,13 +7,13 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import torch
 
+from forked import PROCESSES
 from gapctl.cli.options import compute_fingerprint
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
@@ -23,8 +23,6 @@ from small_sets import write_retrieval
 from sweep_without_ray import sweep_alone
 from tiny_models import TINY_RESNET, TINY_VIT
 
-PROCESSES: Final = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["gapctl.sweep.worker", "gapctl.training.autograd_step", "sweep_without_ray"])
 LONGEST_SECONDS: Final = 600.0
 SWEEP: Final = """\
 name: killed
