@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gapctl.config.trial import TrialConfig
+from gapctl.plan.estimate import count_trial_flops
 from gapctl.plan.plan import compute_trial_id, make_plan, pack_trials
 from sweep_texts import complaints, document, loaded
 
@@ -110,3 +111,16 @@ def test_tables_of_other_captions_temperatures_and_starts_train_together(tmp_pat
 
     assert [len(pack) for pack in packs] == [16, 16]
     assert [{trial.config.model.embed_dim for trial in pack} for pack in packs] == [{16}, {32}]
+
+
+def test_a_plan_counts_a_table_s_evaluations_beside_its_steps(tmp_path: Path) -> None:
+    long, none = (
+        make_plan(loaded(tmp_path, sweep({**TABLE, "train": {"samples": samples, "batch_size": 64}})), lambda _: "data")
+        for samples in (640_000, 64)
+    )
+
+    steps, evaluations = count_trial_flops(long.trials[0]), count_trial_flops(none.trials[0])
+
+    assert steps is not None
+    assert evaluations is not None
+    assert 2 * evaluations < steps < 10 * evaluations

@@ -12,7 +12,15 @@ from typing import Final, NamedTuple
 
 from gapctl.config.architectures import count_resnet_weights
 from gapctl.config.load import LoadedSweep, load_text
-from gapctl.config.presets import TABLE_ROWS, PatchTower, Preset, ResNet, Tower, count_table_flops
+from gapctl.config.presets import (
+    TABLE_EVALUATION_FLOPS,
+    TABLE_ROWS,
+    PatchTower,
+    Preset,
+    ResNet,
+    Tower,
+    count_table_flops,
+)
 from gapctl.config.sweep import Limits
 from gapctl.config.trial import MadData, Model, OpenClipModel, is_table
 from gapctl.config.yaml_file import read_yaml
@@ -52,7 +60,9 @@ def estimate_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
 
 
 def count_trial_flops(trial: Trial) -> int | None:
-    """Return the floating-point operations of one training, without its evaluations; None where not known.
+    """Return the floating-point operations of one training; None where not known.
+
+    Those of evaluations are left out but for tables.
 
     Those of a public model that is only measured are those of one forward pass over the gallery; the images of
     evaluation sets are not counted.
@@ -62,7 +72,7 @@ def count_trial_flops(trial: Trial) -> int | None:
         each = count_pair_flops(trial)
         return None if each is None else samples * each or trial.config.evaluate.gallery * each // 3
     if model.is_table:
-        return samples * count_table_flops(model.embed_dim, trial.config.train.batch_size)
+        return TABLE_EVALUATION_FLOPS + samples * count_table_flops(model.embed_dim, trial.config.train.batch_size)
     images_twice = isinstance(data, MadData) and data.sides == "image_image"
     return samples * model.towers.count_training_flops(model.embed_dim, images_twice=images_twice)
 
