@@ -33,7 +33,7 @@ import torch
 from PIL import Image
 
 import gapctl
-from gapctl.data.image_text.index import Sample, decode_image, read_samples
+from gapctl.data.image_text.index import Sample, decode_image, iterate_shard_samples
 from gapctl.data.image_text.questions import read_attributes
 from gapctl.data.image_text.source import BUNDLED_QUESTIONS, find_bundled_manifest
 from gapctl.data.mad.digits import load_digits
@@ -71,7 +71,7 @@ def write_sets(folder: Path) -> None:
     samples = [
         sample
         for shard in sorted(find_bundled_manifest().parent.glob("*.tar"))
-        for sample in read_samples(shard)
+        for sample in iterate_shard_samples(shard)
         if sample.image is not None and sample.caption and sample.about.get("group") in groups
     ]
     # Equal captions or pictures tie, and which of them a tie shows first is a matter of rounding.

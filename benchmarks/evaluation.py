@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gapctl.cli.options import compute_fingerprint
+from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.load import load_sweep
-from gapctl.data.feed import load_trial_data, normalise_images
+from gapctl.data.feed import load_mad_arrays, normalise_images
 from gapctl.plan.plan import Trial, make_plan
 from gapctl.training.evaluation import MadEvaluation, build_gallery
 from gapctl.training.fused_step import keep_freed_memory
@@ -61,7 +61,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 def times_of(trial: Trial) -> Times:
     """Medians over rounds in which steps and an evaluation take turns."""
-    member = TrialState(trial.config, trial.seed, load_trial_data(trial.config.data), Nowhere(), CPU)
+    member = TrialState(trial.config, trial.seed, load_mad_arrays(trial.config.data), Nowhere(), CPU)
     team = PackedTrials((member,), CPU)
     steps, evaluations = [], []
     for _ in range(ROUNDS):
@@ -72,7 +72,7 @@ def times_of(trial: Trial) -> Times:
 
 def encoding(trial: Trial) -> tuple[float, float]:
     """CPU seconds of encoding the gallery: the peer's and ours, medians of rounds in turns."""
-    data = load_trial_data(trial.config.data)
+    data = load_mad_arrays(trial.config.data)
     model = TrialState(trial.config, trial.seed, data, Nowhere(), CPU).model
     gallery, evaluation = build_gallery(data, trial.config), MadEvaluation(data, trial.config, CPU)
     asked = [prompts_CTL.reshape(-1, prompts_CTL.shape[-1]) for prompts_CTL in evaluation._prompts_CT.values()]
@@ -98,7 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    trials = make_plan(load_sweep(SWEEP), compute_fingerprint).trials
+    trials = make_plan(load_sweep(SWEEP), compute_data_source_fingerprint).trials
     rows = []
     for trial in (trials[0], trials[-1]):
         found = times_of(trial)

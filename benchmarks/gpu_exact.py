@@ -15,7 +15,7 @@ from gapctl.config.presets import PRESETS, PatchTower, Preset, ResNet, Tower
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.feed import TrialData
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.images import MadSplit, generate_variants
+from gapctl.data.mad.images import MadSplit, generate_variant_images
 from gapctl.data.mad.source import Split
 from gapctl.models.build import CLIP_VOCABULARY, EmbeddingHead, PixelNormaliser, build_clip
 from gapctl.models.losses import LossKind, make_contrastive_loss
@@ -176,7 +176,7 @@ def _mad(count: int) -> TrialData:
     def split(name: Split) -> MadSplit:
         digits = load_digits("bundled", name)
         rows = np.linspace(0, len(digits.labels_N) - 1, count).astype(int)
-        return MadSplit(generate_variants(digits.images_NHW[rows], 1, 1), digits.labels_N[rows], f"first-{count}")
+        return MadSplit(generate_variant_images(digits.images_NHW[rows], 1, 1), digits.labels_N[rows], f"first-{count}")
 
     return TrialData(train=split("train"), test=split("test"))
 

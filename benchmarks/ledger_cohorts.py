@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from gapctl.analysis.measured import measure_cohort_hypothesis
+from gapctl.analysis.measured import estimate_cohort_hypothesis_effect
 from gapctl.analysis.results import EstimateWithInterval
 from gapctl.analysis.service import judge_ledger
 from gapctl.config.hypotheses import Correlation
@@ -65,7 +65,7 @@ def correlate(recipes: pl.DataFrame, **changes: Any) -> EstimateWithInterval:
     seeds = sorted({name.partition("/")[0] for name in recipes.columns if name.startswith("seed-")})
     own = {"id": "together", "claim": "They rise together.", "test": "correlation", "smallest_effect": 0.1}
     asked = {"response": ATTRIBUTE, "against": OBJECT, "direction": "increasing", "sets": seeds}
-    found = measure_cohort_hypothesis(Correlation(**{**own, **asked, **changes}), recipes, 0.05).estimate
+    found = estimate_cohort_hypothesis_effect(Correlation(**{**own, **asked, **changes}), recipes, 0.05).estimate
     return EstimateWithInterval(found.value, *found.ci)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.morphology import draw_shapes
+from gapctl.data.mad.morphology import apply_variants_to_digits
 from row import Row, write_rows
 
 VARIANTS = 24
@@ -45,7 +45,7 @@ class Digits:
 
 def ours(images_NHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Every variant of every digit: uint8 (N, 24, 28, 28)."""
-    return draw_shapes(images_NHW, 0, key=1)
+    return apply_variants_to_digits(images_NHW, 0, key=1)
 
 
 def official(folder: Path) -> Draw:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import TrialData, load_trial_data
+from gapctl.data.feed import TrialData, load_mad_arrays
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from row import Row, write_rows
@@ -102,7 +102,7 @@ def by_the_clock(step: Callable[[], float]) -> Advance:
 def serve(side: Side, setting: Setting, first: int, turns: Connection) -> None:
     """Answers each wish for seconds with the steps taken and the process's own seconds, until it is told 0."""
     torch.set_num_threads(1)
-    advance = trainer(side, setting, first, load_trial_data(setting.config(0).data))
+    advance = trainer(side, setting, first, load_mad_arrays(setting.config(0).data))
     advance(WARM_UP_SECONDS)
     turns.send(Turn(0, 0.0))
     while seconds := turns.recv():

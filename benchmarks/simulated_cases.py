@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gapctl.analysis.correlation import compute_taus, rank_within_strata
+from gapctl.analysis.correlation import compute_kendall_taus, rank_within_strata
 from simulated_ledgers import (
     ARM,
     ATTRIBUTES,
@@ -274,7 +274,9 @@ def true_tau(means_A: tuple[float, ...], noise: float) -> float:
     rng = np.random.default_rng(0)
     found = _along(rng, 50_000, np.array(means_A), noise)
     every = [range(len(means_A))]
-    return float(compute_taus(rank_within_strata(found[X], every), rank_within_strata(found[Y], every), every).mean())
+    return float(
+        compute_kendall_taus(rank_within_strata(found[X], every), rank_within_strata(found[Y], every), every).mean()
+    )
 
 
 def _family(rng: np.random.Generator, seeds: int, names: Sequence[str]) -> Mapping[str, FloatArray]:

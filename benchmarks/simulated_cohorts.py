@@ -22,13 +22,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from gapctl.analysis.cohort import Units, compare_units
-from gapctl.analysis.correlation import choose_tail_p
+from gapctl.analysis.cohort import Units, compare_cohort_metric_ranks
+from gapctl.analysis.correlation import compute_directional_p
 from gapctl.analysis.estimates import Direction, is_significant
 from gapctl.analysis.measured import judge_interval
 from gapctl.analysis.random_intercept import estimate_slopes
 from gapctl.analysis.results import EstimateWithInterval, Interval
-from gapctl.analysis.stratified_tau import bootstrap_strata, estimate_tau, permute_models
+from gapctl.analysis.stratified_tau import compute_strata_bootstrap_interval, estimate_tau, run_model_permutation_test
 from gapctl.config.hypotheses import Scope
 
 FloatArray = npt.NDArray[np.float64]
@@ -147,12 +147,12 @@ def simulate(case: Case, rounds: int) -> Figures:
 
 def _judge_scope(units: Units, scope: Scope, direction: Direction, smallest: float) -> tuple[bool, Interval]:
     """Return whether a claim is supported, as the only one of its file, and the interval."""
-    found = compare_units(units, scope)
+    found = compare_cohort_metric_ranks(units, scope)
     assert found is not None
     claim = p = found.tau.compute_p(direction, smallest)
     if scope == "within_strata" and direction != "neither":
-        permuted = permute_models(found.predictors, found.rank_y_EN, units.strata, PERMUTATIONS)
-        p = choose_tail_p(permuted, direction)
+        permuted = run_model_permutation_test(found.predictors, found.rank_y_EN, units.strata, PERMUTATIONS)
+        p = compute_directional_p(permuted, direction)
     ci = found.tau.interval(ALPHA)
     return judge_interval(ci, smallest, direction, max(p, claim), ALPHA) == "supported", ci
 
@@ -163,14 +163,14 @@ def _holds(ci: Interval | EstimateWithInterval, truth: float) -> bool:
 
 def _measure_unrelated(case: Case, units: Units) -> Figures:
     """Return which tests call unrelated metrics related."""
-    every = compare_units(units, "overall")
+    every = compare_cohort_metric_ranks(units, "overall")
     assert every is not None
-    naive = permute_models(every.predictors, every.rank_y_EN, (tuple(range(case.models)),), PERMUTATIONS)
-    found: Figures = {"plain": is_significant(choose_tail_p(naive, "either"), ALPHA)}
+    naive = run_model_permutation_test(every.predictors, every.rank_y_EN, (tuple(range(case.models)),), PERMUTATIONS)
+    found: Figures = {"plain": is_significant(compute_directional_p(naive, "either"), ALPHA)}
     for scope in SCOPES:
         found[scope], ci = _judge_scope(units, scope, "either", 0.0)
         found[f"{scope} covered"] = _holds(ci, 0.0)
-    resampled = bootstrap_strata(every.pairs, units.stratum_N, "overall", ALPHA)
+    resampled = compute_strata_bootstrap_interval(every.pairs, units.stratum_N, "overall", ALPHA)
     slopes = estimate_slopes(units.response_EN[0], units.predictor_EN[0], units.covariates[0], units.stratum_N, ALPHA)
     assert slopes is not None
     named = {"mixed": slopes.mixed, "within slope": slopes.within, "between slope": slopes.between}
@@ -192,7 +192,7 @@ def _measure_weak(case: Case, units: Units) -> Figures:
 
 def _measure_differing(case: Case, units: Units) -> Figures:
     """Return whether intervals within strata hold the mean over all strata that there could be, which is 0."""
-    found = compare_units(units, "within_strata")
+    found = compare_cohort_metric_ranks(units, "within_strata")
     assert found is not None
     other = estimate_tau(found.pairs, units.stratum_N, "within_strata", other_strata=True)
     return {"within_strata": _holds(found.tau.interval(ALPHA), 0), "other strata": _holds(other.interval(ALPHA), 0)}
@@ -201,7 +201,7 @@ def _measure_differing(case: Case, units: Units) -> Figures:
 def _measure_sets(case: Case, units: Units) -> Figures:
     """Return whether intervals of the mean over sets hold the mean over all sets that there could be."""
     truth = _mean_tau(case.within, case.spread)
-    found = compare_units(units, "within_strata")
+    found = compare_cohort_metric_ranks(units, "within_strata")
     assert found is not None
     independent = pool_independent_sets(found.tau.by_set, found.tau.errors_E)
     return {"within_strata": _holds(found.tau.interval(ALPHA), truth), "independent": _holds(independent, truth)}

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Model, Start, Temperature, Train, TrialConfig
-from gapctl.data.feed import TrialData, load_trial_data
+from gapctl.data.feed import TrialData, load_mad_arrays
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from row import Row, write_rows
@@ -70,7 +70,7 @@ def read_clock(device: torch.device) -> float:
 
 def compare(points: Sequence[Point], device: torch.device) -> Row:
     """Both sides, and whether they agree."""
-    data = load_trial_data(points[0][0].data)
+    data = load_mad_arrays(points[0][0].data)
     train(points[:1], data, device)
     began = read_clock(device)
     together = train(points, data, device)

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import MadBatch, MadFeed, TrialData, load_trial_data, normalise_images
+from gapctl.data.feed import MadBatch, MadFeed, TrialData, load_mad_arrays, normalise_images
 from gapctl.models.build import build_model, clamp_temperature
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.training.optimizer import compute_learning_rate
@@ -154,7 +154,7 @@ def serve(side: Side, case: Case, turns: Connection) -> None:
     """Takes as many steps as it is told and answers with samples per second, until it is told 0."""
     torch.set_num_threads(1)
     config = case.config()
-    step = MAKERS[side](config, load_trial_data(config.data))
+    step = MAKERS[side](config, load_mad_arrays(config.data))
     while steps := turns.recv():
         started = time.process_time()
         for _ in range(steps):
@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, help="train both at three seeds and write the losses here instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data = load_trial_data(Case().config().data)
+    data = load_mad_arrays(Case().config().data)
     if arguments.curves:
         points = curves(data)
         write_curves(points, arguments.curves)

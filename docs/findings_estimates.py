@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from gapctl.analysis.measured import is_beyond, measure_hypothesis
+from gapctl.analysis.measured import estimate_hypothesis_effect, is_beyond_smallest_effect
 from gapctl.analysis.results import Interval
 from gapctl.config.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation
 from gapctl.config.sweep import SweepFile
@@ -50,7 +50,7 @@ def measure_both_estimands(hypothesis: Correlation, trials: pl.DataFrame, spec: 
 
 def _measure_tau(hypothesis: Correlation, held: tuple[str, ...], trials: pl.DataFrame, spec: SweepFile) -> TauEstimate:
     with np.errstate(all="ignore"):
-        found = measure_hypothesis(hypothesis.model_copy(update={"given": held}), trials, spec).estimate
+        found = estimate_hypothesis_effect(hypothesis.model_copy(update={"given": held}), trials, spec).estimate
     return TauEstimate(found.value, found.ci, len(found.effects_S))
 
 
@@ -84,11 +84,11 @@ def find_sign_reversal(hypothesis: Hypothesis, trials: pl.DataFrame, spec: Sweep
     with np.errstate(all="ignore"):
         for levels in _list_averaged_cells(hypothesis, spec):
             narrowed = hypothesis.model_copy(update={"where": {**hypothesis.where, **levels}})
-            found = measure_hypothesis(narrowed, trials, spec).estimate
+            found = estimate_hypothesis_effect(narrowed, trials, spec).estimate
             cell = CellEffect(levels, found.value, found.ci)
-            if is_beyond(found.ci, hypothesis.smallest_effect, "decreasing", found.rounding):
+            if is_beyond_smallest_effect(found.ci, hypothesis.smallest_effect, "decreasing", found.rounding):
                 low.append(cell)
-            if is_beyond(found.ci, hypothesis.smallest_effect, "increasing", found.rounding):
+            if is_beyond_smallest_effect(found.ci, hypothesis.smallest_effect, "increasing", found.rounding):
                 high.append(cell)
     if not (low and high):
         return None

@@ -41,7 +41,7 @@ from gapctl.analysis.compare import SweepAnalysis, correct_over_sweeps
 from gapctl.analysis.estimates import is_significant
 from gapctl.analysis.results import Verdict
 from gapctl.config.hypotheses import Correlation
-from gapctl.config.load import load_text
+from gapctl.config.load import load_sweep_text
 from gapctl.errors import InputError
 from gapctl.plan.plan import make_plan
 from gapctl.report.figures import plot_forest, plot_responses_by_factor
@@ -49,18 +49,18 @@ from gapctl.report.html import render_svg
 from gapctl.report.markdown import escape_markdown, format_code, format_table
 from gapctl.report.sweep_page import VERDICT_SYMBOLS
 from gapctl.report.text import (
-    align_numbers,
     capitalise_first,
     describe_effect_with_unit,
     explain_marks,
     explain_redesign,
+    format_aligned_numbers,
     format_confidence_level,
     format_declared_number,
     format_marks,
     format_p_value,
     name_factor,
 )
-from gapctl.text import format_count
+from gapctl.text import format_count_with_noun
 from gapctl_charts.factor import plain as level_words
 from gapctl_charts.figure import trusted
 from gapctl_charts.look import FILE_LOOK
@@ -84,7 +84,7 @@ def explain_average(verdict: Verdict, judged: SweepAnalysis) -> str:
     if found is None:
         return ""
     over = " and ".join(name_factor(path) for path in found.lowest.levels)
-    low, high = align_numbers([found.lowest.estimate, found.highest.estimate])
+    low, high = format_aligned_numbers([found.lowest.estimate, found.highest.estimate])
     effects = f"{low} where {_describe_cell_levels(found.lowest)}, {high} where {_describe_cell_levels(found.highest)}"
     beyond = (
         f"both with their intervals beyond the smallest effect of {format_declared_number(verdict.smallest_effect)}"
@@ -141,7 +141,7 @@ def _describe_next_scale(judged: SweepAnalysis, scales_judged: Collection[str]) 
 
 @cache
 def _measure_scale(text: str, path: Path, scale: str) -> ScaleSize:
-    plan = make_plan(load_text(text, path, scale), lambda data: data.address)
+    plan = make_plan(load_sweep_text(text, path, scale), lambda data: data.address)
     samples = [trial.config.train.samples for trial in plan.trainings]
     return ScaleSize(sum(samples), max(samples))
 
@@ -178,7 +178,7 @@ def correct_over_page(rows: Sequence[VerdictRow]) -> dict[tuple[str, str], float
 
 def format_effect_cells(verdict: Verdict, alpha: float) -> tuple[str, str]:
     """Format the estimate and its interval."""
-    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
+    estimate, low, high = format_aligned_numbers([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low)
     return estimate, f"{low} to {high} ({format_confidence_level(alpha)})" if known else "too few seeds"
 
@@ -212,7 +212,7 @@ def _format_verdict_cells(found: VerdictRow, shown: PageContext, marked: bool) -
     estimate, interval, word = (form.format(cell) for form, cell in zip(crossed, cells, strict=True))
     test = f"{escape_markdown(verdict.claim)} ({format_code(verdict.id)})"
     p = format_p_value(shown.p_page[found.key]) if found.key in shown.p_page else "–"
-    where = f"{escape_markdown(judged.name)}, {format_count(verdict.seeds, 'seed')}"
+    where = f"{escape_markdown(judged.name)}, {format_count_with_noun(verdict.seeds, 'seed')}"
     change = explain_what_would_change(verdict, judged, shown.scales[judged.analysis.sweep])
     verdict_cell = word + format_marks(list_marks(verdict, judged))
     return [
@@ -430,8 +430,8 @@ def _format_key_number(name: str, where: str, rows: Sequence[VerdictRow]) -> str
 
 
 def _format_tau(value: float, ci: tuple[float, float], seeds: int, alpha: float) -> str:
-    estimate, low, high = align_numbers([value, *ci])
-    return f"{estimate}, {low} to {high} ({format_confidence_level(alpha)}, {format_count(seeds, 'seed')})"
+    estimate, low, high = format_aligned_numbers([value, *ci])
+    return f"{estimate}, {low} to {high} ({format_confidence_level(alpha)}, {format_count_with_noun(seeds, 'seed')})"
 
 
 HASH_DIGITS: Final = 12
@@ -471,8 +471,8 @@ def render_claims_page(sweeps: Sequence[SweepAnalysis], folder: str, notes: Page
         blocks += _render_claim(one, notes, with_all, left)
     if others := [row for row in rows if not _match_row_claims(row)]:
         folded = [*render_verdicts_table(others, with_all), *_embed_figures(others, left)]
-        blocks += [f"### {OTHER_HEADING}", *_fold_blocks(format_count(len(others), "row"), folded)]
-    blocks += ["## What it rests on", *_fold_blocks(format_count(len(shown), "sweep"), _render_basis(shown))]
+        blocks += [f"### {OTHER_HEADING}", *_fold_blocks(format_count_with_noun(len(others), "row"), folded)]
+    blocks += ["## What it rests on", *_fold_blocks(format_count_with_noun(len(shown), "sweep"), _render_basis(shown))]
     figures = {found.path: found.content for found in drawn.values() if found is not None}
     return ClaimsPage("\n\n".join(blocks) + "\n", figures)
 
@@ -483,7 +483,7 @@ def _summarise_page_correction(rows: Sequence[VerdictRow], shown: PageContext) -
     held = sum(is_significant(shown.p_page[row.key], PAGE_ALPHA) for row in supported if row.key in shown.p_page)
     if not supported:
         return []
-    of = f"Of {format_count(len(supported), 'supported row')} that count or stand beside a claim"
+    of = f"Of {format_count_with_noun(len(supported), 'supported row')} that count or stand beside a claim"
     return [f"{of}, {held} have p below {PAGE_ALPHA} over all {len(shown.p_page)} confirmatory rows of the page."]
 
 
@@ -509,7 +509,7 @@ def _render_claim(
     if not rows:
         return blocks
     folded = [*render_verdicts_table(rows, shown, spoken), *_embed_figures(rows, left)]
-    return [*blocks, *_fold_blocks(f"{format_count(len(rows), 'row')}: {tested.counted}", folded)]
+    return [*blocks, *_fold_blocks(f"{format_count_with_noun(len(rows), 'row')}: {tested.counted}", folded)]
 
 
 def _fold_blocks(summary: str, blocks: Sequence[str]) -> list[str]:

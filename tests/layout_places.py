@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from gapctl.data.image_text.index import read_samples
+from gapctl.data.image_text.index import iterate_shard_samples
 from gapctl.data.image_text.pack import find_or_pack_shards
 from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import list_shards
@@ -157,5 +157,5 @@ def write_classification(place: Path) -> Path:
 def contents(place: Path | str) -> list[tuple[bytes | None, list[str]]]:
     """Image and captions of every sample, in order, as other verbs would read them."""
     shards = [each for place in find_or_pack_shards([str(place)], local=True) for each in place.shards]
-    samples = [sample for shard in list_shards(shards) for sample in read_samples(Path(shard.address))]
+    samples = [sample for shard in list_shards(shards) for sample in iterate_shard_samples(Path(shard.address))]
     return [(sample.image, split_caption_lines(sample.caption or "")) for sample in samples]

@@ -6,7 +6,7 @@ import numpy as np
 
 from gapctl.data.feed import TrialData
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.images import MadSplit, generate_variants
+from gapctl.data.mad.images import MadSplit, generate_variant_images
 from gapctl.data.mad.source import Split
 
 
@@ -19,5 +19,5 @@ def small_data(train: int = 60, test: int = 20) -> TrialData:
 def _split(split: Split, count: int) -> MadSplit:
     digits = load_digits("bundled", split)
     rows = np.linspace(0, len(digits.labels_N) - 1, count).astype(int)
-    images_NVHW = generate_variants(digits.images_NHW[rows], seed=1, workers=1)
+    images_NVHW = generate_variant_images(digits.images_NHW[rows], seed=1, workers=1)
     return MadSplit(images_NVHW, digits.labels_N[rows], f"first-{count}")

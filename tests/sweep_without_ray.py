@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gapctl.cli.options import compute_fingerprint
+from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.load import load_sweep
 from gapctl.data.load import load_dataset
 from gapctl.ledger import Lease, LeaseOwner, Ledger
@@ -23,7 +23,7 @@ from sweeping import SMOKE
 
 def plan_of(*changes: str) -> Plan:
     """The plan of the smoke scale with these changes."""
-    return make_plan(load_sweep(SMOKE, "smoke", changes), compute_fingerprint)
+    return make_plan(load_sweep(SMOKE, "smoke", changes), compute_data_source_fingerprint)
 
 
 def main(runs: str, *changes: str) -> int:

@@ -17,7 +17,7 @@ import yaml
 from command_line import gapctl
 from gapctl.cli.ui import ui_command
 from gapctl.config.base import SpecError
-from gapctl.config.load import load_text
+from gapctl.config.load import load_sweep_text
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.training.checkpoint import unpack_weights
@@ -66,7 +66,7 @@ TAG = "!!python/object/apply:pathlib.Path.touch [executed]"
 
 def test_a_tag_in_a_sweep_file_makes_nothing() -> None:
     with pytest.raises(SpecError, match="found the tag"):
-        load_text(f"{TINY}alpha: {TAG}\n", Path("sweep.yaml"))
+        load_sweep_text(f"{TINY}alpha: {TAG}\n", Path("sweep.yaml"))
 
 
 @pytest.mark.parametrize("verb", ["lint", "cost"])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gapctl.errors import first_line_of_error
-from gapctl.io.atomic import TEMPORARY, write_atomically, write_file_atomically
-from gapctl.text import join_and, join_or, list_first_names
+from gapctl.io.atomic import TEMPORARY, stage_file_replacement, write_file_atomically
+from gapctl.text import format_first_names, join_and, join_or
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ def test_an_alternative_is_named_once() -> None:
 
 
 def test_of_many_names_the_first_are_listed_with_the_number_of_the_others() -> None:
-    assert list_first_names(["a", "b", "c"], 2) == "a, b and 1 more"
-    assert list_first_names(["a", "b", "c"], 3) == "a, b, c"
+    assert format_first_names(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert format_first_names(["a", "b", "c"], 3) == "a, b, c"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_an_error_has_one_line(error: Exception, line: str) -> None:
 
 
 def write_half(file: Path) -> None:
-    with write_atomically(file) as temporary:
+    with stage_file_replacement(file) as temporary:
         temporary.write_bytes(b"half")
         assert (temporary.name[:11], temporary.suffix) == (".page.html.", TEMPORARY)
         raise ZeroDivisionError

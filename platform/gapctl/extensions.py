@@ -5,8 +5,8 @@
 2. A package announces its functions by entry points of the groups `gapctl.metrics`, `gapctl.treatments`,
    `gapctl.losses` and `gapctl.evaluation_sets`, so that every process finds them: those that train on a cluster, too.
 3. `find_extension` looks a name up; `explain_unusable` says why a sweep file cannot name it.
-4. `describe_extensions` gives the package, version and sha256 of the code behind names, which enters trials' ids.
-5. `explain_failures` turns whatever a function of another package raises into one error that names it.
+4. `collect_extension_code` gives the package, version and sha256 of the code behind names, which enters trials' ids.
+5. `raise_as_extension_error` turns whatever a function of another package raises into one error that names it.
 
 A name that is only registered, in a notebook say, works with `gapctl.measure`; a sweep needs the entry point.
 """
@@ -182,7 +182,7 @@ def _explain_unknown(kind: Kind, name: str, known: list[str]) -> str:
     return f"expected one of {', '.join(known)}{f'; did you mean {close[0]}?' if close else ''}"
 
 
-def describe_extensions(names: Iterable[tuple[Kind, str]]) -> dict[str, ExtensionCode]:
+def collect_extension_code(names: Iterable[tuple[Kind, str]]) -> dict[str, ExtensionCode]:
     """Return the code behind each extension by `kind/name`, such as `metrics/spread/mean_norm`.
 
     Raise InputError for one without a file or without an entry point, which other processes could not find.
@@ -201,9 +201,9 @@ def describe_extensions(names: Iterable[tuple[Kind, str]]) -> dict[str, Extensio
     return found
 
 
-def require_same_code(names: Iterable[tuple[Kind, str]], planned: Mapping[str, ExtensionCode]) -> None:
+def require_planned_extension_code(names: Iterable[tuple[Kind, str]], planned: Mapping[str, ExtensionCode]) -> None:
     """Raise ExtensionError where this machine's code of an extension is not what a trial was planned with."""
-    for key, here in describe_extensions(names).items():
+    for key, here in collect_extension_code(names).items():
         there = planned.get(key)
         if there is not None and there.sha256 != here.sha256:
             raise ExtensionError(
@@ -214,7 +214,7 @@ def require_same_code(names: Iterable[tuple[Kind, str]], planned: Mapping[str, E
 
 
 @contextmanager
-def explain_failures(extension: Extension) -> Iterator[None]:
+def raise_as_extension_error(extension: Extension) -> Iterator[None]:
     """Raise ExtensionError, which names the function and its package, for whatever a call of it raises."""
     try:
         yield

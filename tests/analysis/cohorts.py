@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gapctl.analysis.measured import HypothesisResult, apply_holm, measure_cohort_hypothesis
+from gapctl.analysis.measured import HypothesisResult, apply_holm, estimate_cohort_hypothesis_effect
 from gapctl.analysis.results import RemainingTrials, Verdict
 from gapctl.analysis.verdict import build_verdict
 from gapctl.config.hypotheses import Correlation
@@ -43,7 +43,7 @@ def make_models(
 
 def measure(hypothesis: Correlation, models: pl.DataFrame, planned: Sequence[str] = ()) -> HypothesisResult:
     """The hypothesis measured on the table."""
-    return measure_cohort_hypothesis(hypothesis, models, 0.05, planned)
+    return estimate_cohort_hypothesis_effect(hypothesis, models, 0.05, planned)
 
 
 def judge(hypothesis: Correlation, models: pl.DataFrame, planned: Sequence[str] = ()) -> Verdict:

@@ -11,19 +11,19 @@ from analysis_ledgers import ATTRIBUTES, RMG, finish, plan_of, sweep_file
 from scipy import stats
 from scipy.stats import ortho_group
 
-from gapctl.analysis.analyze import analyze_plan, compute_curves
+from gapctl.analysis.analyze import analyze_finished_trials, compute_curves
 from gapctl.analysis.between_trainings import (
     compute_axis_agreement,
     compute_excess_agreement,
     compute_leading_agreement,
 )
 from gapctl.analysis.paired import FloatArray
-from gapctl.analysis.tables import read_tables
+from gapctl.analysis.tables import read_trial_tables
 from gapctl.ledger import Ledger
 from gapctl.metrics.embedding_set import normalise_rows
 from gapctl.metrics.gap import gap_direction, measure_dimension_overlap
 from gapctl.plan.plan import Plan, Trial
-from gapctl.plan.power import find_undecidable
+from gapctl.plan.power import explain_undecidable_hypotheses
 from sweep_texts import complaints, document
 
 SEEDS, ARMS = "agreement/axis_seeds", "agreement/axis_arms"
@@ -72,7 +72,7 @@ def filled(
 
 
 def table(plan: Plan, ledger: Ledger) -> pl.DataFrame:
-    return read_tables(plan, ledger).trials
+    return read_trial_tables(plan, ledger).trials
 
 
 def single(places: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -201,7 +201,7 @@ def test_nothing_is_computed_that_no_hypothesis_asks_for(tmp_path: Path) -> None
 def test_pairs_of_seeds_are_the_replicates(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS, seeds=6)
     ledger = filled(tmp_path, plan)
-    (found,) = analyze_plan(plan, ledger).verdicts
+    (found,) = analyze_finished_trials(plan, ledger).verdicts
     by_pair = table(plan, ledger).group_by(pl.col("seed") // 2).agg(pl.col(SEEDS).mean()).sort("seed")[SEEDS].to_numpy()
 
     assert (found.verdict, found.seeds, found.trials, found.exploratory) == ("supported", 6, 12, False)
@@ -220,18 +220,18 @@ def test_charts_count_pairs_as_well(tmp_path: Path) -> None:
 
 def test_a_seed_without_a_partner_is_in_no_pair_and_a_plan_says_so(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS, seeds=5, first_seed=3)
-    (found,) = analyze_plan(plan, filled(tmp_path, plan)).verdicts
-    (said,) = find_undecidable(plan.sweep.spec)
+    (found,) = analyze_finished_trials(plan, filled(tmp_path, plan)).verdicts
+    (said,) = explain_undecidable_hypotheses(plan.sweep.spec)
 
     assert (found.seeds, found.exploratory) == (4, False)
     assert said.startswith("axis_seeds: seeds are compared two by two (0 with 1, 2 with 3)")
     assert "5 from 3 on make 2 pairs" in said
-    assert find_undecidable(planned(tmp_path, SEEDS, ARMS, seeds=4).sweep.spec) == []
+    assert explain_undecidable_hypotheses(planned(tmp_path, SEEDS, ARMS, seeds=4).sweep.spec) == []
 
 
 def test_a_pair_with_a_training_to_do_is_left_out_and_named(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS)
-    (found,) = analyze_plan(plan, filled(tmp_path, plan, trials=plan.trials[:-1])).verdicts
+    (found,) = analyze_finished_trials(plan, filled(tmp_path, plan, trials=plan.trials[:-1])).verdicts
 
     assert (found.seeds, found.exploratory) == (2, True)
     assert found.reason.startswith("The only complete pair of seeds lies above 0, by ")
@@ -243,7 +243,7 @@ def test_a_training_that_kept_no_such_file_is_named(tmp_path: Path) -> None:
     plan = planned(tmp_path, ARMS)
     ledger = filled(tmp_path, plan)
     (tmp_path / "runs" / plan.trials[0].id / "axis.parquet").unlink()
-    (found,) = analyze_plan(plan, ledger).verdicts
+    (found,) = analyze_finished_trials(plan, ledger).verdicts
 
     assert found.seeds == 3
     assert "seed 0 is left out as agreement/axis_arms was not recorded in attributes=0 seed=0" in found.reason
@@ -253,7 +253,7 @@ def test_a_damaged_file_is_told_and_the_others_are_judged(tmp_path: Path) -> Non
     plan = planned(tmp_path, ARMS)
     ledger = filled(tmp_path, plan)
     (tmp_path / "runs" / plan.trials[0].id / "axis.parquet").write_bytes(b"PAR1")
-    tables = read_tables(plan, ledger)
+    tables = read_trial_tables(plan, ledger)
 
     assert len(tables.trials) == len(plan.trials)
     assert tables.trials[ARMS].null_count() == 2

@@ -12,17 +12,17 @@ from cohorts import ACCURACY, GAP, SIZES, declare, judge, make_models, measure
 from scipy import stats
 
 from cohort_ledgers import WITHIN, fill_cohort, measure_model, plan_cohort
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.cohort import NOT_MEASURED
-from gapctl.analysis.documents import build_sweep_document
+from gapctl.analysis.documents import build_analysis_json
 from gapctl.analysis.learning import ArmCheck
-from gapctl.analysis.measured import measure_hypothesis
+from gapctl.analysis.measured import estimate_hypothesis_effect
 from gapctl.analysis.results import AnalysisResults, CohortSummary
-from gapctl.analysis.tables import read_tables
+from gapctl.analysis.tables import read_trial_tables
 from gapctl.config.hypotheses import Level
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
-from gapctl.report.text import describe_effect_with_unit, explain_marks, name_replicates
+from gapctl.report.text import describe_effect_with_unit, explain_marks, format_replicates_heading
 
 
 def summarise(*arguments: object, **changes: object) -> CohortSummary:
@@ -68,13 +68,13 @@ def test_replicates_are_models_in_every_form() -> None:
     verdict = judge(declare(), make_models(within=1.0, between=-1.0))
 
     assert (verdict.replicates, verdict.seeds, verdict.trials) == (24, 24, 24)
-    assert name_replicates([verdict]) == "models"
+    assert format_replicates_heading([verdict]) == "models"
     assert describe_effect_with_unit(verdict) == (
         "correlation of object accuracy with relative modality gap (RMG) within strata, Kendall's τ"
     )
     empty = pl.DataFrame()
     analysis = AnalysisResults("s", "?", None, 0.05, "", "", None, (), (verdict,), empty, empty, empty, 24)
-    (document,) = json.loads(json.dumps(build_sweep_document(analysis, ()), allow_nan=False))["verdicts"]
+    (document,) = json.loads(json.dumps(build_analysis_json(analysis, ()), allow_nan=False))["verdicts"]
     assert document["cohort"]["singletons"] == 1
     assert document["cohort"]["sets"][0]["slopes"]["within"][0] > 0
     assert document["cohort"]["lineages"]["most"].startswith("model-")
@@ -324,8 +324,8 @@ def test_an_unfinished_model_that_where_leaves_out_leaves_a_hypothesis_complete(
     ledger = Ledger(str(tmp_path / "runs"))
     fill_cohort(ledger, plan, without=[last.name])
 
-    trials = read_tables(plan, ledger).trials
-    whole, waiting = (measure_hypothesis(each, trials, plan.sweep.spec) for each in plan.sweep.spec.hypotheses)
+    trials = read_trial_tables(plan, ledger).trials
+    whole, waiting = (estimate_hypothesis_effect(each, trials, plan.sweep.spec) for each in plan.sweep.spec.hypotheses)
 
     assert (whole.complete, waiting.complete) == (True, False)
     assert waiting.cohort is not None
@@ -340,7 +340,7 @@ def test_a_level_over_a_cohort_takes_its_models_as_replicates(tmp_path: Path) ->
     ledger = Ledger(str(tmp_path / "runs"))
     fill_cohort(ledger, plan)
 
-    (verdict,) = analyze_plan(plan, ledger).verdicts
+    (verdict,) = analyze_finished_trials(plan, ledger).verdicts
 
     values = [measure_model(trial)["gap/l2m"] for trial in plan.trials]
     assert verdict.estimate == pytest.approx(np.mean(values) - 0.3)
@@ -353,7 +353,7 @@ def test_a_cohort_that_nothing_is_done_to_says_without_an_arm_that_it_did_not_le
     plan = plan_cohort(tmp_path, {**level, "direction": "increasing", "smallest_effect": 0.1}, interventions=())
     ledger = Ledger(str(tmp_path / "runs"))
     fill_cohort(ledger, plan)
-    (verdict,) = analyze_plan(plan, ledger).verdicts
+    (verdict,) = analyze_finished_trials(plan, ledger).verdicts
 
     failed = ArmCheck("", {}, "loss", (0, 1), (1,), "loss 4.9 in 1 of 30 models", 40)
     unlearned = replace(verdict, not_learned=(failed,))

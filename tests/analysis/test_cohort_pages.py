@@ -10,7 +10,7 @@ from analysis_ledgers import TREND, fill, plan_of, sweep_file
 from cohorts import declare, make_models
 from rich.console import Console
 
-from gapctl.analysis.analyze import analyze_plan, judge_hypotheses
+from gapctl.analysis.analyze import analyze_finished_trials, judge_hypotheses
 from gapctl.analysis.results import AnalysisResults
 from gapctl.analysis.tables import TrialTables
 from gapctl.api.sweeps import Verdicts
@@ -37,7 +37,7 @@ def analysis(tmp_path_factory: pytest.TempPathFactory) -> AnalysisResults:
     spec = plan.sweep.spec.model_copy(update={"hypotheses": asked, "vary": {}, "cohort": Cohort(models=rows)})
     cohort = replace(plan, sweep=replace(plan.sweep, spec=spec))
     verdicts = judge_hypotheses(cohort, TrialTables(models, models.clear(), ()), exploratory=False)
-    return replace(analyze_plan(plan, ledger), verdicts=verdicts)
+    return replace(analyze_finished_trials(plan, ledger), verdicts=verdicts)
 
 
 def test_the_verdict_is_reached_by_the_calls_of_every_sweep(analysis: AnalysisResults) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gapctl.analysis.correlation import compute_taus, count_agreement, count_tied_pairs, rank_within_strata
+from gapctl.analysis.correlation import compute_kendall_taus, count_agreement, count_tied_pairs, rank_within_strata
 from gapctl.analysis.estimates import IntArray
 from gapctl.config.arms import ArmGrid
 
@@ -34,7 +34,9 @@ def test_tau_of_many_arms_is_scipys(count: int) -> None:
     every = [range(count)]
 
     expected = [stats.kendalltau(*rows).statistic for rows in zip(x, y, strict=True)]
-    assert compute_taus(rank_within_strata(x, every), rank_within_strata(y, every), every) == pytest.approx(expected)
+    assert compute_kendall_taus(rank_within_strata(x, every), rank_within_strata(y, every), every) == pytest.approx(
+        expected
+    )
 
 
 def test_arms_of_other_strata_are_not_compared() -> None:
@@ -42,5 +44,9 @@ def test_arms_of_other_strata_are_not_compared() -> None:
     grid = ArmGrid((2, 3), (True, False))
     x, y = np.array([[0.0, 1, 2, 10, 11, 12]]), np.array([[10.0, 11, 12, 0, 1, 2]])
 
-    assert compute_taus(rank_within_strata(x, grid.strata), rank_within_strata(y, grid.strata), grid.strata) == [1.0]
-    assert compute_taus(rank_within_strata(x, [range(6)]), rank_within_strata(y, [range(6)]), [range(6)]) == [-0.2]
+    assert compute_kendall_taus(
+        rank_within_strata(x, grid.strata), rank_within_strata(y, grid.strata), grid.strata
+    ) == [1.0]
+    assert compute_kendall_taus(rank_within_strata(x, [range(6)]), rank_within_strata(y, [range(6)]), [range(6)]) == [
+        -0.2
+    ]

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gapctl.analysis import correlation as arm_orders
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.correlation import (
     PermutedTaus,
     TailShares,
+    compute_kendall_taus,
     compute_tau_interval,
-    compute_taus,
     estimate_correlation,
     permute_levels,
     rank_within_strata,
@@ -29,7 +29,7 @@ from gapctl.analysis.measured import judge_interval
 from gapctl.analysis.paired import FloatArray, PairedResponses
 from gapctl.analysis.results import Verdict
 from gapctl.config import arms
-from gapctl.config.arms import ArmGrid, build_arm_grid
+from gapctl.config.arms import ArmGrid, build_correlation_arm_grid
 from gapctl.config.trial import FACTOR_VALUES
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
@@ -58,7 +58,7 @@ def dealt_anew(x_SA: FloatArray, y_SA: FloatArray) -> TailShares:
 
 def own_taus(x_SA: FloatArray, y_SA: FloatArray) -> FloatArray:
     strata = every(x_SA.shape[1]).strata
-    return compute_taus(rank_within_strata(x_SA, strata), rank_within_strata(y_SA, strata), strata)
+    return compute_kendall_taus(rank_within_strata(x_SA, strata), rank_within_strata(y_SA, strata), strata)
 
 
 def responses(*values_SA: FloatArray) -> PairedResponses:
@@ -76,7 +76,7 @@ def judged(
     plan = plan_of(sweep_file(folder, {**CORRELATION, **changes}, vary=vary or {MAIN: NAMES}, seeds=seeds))
     ledger = Ledger(str(folder / "runs"))
     fill(ledger, plan, measure)
-    return analyze_plan(plan, ledger).verdicts[0]
+    return analyze_finished_trials(plan, ledger).verdicts[0]
 
 
 def place(trial: Trial) -> float:
@@ -348,7 +348,9 @@ def test_smooth_curves_of_a_dose_that_are_unrelated_are_seldom_called_related(si
 
 
 def test_a_dose_is_reversed_from_its_smallest_number_to_its_largest_wherever_they_stand_in_the_file() -> None:
-    grid = build_arm_grid({"train.lr": [0.1, 0.4, 0.2, 0.3], MODE: ["learned", "fixed"], "model.x": [1, 2]}, {}, [])
+    grid = build_correlation_arm_grid(
+        {"train.lr": [0.1, 0.4, 0.2, 0.3], MODE: ["learned", "fixed"], "model.x": [1, 2]}, {}, []
+    )
     x = np.array([[1.0, 4, 2, 3]]).repeat(4, axis=1)
     reversed_only = ArmGrid((4,), (False,), (grid.list_doses()[0],))
 

@@ -15,7 +15,7 @@ from gapctl.analysis.estimates import (
     compute_t_interval,
     estimate_effect,
 )
-from gapctl.analysis.measured import estimate_seeds_needed, judge_interval, locate_refuted_interval
+from gapctl.analysis.measured import determine_refutation_kind, estimate_seeds_needed, judge_interval
 from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 
 SMALLEST = 0.05
@@ -66,7 +66,7 @@ def test_a_refutation_says_whether_there_is_no_effect_or_another(
     low: float, high: float, direction: Direction, how: str
 ) -> None:
     assert judge_interval(Interval(low, high), SMALLEST, direction, p_holm=0.001, alpha=0.05) == "refuted"
-    assert locate_refuted_interval(Interval(low, high), SMALLEST, direction) == how
+    assert determine_refutation_kind(Interval(low, high), SMALLEST, direction) == how
 
 
 @pytest.mark.parametrize("p_holm", [0.05, 0.2, math.nan])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.weightstats import DescrStatsW
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_effect_p, compute_t_interval
 from gapctl.analysis.measured import judge_interval
 from gapctl.analysis.results import Interval, Verdict
@@ -26,7 +26,7 @@ def judged(folder: Path, effects: list[float]) -> Verdict:
     plan = plan_of(sweep_file(folder, EQUIVALENCE, seeds=len(effects)))
     ledger = Ledger(str(folder / "runs"))
     fill(ledger, plan, by_seed(gap__rmg=effects))
-    return analyze_plan(plan, ledger).verdicts[0]
+    return analyze_finished_trials(plan, ledger).verdicts[0]
 
 
 @given(effects, st.floats(0.01, 1))

@@ -10,7 +10,7 @@ from analysis_ledgers import ATTRIBUTES, Measure, fill, plan_of, sweep_file
 from scipy import stats
 
 from findings_estimates import Estimands, measure_both_estimands
-from gapctl.analysis.tables import read_tables
+from gapctl.analysis.tables import read_trial_tables
 from gapctl.config.hypotheses import Correlation
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
@@ -35,7 +35,7 @@ def found(folder: Path, measure: Measure, vary: Mapping[str, list[Any]] = VARY, 
     fill(ledger, plan, measure)
     (hypothesis,) = plan.sweep.spec.hypotheses
     assert isinstance(hypothesis, Correlation)
-    return measure_both_estimands(hypothesis, read_tables(plan, ledger).trials, plan.sweep.spec)
+    return measure_both_estimands(hypothesis, read_trial_tables(plan, ledger).trials, plan.sweep.spec)
 
 
 def trading(content: float, quality: float, jitter: float = 0.01) -> Measure:

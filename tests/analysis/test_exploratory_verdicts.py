@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, fill, finish, plan_of, sweep_file
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.config.load import load_sweep
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
@@ -17,7 +17,7 @@ from gapctl.plan.plan import make_plan
 def test_hypotheses_declared_before_the_first_trial_are_confirmed(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     fill(ledger, plan, falling(0.05))
-    found = analyze_plan(plan, ledger)
+    found = analyze_finished_trials(plan, ledger)
 
     assert found.declared_sha256 == found.hypotheses_sha256
     assert not found.verdicts[0].exploratory
@@ -31,7 +31,7 @@ def test_hypotheses_changed_after_the_first_trial_are_exploratory(
     fill(ledger, declared, falling(0.05, noise=0.005))
     changed = plan_of(sweep_file(tmp_path, {**CONTRAST, **change}))
     ledger.declare_plan(changed)
-    found = analyze_plan(changed, ledger)
+    found = analyze_finished_trials(changed, ledger)
 
     assert found.verdicts[0].exploratory
     assert found.declared_sha256 == declared.sweep.hypotheses_sha256 != found.hypotheses_sha256
@@ -40,16 +40,16 @@ def test_hypotheses_changed_after_the_first_trial_are_exploratory(
 def test_an_alpha_changed_after_the_first_trial_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
     fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05))
 
-    assert analyze_plan(plan_of(sweep_file(tmp_path, CONTRAST, alpha=0.1)), ledger).verdicts[0].exploratory
+    assert analyze_finished_trials(plan_of(sweep_file(tmp_path, CONTRAST, alpha=0.1)), ledger).verdicts[0].exploratory
 
 
 def test_trials_without_a_declaration_are_exploratory(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     for trial in plan.trials:
         finish(ledger, trial, falling(0.05)(trial))
-    undeclared = analyze_plan(plan, ledger)
+    undeclared = analyze_finished_trials(plan, ledger)
     ledger.declare_plan(plan)
-    declared_late = analyze_plan(plan, ledger)
+    declared_late = analyze_finished_trials(plan, ledger)
 
     assert undeclared.verdicts[0].exploratory
     assert declared_late.verdicts[0].exploratory
@@ -62,7 +62,7 @@ def test_a_damaged_declaration_is_named_before_any_verdict(tmp_path: Path, ledge
     (tmp_path / "runs" / "made-up.sweep.json").write_text("{")
 
     with pytest.raises(WorkError, match=r"made-up\.sweep\.json: damaged"):
-        analyze_plan(plan, ledger)
+        analyze_finished_trials(plan, ledger)
 
 
 def test_judging_other_levels_or_fewer_seeds_than_declared_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
@@ -74,11 +74,11 @@ def test_judging_other_levels_or_fewer_seeds_than_declared_is_exploratory(tmp_pa
     ]
     for plan in chosen:
         ledger.declare_plan(plan)
-        found = analyze_plan(plan, ledger)
+        found = analyze_finished_trials(plan, ledger)
         assert found.verdicts[0].exploratory
         assert found.deviation
 
-    assert not analyze_plan(declared, ledger).verdicts[0].exploratory
+    assert not analyze_finished_trials(declared, ledger).verdicts[0].exploratory
 
 
 def test_a_scale_that_was_never_declared_is_exploratory_over_trainings_that_were_seen(
@@ -91,7 +91,7 @@ def test_a_scale_that_was_never_declared_is_exploratory_over_trainings_that_were
     other_scale = replace(small, sweep=replace(small.sweep, scale="small"))
     fill(ledger, other_scale, falling(0.05, noise=0.005))
 
-    found = analyze_plan(plan_of(file), ledger)
+    found = analyze_finished_trials(plan_of(file), ledger)
 
     assert found.verdicts[0].exploratory
     assert found.deviation == "trainings of this scale had begun before it was declared"
@@ -106,14 +106,14 @@ def test_hypotheses_edited_after_a_detour_over_other_trainings_stay_exploratory(
     back = plan_of(sweep_file(tmp_path, edited))
     ledger.declare_plan(back)
 
-    assert analyze_plan(back, ledger).verdicts[0].exploratory
+    assert analyze_finished_trials(back, ledger).verdicts[0].exploratory
 
 
 def test_seeds_added_after_a_look_are_a_stopping_rule_and_explore(tmp_path: Path, ledger: Ledger) -> None:
     fill(ledger, plan_of(sweep_file(tmp_path, CONTRAST)), falling(0.05, noise=0.005))
     more = plan_of(sweep_file(tmp_path, CONTRAST, seeds=4))
     fill(ledger, more, falling(0.05, noise=0.005))
-    after = analyze_plan(more, ledger)
+    after = analyze_finished_trials(more, ledger)
 
     assert after.verdicts[0].exploratory
     assert str(after.deviation).startswith("4 seeds are judged where 3 were declared")
@@ -130,8 +130,8 @@ def test_a_question_asked_anew_with_seeds_of_its_own_is_confirmatory(tmp_path: P
         fill(ledger, plan, falling(0.05, noise=0.005))
 
     assert [trial.seed for trial in fresh.trials[::6]] == [10, 11, 12, 13, 14]
-    assert analyze_plan(same, ledger).verdicts[0].exploratory, "three of its seeds had been seen"
-    found = analyze_plan(fresh, ledger).verdicts[0]
+    assert analyze_finished_trials(same, ledger).verdicts[0].exploratory, "three of its seeds had been seen"
+    found = analyze_finished_trials(fresh, ledger).verdicts[0]
     assert (found.verdict, found.seeds, found.exploratory) == ("supported", 5, False)
 
 
@@ -140,11 +140,11 @@ def test_other_seeds_under_the_same_name_are_exploratory(tmp_path: Path, ledger:
     moved = plan_of(sweep_file(tmp_path, CONTRAST, first_seed=3))
     fill(ledger, moved, falling(0.05, noise=0.005))
 
-    assert analyze_plan(moved, ledger).verdicts[0].exploratory
+    assert analyze_finished_trials(moved, ledger).verdicts[0].exploratory
 
 
 def test_a_missing_seed_is_exploratory(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     fill(ledger, plan, falling(0.05, noise=0.005), trials=plan.trials[:-1])
 
-    assert analyze_plan(plan, ledger).verdicts[0].exploratory
+    assert analyze_finished_trials(plan, ledger).verdicts[0].exploratory

@@ -10,9 +10,9 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, falling, fill, finish, plan_of, sweep_file
 
 from command_line import gapctl
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.results import AnalysisResults
-from gapctl.analysis.tables import find_samples_to_small_gap, read_tables
+from gapctl.analysis.tables import find_samples_to_small_gap, read_trial_tables
 from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.report.sweep_page import list_main_metrics
@@ -33,7 +33,7 @@ def judged(folder: Path, *hypotheses: Any, **options: Any) -> AnalysisResults:
     ledger = Ledger(str(folder / "runs"))
     plan = plan_of(sweep_file(folder, *hypotheses, **options))
     fill(ledger, plan, falling(0.05, noise=0.002))
-    return analyze_plan(plan, ledger)
+    return analyze_finished_trials(plan, ledger)
 
 
 def test_the_table_of_trials_has_the_bits_of_each_arm(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_reports_show_bits_where_captions_differ_and_leave_them_out_where_they_d
     by_width = {**CONTRAST, "factor": "model.embed_dim", "between": [16, 64]}
     ledger, plan = Ledger(str(other / "runs")), plan_of(sweep_file(other, by_width, vary={"model.embed_dim": [16, 64]}))
     fill(ledger, plan, lambda trial: {RMG: 0.5})
-    assert not set(BITS) & set(list_main_metrics(analyze_plan(plan, ledger)))
+    assert not set(BITS) & set(list_main_metrics(analyze_finished_trials(plan, ledger)))
 
 
 def test_json_has_the_bits_of_plans_and_of_what_was_analysed(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_samples_to_a_small_gap_are_read_where_a_hypothesis_asks_or_histories_ar
     ledger.declare_plan(plan)
     for trial in plan.trials:  # the first evaluation is twice the last one
         finish(ledger, trial, {RMG: 0.5, "gap/l2m": 0.3 if trial.factors[ATTRIBUTES] == 0 else 0.05})
-    tables = read_tables(plan, ledger, with_history=False)
+    tables = read_trial_tables(plan, ledger, with_history=False)
     plain = plan_of(sweep_file(tmp_path, CONTRAST, vary={ATTRIBUTES: [0, 5]}))
 
     assert tables.trials.group_by(ATTRIBUTES).agg(pl.col(asks["response"]).mean()).sort(ATTRIBUTES).rows() == [
@@ -111,8 +111,8 @@ def test_samples_to_a_small_gap_are_read_where_a_hypothesis_asks_or_histories_ar
         (5, 0.0),
     ]
     assert tables.history.is_empty()
-    assert asks["response"] not in read_tables(plain, ledger, with_history=False).trials.columns
-    assert asks["response"] in read_tables(plain, ledger).trials.columns
+    assert asks["response"] not in read_trial_tables(plain, ledger, with_history=False).trials.columns
+    assert asks["response"] in read_trial_tables(plain, ledger).trials.columns
 
 
 def test_a_search_cannot_look_for_what_no_training_logs(tmp_path: Path) -> None:

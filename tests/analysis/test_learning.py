@@ -13,7 +13,7 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, fill, finish, pla
 from scipy import stats
 
 from command_line import gapctl
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.learning import CHANCE_P, _describe_failures, _SeedCheck, compute_guessing_loss
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
@@ -22,7 +22,7 @@ from gapctl.config.trial import FACTOR_VALUES, Loss, MadData
 from gapctl.data.mad.factors import FACTORS
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
-from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
+from gapctl.report.markdown import format_verdict_counts, render_verdict_markdown
 
 WIDTH = "model.embed_dim"
 GUESSING = math.log(256)  # the batch of `sweep_file`
@@ -47,7 +47,7 @@ def judged(
     ledger = Ledger(str(folder / "runs"))
     plan = plan_of(sweep_file(folder, *hypotheses, vary=vary, **options))
     fill(ledger, plan, measure)
-    return analyze_plan(plan, ledger)
+    return analyze_finished_trials(plan, ledger)
 
 
 def learned(trial: Trial) -> dict[str, float]:
@@ -160,7 +160,7 @@ def test_a_gallery_too_small_to_tell_any_accuracy_from_chance_marks_nothing(
     path.write_text(json.dumps(document))
     ledger, plan = Ledger(str(tmp_path / "runs")), plan_of(path)
     fill(ledger, plan, lambda trial: learned(trial) | {"quality/object_accuracy": 100.0})
-    found = analyze_plan(plan, ledger)
+    found = analyze_finished_trials(plan, ledger)
 
     assert not found.verdicts[0].marks
     checks = [check for check in found.learning if check.check == "quality/object_accuracy"]
@@ -180,7 +180,7 @@ def test_chance_is_that_of_the_main_factor(tmp_path: Path) -> None:
         ledger, plan = Ledger(str(folder / "runs")), plan_of(path)
         fill(ledger, plan, measure)
 
-        assert bool(analyze_plan(plan, ledger).verdicts[0].marks) is marked
+        assert bool(analyze_finished_trials(plan, ledger).verdicts[0].marks) is marked
 
 
 def test_the_chance_of_each_factor_is_that_of_its_values() -> None:
@@ -272,11 +272,11 @@ def test_a_trial_that_measures_weights_is_checked_by_the_training_that_made_them
     ledger, plan = Ledger(str(tmp_path / "runs")), plan_of(path)
     gap = {"none": 0.6, "centre": 0.1}
     fill(ledger, plan, lambda trial: {RMG: gap[str(trial.factors["evaluate.intervention"])] + noise(trial)})
-    (unknown,) = analyze_plan(plan, ledger).verdicts
+    (unknown,) = analyze_finished_trials(plan, ledger).verdicts
     for trial in plan.preparations:
         finish(ledger, trial, {RMG: 0.6, "train/loss": 5.5, "quality/object_accuracy": 10.2})
 
-    (found,) = analyze_plan(plan, ledger).verdicts
+    (found,) = analyze_finished_trials(plan, ledger).verdicts
 
     assert (unknown.verdict, unknown.marks) == ("supported", ())
     assert (found.verdict, found.marks) == ("supported", ("not learned",))
@@ -313,7 +313,7 @@ def test_the_mark_stands_wherever_the_verdict_is_shown(tmp_path: Path) -> None:
     path, runs = sweep_file(tmp_path, TREND), str(tmp_path / "runs")
     plan = load_plan(path, None, None)
     fill(Ledger(runs), plan, of_one(0, [0], train__loss=5.6))
-    found = analyze_plan(plan, Ledger(runs))
+    found = analyze_finished_trials(plan, Ledger(runs))
     pages = [tmp_path / f"report.{ending}" for ending in ("html", "md", "tex")]
     for page in pages:
         assert gapctl("analyze", str(path), "--runs", runs, "--out", str(page)).exit_code == 0
@@ -336,7 +336,7 @@ def test_the_mark_stands_wherever_the_verdict_is_shown(tmp_path: Path) -> None:
     assert verdict["marks"] == ["not learned"]
     assert verdict["not_learned"][0]["failed"] == [0]
     assert f"attributes=0: {verdict['not_learned'][0]['reason']}" == why
-    assert summarise_verdicts(found) == "1 supported (not learned)"
+    assert format_verdict_counts(found) == "1 supported (not learned)"
     assert why in render_verdict_markdown(found)
 
 

@@ -9,12 +9,12 @@ import pytest
 from analysis_ledgers import CONTRAST, TREND, falling, fill, sweep_file
 
 from command_line import gapctl
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
-from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
+from gapctl.report.markdown import format_verdict_counts, render_verdict_markdown
 
 AGAIN = "first-try@2026-11-25"
 
@@ -38,7 +38,7 @@ def both(folder: Path, *again: Mapping[str, Any], asks_again: str = AGAIN) -> An
     """A first question, refuted, and the one that replaces it, supported."""
     answered(folder, asked(folder, TREND, CONTRAST, name="first-try"), 0.001)
     second = asked(folder, *(again or (TREND,)), name="again", asks_again=asks_again, first_seed=100)
-    return analyze_plan(answered(folder, second, 0.05), Ledger(str(folder / "runs")))
+    return analyze_finished_trials(answered(folder, second, 0.05), Ledger(str(folder / "runs")))
 
 
 def note(found: AnalysisResults) -> str:
@@ -95,14 +95,16 @@ def test_a_first_question_without_results_is_said(tmp_path: Path) -> None:
     runs.declare_plan(load_plan(asked(tmp_path, TREND, name="first-try"), None, None))
     second = asked(tmp_path, TREND, CONTRAST, name="again", asks_again=AGAIN, first_seed=100)
 
-    assert "no finished training of first-try (base)" in note(analyze_plan(answered(tmp_path, second, 0.05), runs))
+    assert "no finished training of first-try (base)" in note(
+        analyze_finished_trials(answered(tmp_path, second, 0.05), runs)
+    )
 
 
 def test_a_sweep_cannot_be_its_own_first_question(tmp_path: Path) -> None:
     path = asked(tmp_path, TREND, name="again", asks_again="again@2026-11-25")
 
     assert "asks the same as this sweep" in note(
-        analyze_plan(answered(tmp_path, path, 0.05), Ledger(str(tmp_path / "runs")))
+        analyze_finished_trials(answered(tmp_path, path, 0.05), Ledger(str(tmp_path / "runs")))
     )
 
 
@@ -121,7 +123,7 @@ def test_it_is_shown_wherever_the_verdict_is(tmp_path: Path) -> None:
         assert f"It asks again what {AGAIN} asked; the first answer, of first-try (base): 2 refuted." in said
         assert "First answer, first-try (base), slope: refuted, " in said
     assert "REDESIGNED</span>" in pages[0].read_text()
-    assert summarise_verdicts(found) == "1 supported (redesigned)"
+    assert format_verdict_counts(found) == "1 supported (redesigned)"
     assert document["verdicts"][0]["first_answer"]["verdict"] == "refuted"
     assert [one["id"] for one in document["first_question"]["answers"]] == ["slope", "difference"]
 

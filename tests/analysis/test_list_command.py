@@ -74,8 +74,8 @@ def test_a_folder_without_sweeps_is_refused(tmp_path: Path) -> None:
 
 
 def test_plans_on_data_that_is_not_there_have_the_same_cost(tmp_path: Path) -> None:
-    from gapctl.plan.estimate import estimate_cost, estimate_sweep_costs
+    from gapctl.plan.estimate import estimate_sweep_costs, estimate_training_cost
 
     path = sweep_file(tmp_path, TREND)
 
-    assert estimate_sweep_costs(path, 1).costs[None] == estimate_cost(plan_of(path).trainings, 1)
+    assert estimate_sweep_costs(path, 1).costs[None] == estimate_training_cost(plan_of(path).trainings, 1)

@@ -11,7 +11,7 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, falling, fill, fi
 from rich.console import Console
 from two_sweeps import LR, TwoSweeps, two_sweeps
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.compare import (
     SweepAnalysis,
     SweepComparison,
@@ -19,7 +19,7 @@ from gapctl.analysis.compare import (
     build_trials_table,
     compare_sweeps,
     correct_over_sweeps,
-    describe_arms,
+    format_missing_arms,
 )
 from gapctl.cli.verdict_table import print_comparison
 from gapctl.ledger import Ledger, Result
@@ -39,12 +39,14 @@ def combined(made: TwoSweeps) -> SweepComparison:
 
 
 def judged(plan: Plan, runs: str) -> SweepAnalysis:
-    return SweepAnalysis(plan, analyze_plan(plan, Ledger(runs)))
+    return SweepAnalysis(plan, analyze_finished_trials(plan, Ledger(runs)))
 
 
 def test_each_sweep_keeps_the_verdicts_that_it_has_alone(made: TwoSweeps, combined: SweepComparison) -> None:
     for plan, beside in zip((made.levels, made.rates), combined.sweeps, strict=True):
-        assert repr(beside.analysis.verdicts) == repr(analyze_plan(plan, Ledger(made.runs)).verdicts), "NaN equals NaN"
+        assert repr(beside.analysis.verdicts) == repr(analyze_finished_trials(plan, Ledger(made.runs)).verdicts), (
+            "NaN equals NaN"
+        )
 
 
 def test_holm_counts_the_hypotheses_of_one_file_only(combined: SweepComparison) -> None:
@@ -153,9 +155,13 @@ def test_missing_trials_are_named_and_a_whole_arm_once(tmp_path: Path) -> None:
     arm_of_five = [trial for trial in plan.trials if trial.factors[ATTRIBUTES] == 5]
 
     assert (
-        describe_arms([*arm_of_five, plan.trials[0]], plan.trials) == "attributes=5 at all seeds, attributes=0 seed=0"
+        format_missing_arms([*arm_of_five, plan.trials[0]], plan.trials)
+        == "attributes=5 at all seeds, attributes=0 seed=0"
     )
-    assert describe_arms(plan.trials[:4], plan.trials, most=2) == "attributes=0 seed=0, attributes=1 seed=0, and 2 more"
+    assert (
+        format_missing_arms(plan.trials[:4], plan.trials, most=2)
+        == "attributes=0 seed=0, attributes=1 seed=0, and 2 more"
+    )
 
 
 def test_a_sweep_knows_what_it_lacks(made: TwoSweeps, combined: SweepComparison) -> None:

@@ -11,7 +11,7 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, RMG, fill, plan_of, sweep_file
 from scipy import stats
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_fieller_interval
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
@@ -44,7 +44,7 @@ def judged(folder: Path, free: Sequence[float], fixed: Sequence[float]) -> Verdi
 
     ledger = Ledger(str(folder / "runs"))
     fill(ledger, plan, measure)
-    return analyze_plan(plan, ledger).verdicts[0]
+    return analyze_finished_trials(plan, ledger).verdicts[0]
 
 
 def test_what_a_mediator_carries_is_the_difference_of_the_differences(tmp_path: Path) -> None:

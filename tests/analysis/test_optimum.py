@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from analysis_ledgers import ATTRIBUTES, finish, plan_of, sweep_file
 
-from gapctl.analysis.tables import TrialTables, read_tables
+from gapctl.analysis.tables import TrialTables, read_trial_tables
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CONFIGURATION
 from gapctl.plan.plan import Plan
@@ -33,7 +33,7 @@ def planned(folder: Path, name: str, vary: Mapping[str, Any], **changes: Any) ->
 
 def judged(folder: Path, ledger: Ledger, *responses: str) -> TrialTables:
     asked = [{**ASKED, "id": f"ask-{index}", "response": name} for index, name in enumerate(responses)]
-    return read_tables(plan_of(sweep_file(folder, *asked, vary=ENCODERS, name="encoders")), ledger)
+    return read_trial_tables(plan_of(sweep_file(folder, *asked, vary=ENCODERS, name="encoders")), ledger)
 
 
 def filled(folder: Path, tables: Mapping[str, Any] = TABLES) -> Ledger:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, TREND, falling, finish, plan_of, sweep_file
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.preregistration import DeclarationChange
 from gapctl.analysis.results import AnalysisResults
 from gapctl.ledger import Ledger
@@ -52,7 +52,7 @@ def trained(plan: Plan, ledger: Ledger) -> AnalysisResults:
         if ledger.result(trial.id) is None:
             finish(ledger, trial, MEASURE(trial))
     ledger.record_start(plan.sweep.spec.name)
-    return analyze_plan(plan, ledger)
+    return analyze_finished_trials(plan, ledger)
 
 
 CHANGES: Mapping[str, Callable[[Path], Plan]] = {
@@ -100,7 +100,7 @@ def test_a_sweep_changed_after_a_look_explores_and_the_first_declaration_holds(
 ) -> None:
     first, before, changed = asked(tmp_path), seen.read_declaration("made-up"), change(tmp_path)
 
-    assert exploratory(analyze_plan(changed, seen)), "judged as it is"
+    assert exploratory(analyze_finished_trials(changed, seen)), "judged as it is"
     assert exploratory(trained(changed, seen)), "declared and trained first"
     assert exploratory(trained(changed, seen)), "and once more"
     after = seen.read_declaration("made-up")
@@ -109,7 +109,7 @@ def test_a_sweep_changed_after_a_look_explores_and_the_first_declaration_holds(
     assert after is not None
     assert after.declared["base"] == before.declared["base"]
     assert (after.hypotheses_sha256, after.question) == (before.hypotheses_sha256, before.question)
-    assert not exploratory(analyze_plan(first, seen))
+    assert not exploratory(analyze_finished_trials(first, seen))
 
 
 def declaration_deleted(ledger: Ledger) -> Ledger:
@@ -220,7 +220,7 @@ def test_a_text_that_was_changed_in_the_ledger_is_not_taken_for_what_was_declare
     document[name]["base"]["text"] = changed.sweep.text
     document[other]["base"]["text"] = "name: ["
     path.write_text(json.dumps(document))
-    found = analyze_plan(changed, seen)
+    found = analyze_finished_trials(changed, seen)
 
     assert exploratory(found)
     assert found.declared is None

@@ -11,13 +11,13 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, fill, sweep_file
 
 from command_line import gapctl
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_prediction_interval
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
-from gapctl.tracking.run_contents import build_columns
+from gapctl.tracking.run_contents import build_treatment_columns
 
 EFFECTS = (-0.10, -0.14, -0.22, -0.30)
 
@@ -39,7 +39,7 @@ def drawn(folder: Path, draws: int = 4) -> Path:
 def judged(folder: Path) -> AnalysisResults:
     plan = load_plan(drawn(folder), None, None)
     fill(Ledger(str(folder / "runs")), plan, measure)
-    return analyze_plan(plan, Ledger(str(folder / "runs")))
+    return analyze_finished_trials(plan, Ledger(str(folder / "runs")))
 
 
 def test_the_interval_is_over_recipes_and_one_for_the_next_recipe_is_wider(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_seeds_have_no_interval_for_a_new_recipe(tmp_path: Path) -> None:
     plan = load_plan(sweep_file(tmp_path, CONTRAST, seeds=3), None, None)
     fill(Ledger(str(tmp_path / "runs")), plan, measure)
 
-    (verdict,) = analyze_plan(plan, Ledger(str(tmp_path / "runs"))).verdicts
+    (verdict,) = analyze_finished_trials(plan, Ledger(str(tmp_path / "runs"))).verdicts
 
     assert all(map(math.isnan, verdict.prediction))
 
@@ -97,7 +97,7 @@ def test_the_table_of_trials_and_mlflow_have_a_column_of_recipes_and_what_was_dr
 
     assert found.trials["recipe"].to_list() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert found.trials["train.lr"].to_list() == [trial.config.train.lr for trial in plan.trials]
-    assert build_columns(plan, plan.trials[3]) == {"attributes": "5", "recipe": "1"}
+    assert build_treatment_columns(plan, plan.trials[3]) == {"attributes": "5", "recipe": "1"}
 
 
 def test_an_export_has_what_was_drawn(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_another_number_of_recipes_than_declared_only_explores(tmp_path: Path) -
     judged(tmp_path)
     fewer = load_plan(drawn(tmp_path, draws=3), None, None)
 
-    found = analyze_plan(fewer, Ledger(str(tmp_path / "runs")))
+    found = analyze_finished_trials(fewer, Ledger(str(tmp_path / "runs")))
 
     assert found.deviation == "3 of the 4 declared recipes are judged"
     assert found.verdicts[0].exploratory
@@ -124,6 +124,6 @@ def test_a_recipe_whose_training_is_missing_is_named(tmp_path: Path) -> None:
     plan = load_plan(drawn(tmp_path), None, None)
     fill(Ledger(str(tmp_path / "runs")), plan, measure, random.Random(1).sample(plan.trials[:7], 7))
 
-    (verdict,) = analyze_plan(plan, Ledger(str(tmp_path / "runs"))).verdicts
+    (verdict,) = analyze_finished_trials(plan, Ledger(str(tmp_path / "runs"))).verdicts
 
     assert "recipe 3 is left out as 7 of 8 trainings are done" in verdict.reason

@@ -9,7 +9,7 @@ import pytest
 from analysis_ledgers import CONTRAST, TREND, falling, fill, plan_of, sweep_file
 
 from findings_claims import Bearing, Checks, judge_bearing, load_claims
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.compare import SweepAnalysis
 from gapctl.analysis.learning import ArmCheck
 from gapctl.ledger import Ledger
@@ -27,7 +27,7 @@ def judge(tmp_path: Path) -> Judge:
         path = sweep_file(tmp_path, {**TREND, "source": CLAIM_1}, {**CONTRAST, "source": CLAIM_1})
         plan, ledger = plan_of(path), Ledger(str(tmp_path / "runs"))
         fill(ledger, plan, falling(per_attribute, noise=0.001))
-        return SweepAnalysis(plan, analyze_plan(plan, ledger))
+        return SweepAnalysis(plan, analyze_finished_trials(plan, ledger))
 
     return judged
 

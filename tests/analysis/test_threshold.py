@@ -7,7 +7,7 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, RMG, fill, plan_of, sweep_file
 from scipy import stats
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
@@ -34,7 +34,7 @@ def judged(folder: Path, means: list[float], **changes: Any) -> Verdict:
         return {RMG: means[trial.seed] + (0.03 if trial.factors[ATTRIBUTES] == 0 else -0.03)}
 
     fill(ledger, plan, measure)
-    return analyze_plan(plan, ledger).verdicts[0]
+    return analyze_finished_trials(plan, ledger).verdicts[0]
 
 
 def test_the_effect_is_the_mean_of_all_trainings_less_the_value(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_seed_without_all_its_trainings_is_left_out_and_named(tmp_path: Path) 
     plan = plan_of(sweep_file(tmp_path, THRESHOLD, vary=GRID, seeds=3))
     ledger = Ledger(str(tmp_path / "runs"))
     fill(ledger, plan, lambda trial: {RMG: 0.2 + trial.seed / 100}, plan.trials[:-1])
-    (found,) = analyze_plan(plan, ledger).verdicts
+    (found,) = analyze_finished_trials(plan, ledger).verdicts
 
     assert (found.seeds, found.exploratory) == (2, True)
     assert "seed 2 is left out as 11 of 12 trainings are done" in found.reason

@@ -14,13 +14,13 @@ from gapctl.analysis.estimates import (
     compute_shuffled_levels_p,
     compute_sign_flip_p,
     compute_slope_weights,
-    count_sign_test_seeds,
+    compute_tie_tolerance,
+    count_minimum_sign_test_seeds,
     estimate_contrast,
     estimate_trend,
     is_significant,
     rank_values,
     run_page_test,
-    tie_tolerance,
 )
 from gapctl.analysis.measured import estimate_seeds_needed, judge_interval
 from gapctl.analysis.paired import FloatArray, PairedResponses
@@ -120,7 +120,7 @@ def test_a_perfect_order_of_few_levels_asks_for_the_seeds_at_which_pages_test_ca
 def test_the_sign_test_needs_so_many_seeds_to_fall_below_a_level(
     direction: Direction, level: float, seeds: int
 ) -> None:
-    assert count_sign_test_seeds(direction, level) == seeds
+    assert count_minimum_sign_test_seeds(direction, level) == seeds
 
 
 def test_a_p_that_equals_its_level_but_for_rounding_is_not_below_it() -> None:
@@ -155,4 +155,4 @@ def test_ranks_are_those_of_the_numbers_without_their_rounding(steps: list[int],
     near = exact / 7 + offset
     near *= [1 + 1e-15 * noise.choice((-1, 0, 1)) for _ in steps]  # type: ignore[attr-defined]
 
-    assert rank_values(near, tie_tolerance(near)).tolist() == np.unique(exact, return_inverse=True)[1].tolist()
+    assert rank_values(near, compute_tie_tolerance(near)).tolist() == np.unique(exact, return_inverse=True)[1].tolist()

@@ -8,15 +8,15 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, RMG, falling, fill, finish, plan_of, sweep_file
 from scipy import stats
 
-from gapctl.analysis.analyze import analyze_plan, compute_curves
-from gapctl.analysis.tables import read_tables
+from gapctl.analysis.analyze import analyze_finished_trials, compute_curves
+from gapctl.analysis.tables import read_trial_tables
 from gapctl.ledger import Ledger
 
 
 def test_a_row_per_finished_trial_with_its_treatment_and_metrics(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path))
     fill(ledger, plan, falling(0.05), trials=plan.trials[:7])
-    tables = read_tables(plan, ledger)
+    tables = read_trial_tables(plan, ledger)
 
     bits = [name for name in tables.trials.columns if name.startswith("information/")]
     assert tables.trials.columns == ["trial", "label", "seed", ATTRIBUTES, RMG, *bits, "samples_seen", "seconds"]
@@ -28,7 +28,7 @@ def test_a_row_per_finished_trial_with_its_treatment_and_metrics(ledger: Ledger,
 def test_a_row_per_evaluation_in_the_history(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path))
     fill(ledger, plan, falling(0.05))
-    history = read_tables(plan, ledger).history
+    history = read_trial_tables(plan, ledger).history
 
     assert history.columns == ["trial", "label", "seed", ATTRIBUTES, "samples_seen", RMG]
     assert history.filter(pl.col("trial") == plan.trials[1].id).select("samples_seen", RMG).rows() == [
@@ -42,13 +42,13 @@ def test_a_trial_that_is_still_being_trained_is_in_neither_frame(ledger: Ledger,
     fill(ledger, plan, falling(0.05), trials=plan.trials[1:])
     ledger.trial(plan.trials[0].id).begin(plan.trials[0])
     ledger.trial(plan.trials[0].id).save_history([{"samples_seen": 0, RMG: 1.0}])
-    tables = read_tables(plan, ledger)
+    tables = read_trial_tables(plan, ledger)
 
     assert plan.trials[0].id not in {*tables.trials["trial"], *tables.history["trial"]}
 
 
 def test_an_empty_ledger_gives_empty_frames(ledger: Ledger, tmp_path: Path) -> None:
-    tables = read_tables(plan_of(sweep_file(tmp_path)), ledger)
+    tables = read_trial_tables(plan_of(sweep_file(tmp_path)), ledger)
 
     assert tables.trials.is_empty()
     assert tables.history.columns == ["trial", "label", "seed", ATTRIBUTES, "samples_seen"]
@@ -58,7 +58,7 @@ def test_metrics_that_only_some_trials_have_are_empty_for_the_others(ledger: Led
     plan = plan_of(sweep_file(tmp_path))
     finish(ledger, plan.trials[0], {RMG: 0.5})
     finish(ledger, plan.trials[1], {"gap/l2m": 0.4, RMG: math.nan})
-    trials = read_tables(plan, ledger).trials
+    trials = read_trial_tables(plan, ledger).trials
 
     assert trials["gap/l2m"].to_list() == [None, 0.4]
     assert trials[RMG][0] == 0.5
@@ -69,7 +69,7 @@ def test_factors_keep_their_kind(ledger: Ledger, tmp_path: Path) -> None:
     vary = {"train.lr": [1, 0.5], "temperature.mode": ["learned", "fixed"], "model.embed_dim": [8, 16]}
     plan = plan_of(sweep_file(tmp_path, vary=vary, seeds=1))
     fill(ledger, plan, lambda trial: {RMG: 0.5})
-    trials = read_tables(plan, ledger).trials
+    trials = read_trial_tables(plan, ledger).trials
 
     assert [trials.schema[path] for path in vary] == [pl.Float64, pl.String, pl.Int64]
     assert trials.row(0)[3:6] == (1.0, "learned", 8)
@@ -80,7 +80,7 @@ def test_a_damaged_result_is_left_out_and_named(ledger: Ledger, tmp_path: Path, 
     plan = plan_of(sweep_file(tmp_path))
     fill(ledger, plan, falling(0.05))
     (tmp_path / "runs" / plan.trials[3].id / "result.json").write_bytes(content)
-    tables = read_tables(plan, ledger)
+    tables = read_trial_tables(plan, ledger)
 
     assert len(tables.trials) == 17
     assert len(tables.damaged) == 1
@@ -98,7 +98,7 @@ def test_a_damaged_history_costs_the_path_but_not_the_result(ledger: Ledger, tmp
         pl.DataFrame({RMG: [0.5]}).write_parquet(path)
     else:
         pl.DataFrame({"samples_seen": [0], RMG: ["much"]}).write_parquet(path)
-    tables = read_tables(plan, ledger)
+    tables = read_trial_tables(plan, ledger)
 
     assert len(tables.trials) == 18
     assert plan.trials[3].id not in set(tables.history["trial"])
@@ -110,7 +110,7 @@ def test_a_damaged_history_costs_the_path_but_not_the_result(ledger: Ledger, tmp
 def test_a_curve_is_the_mean_over_seeds_with_students_interval(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path))
     fill(ledger, plan, falling(0.05, noise=0.02))
-    analysis = analyze_plan(plan, ledger)
+    analysis = analyze_finished_trials(plan, ledger)
     at_two = analysis.trials.filter(pl.col(ATTRIBUTES) == 2)[RMG].to_numpy()
     row = analysis.curves.row(by_predicate=pl.col("level") == "2", named=True)
     reference = stats.ttest_1samp(at_two, 0.0).confidence_interval(0.95)
@@ -124,13 +124,17 @@ def test_curves_keep_the_files_order_of_levels(ledger: Ledger, tmp_path: Path) -
     plan = plan_of(sweep_file(tmp_path, vary={ATTRIBUTES: [5, 0, 3]}))
     fill(ledger, plan, falling(0.05))
 
-    assert analyze_plan(plan, ledger).curves.select("level", "position").rows() == [("5", 0), ("0", 1), ("3", 2)]
+    assert analyze_finished_trials(plan, ledger).curves.select("level", "position").rows() == [
+        ("5", 0),
+        ("0", 1),
+        ("3", 2),
+    ]
 
 
 def test_with_one_seed_a_curve_has_no_interval(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path, seeds=1))
     fill(ledger, plan, falling(0.05))
-    found = analyze_plan(plan, ledger).curves
+    found = analyze_finished_trials(plan, ledger).curves
 
     assert found["mean"].to_list() == pytest.approx([0.5, 0.45, 0.4, 0.35, 0.3, 0.25])
     assert found["low"].null_count() == found["high"].null_count() == 6
@@ -140,7 +144,7 @@ def test_a_curve_averages_the_other_factors_within_a_seed_first(ledger: Ledger, 
     vary = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
     plan = plan_of(sweep_file(tmp_path, vary=vary, seeds=2))
     fill(ledger, plan, lambda trial: {RMG: trial.seed + (10.0 if trial.factors["temperature.mode"] == "fixed" else 0)})
-    found = analyze_plan(plan, ledger).curves.filter(pl.col("factor") == ATTRIBUTES)
+    found = analyze_finished_trials(plan, ledger).curves.filter(pl.col("factor") == ATTRIBUTES)
 
     assert found["seeds"].to_list() == [2, 2]
     assert found["mean"].to_list() == pytest.approx([5.5, 5.5])
@@ -152,7 +156,7 @@ def test_a_level_counts_only_seeds_that_have_all_its_arms(ledger: Ledger, tmp_pa
     vary = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
     plan = plan_of(sweep_file(tmp_path, vary=vary, seeds=2))
     fill(ledger, plan, falling(0.05), trials=plan.trials[:-1])
-    found = analyze_plan(plan, ledger).curves.filter(pl.col("factor") == ATTRIBUTES)
+    found = analyze_finished_trials(plan, ledger).curves.filter(pl.col("factor") == ATTRIBUTES)
 
     assert found["seeds"].to_list() == [2, 1]
 
@@ -161,12 +165,12 @@ def test_a_metric_that_is_no_number_has_no_curve(ledger: Ledger, tmp_path: Path)
     plan = plan_of(sweep_file(tmp_path, seeds=2))
     fill(ledger, plan, lambda trial: {RMG: 0.5, "temperature/bias": math.nan})
 
-    assert set(analyze_plan(plan, ledger).curves["metric"]) == {RMG}
+    assert set(analyze_finished_trials(plan, ledger).curves["metric"]) == {RMG}
 
 
 def test_curves_of_nothing_have_the_agreed_columns(ledger: Ledger, tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path))
-    found = compute_curves(read_tables(plan, ledger).trials, plan.sweep.spec.vary, 0.05)
+    found = compute_curves(read_trial_tables(plan, ledger).trials, plan.sweep.spec.vary, 0.05)
 
     assert found.is_empty()
     assert found.columns == ["factor", "level", "position", "metric", "mean", "low", "high", "seeds"]

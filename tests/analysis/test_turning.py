@@ -8,7 +8,7 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, Measure, fill, plan_of, sweep_file
 
 from findings_estimates import SignReversal, find_sign_reversal
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
 
@@ -37,7 +37,7 @@ def found(
     plan, ledger = plan_of(sweep_file(folder, hypothesis, vary=vary)), Ledger(str(folder / "runs"))
     fill(ledger, plan, measure)
     spec = plan.sweep.spec
-    return find_sign_reversal(spec.hypotheses[0], analyze_plan(plan, ledger).trials, spec)
+    return find_sign_reversal(spec.hypotheses[0], analyze_finished_trials(plan, ledger).trials, spec)
 
 
 @pytest.mark.parametrize("hypothesis", [CONTRAST, EQUIVALENCE])
@@ -48,7 +48,7 @@ def test_the_lowest_and_the_highest_cell_are_as_where_would_give_them(
 
     turned = found(tmp_path, hypothesis, measure)
     where = sweep_file(tmp_path, hypothesis | {"where": {WIDTH: 128}}, vary=TWO)
-    (alone,) = analyze_plan(plan_of(where), Ledger(str(tmp_path / "runs"))).verdicts
+    (alone,) = analyze_finished_trials(plan_of(where), Ledger(str(tmp_path / "runs"))).verdicts
 
     assert turned is not None
     assert (turned.lowest.levels, turned.highest.levels) == ({WIDTH: 32}, {WIDTH: 128})

@@ -9,7 +9,7 @@ import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, fill, sweep_file
 
 from command_line import gapctl
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_effect_p
 from gapctl.analysis.paired import FloatArray
 from gapctl.analysis.results import AnalysisResults
@@ -37,7 +37,7 @@ def measure(trial: Trial) -> dict[str, float]:
 def judged(folder: Path, **options: int) -> AnalysisResults:
     plan = load_plan(sweep_file(folder, TREND, CONTRAST, **options), None, None)
     fill(Ledger(str(folder / "runs")), plan, measure)
-    return analyze_plan(plan, Ledger(str(folder / "runs")))
+    return analyze_finished_trials(plan, Ledger(str(folder / "runs")))
 
 
 def test_one_training_far_from_all_others_is_found() -> None:

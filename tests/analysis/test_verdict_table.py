@@ -8,7 +8,7 @@ import pytest
 from analysis_ledgers import CONTRAST, TREND, by_seed, falling, fill, plan_of, sweep_file
 from rich.console import Console
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.learning import ArmCheck
 from gapctl.analysis.results import AnalysisResults, Interval
 from gapctl.cli.verdict_table import print_verdicts
@@ -26,7 +26,7 @@ def analysis(tmp_path_factory: pytest.TempPathFactory) -> AnalysisResults:
     ledger = Ledger(str(folder / "runs"))
     loose = by_seed(gap__l2m=[-0.2, -0.05, 0.01])
     fill(ledger, plan, lambda trial: {**falling(0.05, noise=0.005)(trial), **loose(trial)})
-    return analyze_plan(plan, ledger)
+    return analyze_finished_trials(plan, ledger)
 
 
 def printed(analysis: AnalysisResults, width: int = 80, **options: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, by_seed, falling, fill, finish, plan_of, sweep_file
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.results import Verdict
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
@@ -23,7 +23,7 @@ def judged(folder: Path, effects: Sequence[float], hypothesis: Mapping[str, Any]
     plan = plan_of(sweep_file(folder, hypothesis, seeds=len(effects), **options))
     ledger = Ledger(str(folder / "runs"))
     fill(ledger, plan, by_seed(gap__rmg=effects))
-    return analyze_plan(plan, ledger).verdicts[0]
+    return analyze_finished_trials(plan, ledger).verdicts[0]
 
 
 def test_a_fall_that_all_seeds_share_is_supported(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_two_sided_hypotheses_are_supported_by_either_sign_and_refuted_by_none(t
 def test_a_trend_is_judged_by_its_slope_per_unit(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND))
     fill(ledger, plan, falling(0.05, noise=0.005))
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds, found.trials) == ("supported", 3, 18)
     assert found.estimate == pytest.approx(-0.05, abs=0.005)
@@ -102,7 +102,7 @@ def turning(trial: Trial) -> dict[str, float]:
 def test_a_trend_that_pages_test_keeps_open_names_the_levels_out_of_order(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, {**TREND, "smallest_effect": 0.01}, vary={ATTRIBUTES: [3, 0, 1, 2]}))
     fill(ledger, plan, turning)
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.p_test, found.seeds_out_of_order) == ("inconclusive", "page", 2)
     assert "but p of the order of the levels (Page's test) after Holm is" in found.reason
@@ -116,7 +116,7 @@ def test_a_trend_that_pages_test_keeps_open_names_the_levels_out_of_order(tmp_pa
 def test_levels_of_a_trend_are_ordered_by_size_whatever_the_files_order(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND, vary={ATTRIBUTES: [3, 0, 5, 1]}))
     fill(ledger, plan, falling(0.05, noise=0.005))
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert found.verdict == "supported"
     assert found.estimate == pytest.approx(-0.05, abs=0.005)
@@ -125,7 +125,7 @@ def test_levels_of_a_trend_are_ordered_by_size_whatever_the_files_order(tmp_path
 def test_a_trend_over_two_levels_says_which_test_stands_in(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND, vary={ATTRIBUTES: [0, 5]}))
     fill(ledger, plan, falling(0.05, noise=0.005))
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert found.verdict == "supported"
     assert found.reason.endswith("as Page's test needs three levels, p is that of the slopes' t test.")
@@ -134,7 +134,7 @@ def test_a_trend_over_two_levels_says_which_test_stands_in(tmp_path: Path, ledge
 def test_one_seed_gives_an_estimate_and_no_verdict(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND, CONTRAST, seeds=1))
     fill(ledger, plan, falling(0.05))
-    slope, difference = analyze_plan(plan, ledger).verdicts
+    slope, difference = analyze_finished_trials(plan, ledger).verdicts
 
     assert slope.verdict == difference.verdict == "inconclusive"
     assert difference.estimate == pytest.approx(-0.25)
@@ -177,7 +177,10 @@ def test_holm_can_leave_open_what_a_single_hypothesis_would_support(tmp_path: Pa
     alone = plan_of(sweep_file(tmp_path / "alone", barely))
     among = plan_of(sweep_file(tmp_path, barely, *others))
     fill(ledger, among, measure)
-    single, first = analyze_plan(alone, ledger).verdicts[0], analyze_plan(among, ledger).verdicts[0]
+    single, first = (
+        analyze_finished_trials(alone, ledger).verdicts[0],
+        analyze_finished_trials(among, ledger).verdicts[0],
+    )
 
     assert (single.verdict, first.verdict) == ("supported", "inconclusive")
     assert first.p_direction == pytest.approx(5 * first.p_direction_before_holm)
@@ -189,7 +192,7 @@ def test_holm_can_leave_open_what_a_single_hypothesis_would_support(tmp_path: Pa
 def test_a_seed_without_all_its_trainings_is_left_out_and_counted(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, TREND, CONTRAST))
     fill(ledger, plan, falling(0.05, noise=0.005), trials=plan.trials[:-2])
-    slope, difference = analyze_plan(plan, ledger).verdicts
+    slope, difference = analyze_finished_trials(plan, ledger).verdicts
 
     assert (slope.seeds, slope.trials, difference.seeds, difference.trials) == (2, 12, 2, 4)
     command = f"`gapctl sweep {tmp_path}/made-up.yaml --runs {tmp_path}/runs`"
@@ -206,7 +209,7 @@ def test_trainings_that_a_contrast_does_not_need_are_not_missed(tmp_path: Path, 
     plan = plan_of(sweep_file(tmp_path, CONTRAST))
     ends = [trial for trial in plan.trials if trial.factors[ATTRIBUTES] in (0, 5)]
     fill(ledger, plan, falling(0.05, noise=0.005), trials=ends)
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds) == ("supported", 3)
     assert "left out" not in found.reason
@@ -215,7 +218,7 @@ def test_trainings_that_a_contrast_does_not_need_are_not_missed(tmp_path: Path, 
 def test_a_seed_whose_response_is_no_number_is_left_out_by_name(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, CONTRAST, seeds=4))
     fill(ledger, plan, by_seed(gap__rmg=[-0.24, math.nan, -0.25, -0.26]))
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds) == ("supported", 3)
     assert found.reason.endswith(
@@ -227,7 +230,7 @@ def test_a_seed_whose_response_is_no_number_is_left_out_by_name(tmp_path: Path, 
 def test_a_metric_that_no_training_has_leaves_its_hypothesis_open(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path, {**CONTRAST, "response": "gap/l2m"}))
     fill(ledger, plan, falling(0.05))
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert (found.verdict, found.seeds, found.trials) == ("inconclusive", 0, 0)
     assert math.isnan(found.estimate)
@@ -243,7 +246,7 @@ def test_other_factors_are_averaged_within_a_seed_first(tmp_path: Path, ledger: 
         return {RMG: 0.5 + own * float(trial.factors[ATTRIBUTES]) / 5}
 
     fill(ledger, plan, measure)
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert (found.seeds, found.trials) == (3, 12)
     assert found.estimate == pytest.approx(-0.24)
@@ -259,7 +262,7 @@ def test_a_contrast_of_named_levels_goes_from_the_first_to_the_second(tmp_path: 
         lambda trial: {RMG: 0.5 - (0.3 + trial.seed / 100) * (trial.factors["temperature.mode"] == "learned")},
     )
 
-    assert analyze_plan(plan, ledger).verdicts[0].estimate == pytest.approx(-0.31)
+    assert analyze_finished_trials(plan, ledger).verdicts[0].estimate == pytest.approx(-0.31)
 
 
 def test_the_order_of_a_plan_does_not_change_a_bit_of_the_verdicts(tmp_path: Path, ledger: Ledger) -> None:
@@ -268,17 +271,20 @@ def test_the_order_of_a_plan_does_not_change_a_bit_of_the_verdicts(tmp_path: Pat
     fill(ledger, plan, lambda trial: {RMG: random.Random(trial.id).random()})
     shuffled = replace(plan, trials=tuple(random.Random(1).sample(plan.trials, len(plan.trials))))
 
-    assert analyze_plan(shuffled, ledger).verdicts == analyze_plan(plan, ledger).verdicts
+    assert analyze_finished_trials(shuffled, ledger).verdicts == analyze_finished_trials(plan, ledger).verdicts
 
 
 def test_adding_a_seed_uses_it_and_keeps_the_others(tmp_path: Path, ledger: Ledger) -> None:
     three = plan_of(sweep_file(tmp_path, CONTRAST, seeds=3))
     fill(ledger, three, falling(0.05, noise=0.05))
     four = plan_of(sweep_file(tmp_path, CONTRAST, seeds=4))
-    waiting = analyze_plan(four, ledger).verdicts[0]
+    waiting = analyze_finished_trials(four, ledger).verdicts[0]
     for trial in four.trials[len(three.trials) :]:
         finish(ledger, trial, falling(0.05, noise=0.05)(trial))
-    before, after = analyze_plan(three, ledger).verdicts[0], analyze_plan(four, ledger).verdicts[0]
+    before, after = (
+        analyze_finished_trials(three, ledger).verdicts[0],
+        analyze_finished_trials(four, ledger).verdicts[0],
+    )
 
     assert waiting.estimate == before.estimate
     assert "seed 3 is left out as 6 of 8 trainings are done" in waiting.reason
@@ -289,7 +295,7 @@ def test_an_analysis_carries_what_a_report_needs_to_say(tmp_path: Path, ledger: 
     path = sweep_file(tmp_path, CONTRAST)
     plan = plan_of(path)
     fill(ledger, plan, falling(0.05), trials=plan.trials[:5])
-    found, sweep = analyze_plan(plan, ledger), load_sweep(path)
+    found, sweep = analyze_finished_trials(plan, ledger), load_sweep(path)
 
     assert (found.sweep, found.question, found.scale, found.alpha) == ("made-up", "Does it?", None, 0.05)
     assert (found.spec_sha256, found.hypotheses_sha256) == (sweep.spec_sha256, sweep.hypotheses_sha256)
@@ -299,7 +305,7 @@ def test_an_analysis_carries_what_a_report_needs_to_say(tmp_path: Path, ledger: 
 def test_a_file_without_hypotheses_has_curves_and_no_verdicts(tmp_path: Path, ledger: Ledger) -> None:
     plan = plan_of(sweep_file(tmp_path))
     fill(ledger, plan, falling(0.05))
-    found = analyze_plan(plan, ledger)
+    found = analyze_finished_trials(plan, ledger)
 
     assert found.verdicts == ()
     assert len(found.curves) == 6

@@ -13,7 +13,7 @@ from test_correlation import CORRELATION, QUALITY
 from test_equivalence import EQUIVALENCE
 from test_mediation import GRID, MEDIATION, MODE
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.results import Verdict
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
@@ -33,7 +33,7 @@ def judged(folder: Path, measure: Any = sound, seeds: int = 3, done: int | None 
     fill(ledger, plan, measure, trials=plan.trials[:done])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return analyze_plan(plan, ledger).verdicts
+        return analyze_finished_trials(plan, ledger).verdicts
 
 
 def test_a_sound_ledger_gives_every_test_an_interval(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_no_comparison_needs_is_not_missed(tmp_path: Path) -> None:
     plan = plan_of(sweep_file(tmp_path, {**CONTRAST, "where": {MODE: "learned"}}, vary=VARY))
     ledger = Ledger(str(tmp_path / "runs"))
     fill(ledger, plan, sound, trials=[trial for trial in plan.trials if trial.factors[MODE] == "learned"])
-    found = analyze_plan(plan, ledger).verdicts[0]
+    found = analyze_finished_trials(plan, ledger).verdicts[0]
 
     assert (found.seeds, found.trials, found.exploratory) == (3, 6, False)
     assert found.estimate == pytest.approx(-0.15 + 0.05)
@@ -98,7 +98,7 @@ def test_a_damaged_training_is_to_be_moved_away_and_not_trained(tmp_path: Path) 
     ledger = Ledger(str(tmp_path / "runs"))
     fill(ledger, plan, sound)
     (tmp_path / "runs" / plan.trials[0].id / "result.json").write_text("{")
-    reason = analyze_plan(plan, ledger).verdicts[0].reason
+    reason = analyze_finished_trials(plan, ledger).verdicts[0].reason
 
     assert f"1 cannot be read ({plan.trials[0].label}): move their folders away first" in reason
     assert "`gapctl sweep" not in reason
@@ -117,7 +117,7 @@ def test_a_training_that_lacks_a_metric_which_others_have_is_named(tmp_path: Pat
     plan = plan_of(sweep_file(tmp_path, CONTRAST, vary={ATTRIBUTES: [0, 5]}))
     ledger = Ledger(str(tmp_path / "runs"))
     fill(ledger, plan, lambda trial: {QUALITY: 1.0} if trial.label == "attributes=5 seed=2" else {RMG: trial.seed / 7})
-    reason = analyze_plan(plan, ledger).verdicts[0].reason
+    reason = analyze_finished_trials(plan, ledger).verdicts[0].reason
 
     assert reason.endswith("; seed 2 is left out as gap/rmg was not recorded in attributes=5 seed=2.")
 
@@ -127,4 +127,7 @@ def test_responses_that_differ_by_rounding_alone_do_not_differ(tmp_path: Path) -
     ledger = Ledger(str(tmp_path / "runs"))
     fill(ledger, plan, lambda trial: {RMG: 0.1 * 3 if trial.factors[ATTRIBUTES] else 0.3})
 
-    assert (analyze_plan(plan, ledger).verdicts[0].estimate, analyze_plan(plan, ledger).verdicts[0].p) == (0.0, 1.0)
+    assert (
+        analyze_finished_trials(plan, ledger).verdicts[0].estimate,
+        analyze_finished_trials(plan, ledger).verdicts[0].p,
+    ) == (0.0, 1.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Answer, gapctl
-from gapctl.inference.model import OpenModel, open_model
+from gapctl.inference.model import OpenModel, load_open_clip_model
 from gapctl.models.sources import find_or_download_weights
 
 MODEL = "ViT-S-32-alt"
@@ -35,4 +35,4 @@ def forbid_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
 def opened(weights: Path) -> OpenModel:
     """The model of a file of weights, or of a folder that `write_model` has written."""
     name, file = (f"local-dir:{weights}", None) if weights.is_dir() else (MODEL, str(weights))
-    return open_model(name, find_or_download_weights(name, file))
+    return load_open_clip_model(name, find_or_download_weights(name, file))

@@ -19,7 +19,7 @@ from gapctl.cli import doctor as machine
 from gapctl.cli import doctor as packages
 from gapctl.cli import doctor as places
 from gapctl.cli.doctor import CheckResult, doctor_command
-from gapctl.data.mad.images import load_variants
+from gapctl.data.mad.images import load_variant_images
 from idx_files import write_digits
 from one_verb import run_verb
 
@@ -177,9 +177,9 @@ def test_mad_s_images_are_missing_until_both_splits_are_made(monkeypatch: pytest
     monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
     source = str(write_digits(tmp_path / "digits", train=1, test=1))
 
-    load_variants(source, "train", workers=1)
+    load_variant_images(source, "train", workers=1)
     half = places.check_images(source)
-    load_variants(source, "test", workers=1)
+    load_variant_images(source, "test", workers=1)
     assert (half.state, "gapctl data mad" in half.fix) == ("warning", True)
     assert places.check_images(source) == CheckResult("MAD's images", "ok", "48 in the cache")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.cli.options import compute_fingerprint, load_plan
+from gapctl.cli.options import compute_data_source_fingerprint, load_plan
 from gapctl.config.load import load_sweep
 from gapctl.config.metrics import METRICS
 from gapctl.ledger import Ledger, Result
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def list_trial_ids(sweep: str | Path) -> list[str]:
-    return [trial.id for trial in make_plan(load_sweep(Path(sweep)), compute_fingerprint).trials]
+    return [trial.id for trial in make_plan(load_sweep(Path(sweep)), compute_data_source_fingerprint).trials]
 
 
 @pytest.mark.parametrize(("typed", "file", "name"), [

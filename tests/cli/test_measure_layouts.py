@@ -14,12 +14,12 @@ from gapctl.data.image_text.pack import find_or_pack_shards
 from gapctl.data.image_text.source import (
     find_manifest,
     hash_pair_data,
-    open_pairs,
+    load_pair_manifests,
     resolve_pair_paths,
 )
 from gapctl.data.image_text.storage import list_shards
 from gapctl.errors import MissingDataError
-from gapctl.inference.model import open_model
+from gapctl.inference.model import load_open_clip_model
 from gapctl.inference.shards import ShardCache, encode_shards
 from gapctl.models.sources import find_or_download_weights
 from layout_places import LAYOUTS, write_classification, write_folder
@@ -62,7 +62,7 @@ def places(weights: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
         patch.setenv("GAPCTL_CACHE", str(cache))
         resolved = find_or_pack_shards([str(each) for each in found.values()], local=True)
     shards = list_shards([shards for each in resolved for shards in each.shards])
-    opened = open_model(MODEL, find_or_download_weights(MODEL, str(weights)))
+    opened = load_open_clip_model(MODEL, find_or_download_weights(MODEL, str(weights)))
     encode_shards(
         [Path(shard.address) for shard in shards], opened, ShardCache(cache / "embeddings"), no_ray, workers=1
     )
@@ -156,7 +156,7 @@ def test_a_training_reads_the_samples_of_every_layout(place: Path, layout: str) 
         assert gapctl("data", "index", str(source)).exit_code == 0
     data = PairData(dataset="image_text", source=str(source), held_out_share=0.5)
 
-    pairs = open_pairs(resolve_pair_paths(data))
+    pairs = load_pair_manifests(resolve_pair_paths(data))
 
     assert len(pairs.train_rows) + len(pairs.held_out_rows) == 6
     assert len(hash_pair_data(data)) == 16

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from command_line import Answer, gapctl
 from gapctl.config.evaluation_sets import EvaluationSet, NamedSet
-from gapctl.data.image_text.evaluation_sets import open_set, read_images
+from gapctl.data.image_text.evaluation_sets import decode_set_images, open_set
 from small_sets import IMAGES, TEMPLATES, sweep_with_sets, write_all
 
 MODEL = "ViT-S-32-alt"
@@ -40,7 +40,7 @@ def test_an_open_clip_model_is_measured_as_open_clip_classifies(place: Path, wei
     definition = EvaluationSet(kind="classification", source=str(place / "colours"))
     opened = open_set(NamedSet("colours", definition))
     with torch.no_grad():
-        images = torch.stack([preprocess(image) for image in read_images(opened, opened.row_N)])
+        images = torch.stack([preprocess(image) for image in decode_set_images(opened, opened.row_N)])
         image = normalize(model.eval().encode_image(images), dim=-1)
         classes = []
         for name in ("red", "green", "blue"):

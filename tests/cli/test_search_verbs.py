@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Answer, gapctl
-from gapctl.cli.options import compute_fingerprint, load_plan
+from gapctl.cli.options import compute_data_source_fingerprint, load_plan
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial, get_search, name_study
@@ -23,7 +23,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = folder / "runs"
     data = load_plan(sweep.path, None, None).trials[0].data_fingerprint
     study = Study(get_search(sweep), name_study(sweep, data))
-    course = SearchController(sweep, study, Ledger(str(runs)), compute_fingerprint)
+    course = SearchController(sweep, study, Ledger(str(runs)), compute_data_source_fingerprint)
     order: dict[str, int] = {}
 
     def every_third_is_poor(trial: Trial) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gapctl.config.base import SpecError
 from gapctl.config.load import load_sweep
-from gapctl.plan.estimate import count_slots, estimate_cost
+from gapctl.plan.estimate import count_parallel_trials, estimate_training_cost
 from gapctl.plan.plan import make_plan
 from sweep_texts import SHIPPED, written
 
@@ -65,7 +65,7 @@ def load(path: Path, scale: str | None = None, overrides: tuple[str, ...] = ()) 
     with suppress(SpecError):
         plan = make_plan(load_sweep(path, scale, overrides), lambda data: "fingerprint")
         assert plan.trials
-        assert isfinite(estimate_cost(plan.trials, count_slots(plan, 2)).wall_hours)
+        assert isfinite(estimate_training_cost(plan.trials, count_parallel_trials(plan, 2)).wall_hours)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from gapctl.config.base import SpecError
 from gapctl.config.cohort import TAKEN_NAMES, Cohort, describe_cohort, expand_cohort_table, parse_table
-from gapctl.config.load import LoadedSweep, load_sweep, load_text
+from gapctl.config.load import LoadedSweep, load_sweep, load_sweep_text
 from gapctl.plan.plan import Plan, hash_design, make_plan
 
 HEAD = """
@@ -40,7 +40,7 @@ long,2560,others,
 
 
 def read(text: str, folder: Path = Path()) -> LoadedSweep:
-    return load_text(text, folder / "models.yaml")
+    return load_sweep_text(text, folder / "models.yaml")
 
 
 def plan(sweep: LoadedSweep) -> Plan:
@@ -69,7 +69,7 @@ def test_arms_are_crossed_with_models() -> None:
 
 
 def test_a_model_that_trains_as_a_seed_would_shares_that_trials_id() -> None:
-    alone = load_text(HEAD + "vary: {model.embed_dim: [32, 64]}\n", Path("seeds.yaml"))
+    alone = load_sweep_text(HEAD + "vary: {model.embed_dim: [32, 64]}\n", Path("seeds.yaml"))
     assert plan(read(HEAD + ROWS + KEYS)).trials[2].id == plan(alone).trials[1].id
 
 
@@ -93,7 +93,7 @@ def test_a_table_gives_the_same_trials_as_its_rows_in_the_file_and_is_kept_with_
     sweep = load_sweep(tmp_path / "models.yaml")
     assert [trial.id for trial in plan(sweep).trials] == [trial.id for trial in plan(read(listed)).trials]
     assert hash_design(plan(sweep)) == hash_design(plan(read(listed)))
-    again = load_text(sweep.text, Path("elsewhere.yaml"), tables=sweep.tables)
+    again = load_sweep_text(sweep.text, Path("elsewhere.yaml"), tables=sweep.tables)
     assert again.spec_sha256 == sweep.spec_sha256
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from command_line import gapctl
 from gapctl.config.evaluation_sets import NamedSet, find_set, list_set_names, load_shipped_sets
-from gapctl.config.metrics import explain_metric, find_metric, format_metric, is_metric
+from gapctl.config.metrics import explain_metric, find_metric, format_metric_value, is_metric
 from gapctl.ledger.preregistration import merge_declaration, rebuild_plan
 from gapctl.plan.plan import DataSource, Plan, hash_design, make_plan
 from sweep_texts import complaints, loaded
@@ -178,7 +178,7 @@ def test_a_metric_on_a_set_has_a_meaning_and_a_unit() -> None:
     assert not is_metric("coco/gap/nothing")
     assert (name.group, name.unit) == ("coco", "share")
     assert explain_metric("coco/quality/accuracy").startswith("on coco: zero-shot accuracy")
-    assert format_metric("coco/quality/accuracy", 12.34) == "12.3 %"
+    assert format_metric_value("coco/quality/accuracy", 12.34) == "12.3 %"
 
 
 def test_the_verb_lists_the_metrics_of_a_set() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.config.load import load_sweep
-from gapctl.config.settings import list_known_paths
+from gapctl.config.settings import list_setting_paths
 from gapctl.config.trial import TrialConfig
 from sweep_texts import SHIPPED, complaints, edited, loaded
 
@@ -163,7 +163,7 @@ def test_seeds_that_multiply_a_grid_beyond_measure_are_answered_with_what_brough
 
 
 def test_every_path_that_may_be_set_is_known_by_what_it_sets() -> None:
-    known = list_known_paths(TrialConfig())
+    known = list_setting_paths(TrialConfig())
 
     assert {"seeds", "alpha", "base.train.lr", f"vary.{FACTOR}", "resources.cpus", "tracking.uri"} <= set(known)
     assert not [path for path in known if path.startswith(("hypotheses", "scales"))]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gapctl.config.arms import find_origin, list_arms, resolve_config
+from gapctl.config.arms import list_arms, locate_trial_value_in_file, resolve_config
 from gapctl.config.base import list_leaf_paths, replace_at_path
 from gapctl.config.trial import TrialConfig
 from sweep_texts import edited, loaded
@@ -78,5 +78,5 @@ def test_placing_a_value_leaves_the_original_alone() -> None:
 def test_a_value_comes_from_its_level_or_from_base(tmp_path: Path) -> None:
     spec = loaded(tmp_path, edited(("data.captions.attributes: [0, 5]", LEARNING_RATES))).spec
 
-    assert find_origin(spec, {"train.lr": 0.2}, "train.lr") == ("vary", "train.lr", 1)
-    assert find_origin(spec, {"train.lr": 0.2}, "train.samples") == ("base", "train", "samples")
+    assert locate_trial_value_in_file(spec, {"train.lr": 0.2}, "train.lr") == ("vary", "train.lr", 1)
+    assert locate_trial_value_in_file(spec, {"train.lr": 0.2}, "train.samples") == ("base", "train", "samples")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.config.base import SpecError
-from gapctl.config.load import find_sweep_file, is_shipped, load_sweep
+from gapctl.config.load import find_sweep_file, is_shipped_sweep, load_sweep
 from sweep_texts import REPOSITORY, SHIPPED, TINY
 
 NAMES = ["imbalance", "imbalance.yaml", "sweeps/imbalance", "sweeps/imbalance.yaml"]
@@ -23,7 +23,7 @@ def test_a_name_means_the_shipped_sweep_in_a_folder_without_it(name: str) -> Non
     sweep = load_sweep(Path(name))
 
     assert sweep.source.path == SHIPPED
-    assert is_shipped(sweep.source.path)
+    assert is_shipped_sweep(sweep.source.path)
     assert sweep.path == Path(name)
     assert sweep.spec_sha256 == load_sweep(SHIPPED).spec_sha256
 
@@ -41,7 +41,7 @@ def test_a_sweep_of_the_working_folder_comes_before_the_shipped_one(name: str) -
     found = find_sweep_file(Path(name))
 
     assert found == Path("sweeps/imbalance.yaml")
-    assert not is_shipped(found)
+    assert not is_shipped_sweep(found)
 
 
 @pytest.mark.parametrize("name", ["imbalance", "imbalance.yaml"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.data.image_text.index import index_shard, read_samples
+from gapctl.data.image_text.index import index_shard, iterate_shard_samples
 from gapctl.data.image_text.questions import read_attribute_prompts, read_class_prompts
 from gapctl.errors import InputError
 from pair_shards import pair, write_shard
@@ -89,7 +89,7 @@ def test_captions_and_json_begin_after_a_byte_order_mark(tmp_path: Path) -> None
     empty = {**pair(2), "txt": MARK.encode()}
     shard = write_shard(tmp_path / "a.tar", [("plain", pair(1)), ("marked", marked), ("nothing", empty)])
 
-    first, second, third = read_samples(shard)
+    first, second, third = iterate_shard_samples(shard)
     assert (second.caption, second.about) == (first.caption, first.about)
     assert third.caption is None
     rows = index_shard(shard.read_bytes()).samples

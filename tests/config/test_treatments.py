@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from gapctl.config.arms import find_origin, list_arms, resolve_arm
+from gapctl.config.arms import list_arms, locate_trial_value_in_file, resolve_arm_config
 from gapctl.config.base import Problem
 from gapctl.config.load import LoadedSweep
 from gapctl.errors import InputError
-from gapctl.plan.plan import Plan, hash_design, locate_error, make_plan
+from gapctl.plan.plan import Plan, build_located_error, hash_design, make_plan
 from sweep_texts import complaints, document, loaded
 
 SCHEDULE = {"temperature.mode": "schedule", "temperature.init": 0.2, "temperature.final": 0.02}
@@ -33,7 +33,9 @@ def plan_of(sweep: LoadedSweep) -> Plan:
 
 def test_its_levels_change_what_they_list_and_nothing_else(tmp_path: Path) -> None:
     spec = loaded(tmp_path, treated()).spec
-    found = {arm["path"]: resolve_arm(spec, arm) for arm in list_arms(spec) if arm["data.captions.attributes"] == 5}
+    found = {
+        arm["path"]: resolve_arm_config(spec, arm) for arm in list_arms(spec) if arm["data.captions.attributes"] == 5
+    }
 
     assert found["plain"] == spec.base
     assert (found["cold"].temperature.mode, found["cold"].temperature.init) == ("fixed", 0.01)
@@ -75,8 +77,13 @@ def test_a_value_is_placed_where_the_level_sets_it(tmp_path: Path) -> None:
     sweep = loaded(tmp_path, treated())
     arm = {"data.captions.attributes": 0, "path": "cold"}
 
-    assert find_origin(sweep.spec, arm, "temperature.init") == ("treatments", "path", "cold", "temperature.init")
-    assert "treatments.path.cold.temperature.init: no" in str(locate_error(sweep, arm, "temperature.init", "no"))
+    assert locate_trial_value_in_file(sweep.spec, arm, "temperature.init") == (
+        "treatments",
+        "path",
+        "cold",
+        "temperature.init",
+    )
+    assert "treatments.path.cold.temperature.init: no" in str(build_located_error(sweep, arm, "temperature.init", "no"))
     assert sweep.locate_problem(Problem(("treatments", "path"), "no")).endswith("treatments.path: no")
 
 

@@ -13,7 +13,7 @@ import pytest
 from command_line import gapctl
 from gapctl.config.trial import PairCaptions, PairData
 from gapctl.data.image_text import manifest as manifests
-from gapctl.data.image_text.feed import PairFeed, decode_rows
+from gapctl.data.image_text.feed import PairFeed, decode_manifest_rows
 from gapctl.data.image_text.index import build_manifest, index_shards
 from gapctl.data.image_text.manifest import (
     SCHEMA,
@@ -237,7 +237,7 @@ def test_a_caption_is_treated_after_it_was_drawn(tmp_path: Path) -> None:
 def test_a_gallery_has_every_caption_of_an_image(tmp_path: Path) -> None:
     manifest = indexed(write_several(tmp_path / "a.tar"))
 
-    (part,) = decode_rows(manifest, [1, 2, 3], ReadOptions(16), seed=0, all_captions=True)
+    (part,) = decode_manifest_rows(manifest, [1, 2, 3], ReadOptions(16), seed=0, all_captions=True)
 
     assert part.captions is not None
     expected = [*LINES, "a single caption", *LINES]
@@ -252,7 +252,7 @@ def test_captions_of_one_image_are_treated_with_draws_of_their_own(tmp_path: Pat
     shard = write_shard(tmp_path / "a.tar", [("a", {**pair(0), "txt": "\n".join([words] * 8).encode()})])
     rule = PairCaptions(keep="words", rate=0.5)
 
-    (part,) = decode_rows(indexed(shard), [0], ReadOptions(16, rule), seed=0, all_captions=True)
+    (part,) = decode_manifest_rows(indexed(shard), [0], ReadOptions(16, rule), seed=0, all_captions=True)
 
     assert part.captions is not None
     assert len(set(part.captions.text_id_M.tolist())) == 8
@@ -270,7 +270,7 @@ def test_a_gallery_leaves_out_an_image_of_which_one_caption_cannot_be_treated(tm
     manifest = indexed(write_shard(tmp_path / "a.tar", samples))
     rule = ReadOptions(16, PairCaptions(keep="attributes"))
 
-    (part,) = decode_rows(manifest, [0, 1], rule, seed=0, all_captions=True)
+    (part,) = decode_manifest_rows(manifest, [0, 1], rule, seed=0, all_captions=True)
 
     assert [(each.key, each.why) for each in part.left_out] == [("odd", ReadStatus.LACKING.words)]
     assert part.captions is not None

@@ -12,10 +12,10 @@ import fsspec
 import pytest
 
 from command_line import gapctl
-from gapctl.data.image_text.index import read_samples
-from gapctl.data.image_text.locations import translate_hub_page
+from gapctl.data.image_text.index import iterate_shard_samples
+from gapctl.data.image_text.locations import convert_hub_page_address
 from gapctl.data.image_text.manifest import read_manifest
-from gapctl.data.image_text.pack import find_or_pack_shards, find_packed_classes, pack_place
+from gapctl.data.image_text.pack import find_or_pack_shards, find_packed_classes, pack_place_into_shards
 from layout_places import (
     LAYOUTS,
     SAME,
@@ -107,10 +107,10 @@ def test_links_of_the_web_that_are_dead_are_counted_and_the_others_packed(tmp_pa
     with serving(tmp_path / "web") as address:
         rows = [f"{address}/00000{number}.jpg,words {number}" for number in (3, 9, 1)]
         (tmp_path / "links.csv").write_text("\n".join(["url,caption", *rows, f"{rows[0]} again"]), encoding="utf-8")
-        packed = pack_place(str(tmp_path / "links.csv"), tmp_path / "out")
+        packed = pack_place_into_shards(str(tmp_path / "links.csv"), tmp_path / "out")
 
     assert (packed.samples, packed.unreachable, packed.captions) == (3, 1, 4)
-    samples = list(read_samples(tmp_path / "out" / "00000.tar"))
+    samples = list(iterate_shard_samples(tmp_path / "out" / "00000.tar"))
     assert [sample.key for sample in samples] == ["00000000", "00000001", "00000002"]
     assert [sample.image for sample in samples] == [pair(3)["jpg"], None, pair(1)["jpg"]]
     assert samples[0].caption == "words 3\nwords 3 again"
@@ -221,13 +221,13 @@ def test_a_missing_package_is_named_with_what_it_is_for(tmp_path: Path, monkeypa
     ],
 )
 def test_pages_of_the_hub_are_its_file_system(page: str, address: str) -> None:
-    assert translate_hub_page(page) == address
+    assert convert_hub_page_address(page) == address
 
 
 def test_an_image_that_is_far_longer_than_an_image_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gapctl.data.image_text.locations import open_location
+    from gapctl.data.image_text.locations import resolve_location
 
     (tmp_path / "a.jpg").write_bytes(bytes(3000))
     with serving(tmp_path) as address, pytest.raises(OSError, match="longer than 2,000 bytes"):
-        open_location(f"{address}/a.jpg").read(limit=2000)
-    assert open_location(str(tmp_path / "a.jpg")).read(limit=3000) == bytes(3000)
+        resolve_location(f"{address}/a.jpg").read(limit=2000)
+    assert resolve_location(str(tmp_path / "a.jpg")).read(limit=3000) == bytes(3000)

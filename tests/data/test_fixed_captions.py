@@ -15,10 +15,10 @@ from gapctl.data.mad.captions import (
     VALUES,
     VOCAB_SIZE,
     build_prompt_tokens,
+    convert_captions_to_tokens,
     count_added_tokens,
     find_named_values,
     format_captions,
-    parse_caption_texts,
 )
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.sampler import UNSPECIFIED, MadSampler, parse_captions, sample_gallery
@@ -128,7 +128,9 @@ def test_synonyms_change_words_and_not_what_is_said(synonyms: int, attributes: i
     np.testing.assert_array_equal(find_named_values(worded.tokens_BL), find_named_values(plain.tokens_BL))
     np.testing.assert_array_equal(worded.labels_B6, plain.labels_B6)
     assert worded.tokens_BL.max() < VOCAB_SIZE + count_added_tokens(data)
-    np.testing.assert_array_equal(parse_caption_texts(format_captions(worded.tokens_BL), synonyms), worded.tokens_BL)
+    np.testing.assert_array_equal(
+        convert_captions_to_tokens(format_captions(worded.tokens_BL), synonyms), worded.tokens_BL
+    )
 
 
 def test_each_word_of_a_value_is_as_frequent_as_any_other() -> None:
@@ -208,8 +210,8 @@ def test_pictures_have_no_words() -> None:
 
 def test_a_word_that_no_value_has_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"no factor of MAD has the value 'red~2'; did you mean red\?"):
-        parse_caption_texts(["3-red~2"])
-    assert parse_caption_texts(["3-red~2"], 2)[0, 2] == END_TOKEN + 1 + VALUES.index("red")
+        convert_captions_to_tokens(["3-red~2"])
+    assert convert_captions_to_tokens(["3-red~2"], 2)[0, 2] == END_TOKEN + 1 + VALUES.index("red")
 
 
 def test_the_factors_of_captions_are_those_of_the_table() -> None:

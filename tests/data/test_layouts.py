@@ -7,9 +7,9 @@ import pytest
 
 from command_line import gapctl
 from gapctl.data.image_text import pack
-from gapctl.data.image_text.index import read_samples
+from gapctl.data.image_text.index import iterate_shard_samples
 from gapctl.data.image_text.manifest import read_manifest
-from gapctl.data.image_text.pack import KeyNamer, find_or_pack_shards, pack_place
+from gapctl.data.image_text.pack import KeyNamer, find_or_pack_shards, pack_place_into_shards
 from layout_places import (
     LAYOUTS,
     SAME,
@@ -48,9 +48,9 @@ def test_lines_within_one_caption_become_spaces_and_labels_are_kept(tmp_path: Pa
     write_images(tmp_path / "images")
     rows = 'path,text,colour\nimages/000001.jpg,"two\nlines ",red\nimages/000002.jpg,more,\n'
     (tmp_path / "pairs.csv").write_text(rows, encoding="utf-8")
-    pack_place(str(tmp_path / "pairs.csv"), tmp_path / "out")
+    pack_place_into_shards(str(tmp_path / "pairs.csv"), tmp_path / "out")
 
-    samples = list(read_samples(tmp_path / "out" / "00000.tar"))
+    samples = list(iterate_shard_samples(tmp_path / "out" / "00000.tar"))
     assert [(sample.key, sample.caption) for sample in samples] == [
         ("images/000001", "two lines"),
         ("images/000002", "more"),
@@ -64,12 +64,12 @@ def test_the_json_of_a_folder_and_of_coco_is_kept(tmp_path: Path) -> None:
     (folder / "000003.json").write_text('{"shape": "bar"}', encoding="utf-8")
     (tmp_path / "coco").mkdir()
     packed = {
-        name: pack_place(str(place), tmp_path / name)
+        name: pack_place_into_shards(str(place), tmp_path / name)
         for name, place in (("a", folder), ("b", write_coco(tmp_path / "coco")))
     }
 
     assert packed["a"].captions == packed["b"].captions == 30
-    about = {name: [each.about for each in read_samples(tmp_path / name / "00000.tar")] for name in packed}
+    about = {name: [each.about for each in iterate_shard_samples(tmp_path / name / "00000.tar")] for name in packed}
     assert about["a"] == [{}, {}, {}, {"shape": "bar"}, {}, {}]
     assert about["b"][1] == {"id": 101, "file_name": "000001.jpg", "height": 48}
 
@@ -81,9 +81,9 @@ def test_a_folder_of_a_folder_keeps_its_keys_and_odd_names_get_one_that_a_tar_ca
         path.write_bytes(pair(1)["jpg"])
         path.with_suffix(".txt").write_text("words", encoding="utf-8")
     (tmp_path / "photos" / "c" / "x.jpg").rename(tmp_path / "photos" / "c" / "x.JPG")
-    pack_place(str(tmp_path / "photos"), tmp_path / "out")
+    pack_place_into_shards(str(tmp_path / "photos"), tmp_path / "out")
 
-    samples = list(read_samples(tmp_path / "out" / "00000.tar"))
+    samples = list(iterate_shard_samples(tmp_path / "out" / "00000.tar"))
     assert [(sample.key, sample.about) for sample in samples] == [
         ("b/a_1", {"source_key": "b/a.1"}),
         ("b/a_1-2", {"source_key": "b/a_1"}),
@@ -133,9 +133,9 @@ def test_what_lacks_its_partner_or_is_no_image_is_counted(tmp_path: Path) -> Non
 
 def test_shards_with_class_labels_get_prompts_for_captions_and_keep_the_labels(tmp_path: Path) -> None:
     place = write_classification(tmp_path)
-    pack_place(str(place), tmp_path / "out")
+    pack_place_into_shards(str(place), tmp_path / "out")
 
-    samples = list(read_samples(tmp_path / "out" / "00000.tar"))
+    samples = list(iterate_shard_samples(tmp_path / "out" / "00000.tar"))
     assert [sample.caption for sample in samples[:2]] == ["a photo of a cat.", "a photo of a dog."]
     assert [sample.about for sample in samples[1:3]] == [{"cls": 1, "class": "dog"}, {"cls": 2, "class": "dog"}]
     classes = pack.find_packed_classes([str(tmp_path / "out")])

@@ -13,9 +13,9 @@ from skimage import morphology, transform
 
 from gapctl.data.mad.factors import SHAPE_FACTORS, VARIANTS
 from gapctl.data.mad.morphology import (
+    apply_variants_to_digits,
     build_keep_table,
     compute_change_radius,
-    draw_shapes,
     enlarge_digits,
     find_medial_axis,
     list_set_pixels,
@@ -38,7 +38,7 @@ def digits() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def shapes(digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return draw_shapes(digits, 0, key=2)
+    return apply_variants_to_digits(digits, 0, key=2)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_fractured_digit_has_less_ink_and_a_swollen_one_reaches_no_farther_tha
 
 def test_small_digits_keep_clear_of_the_border_and_lie_at_four_places(digits: NDArray[np.uint8]) -> None:
     same = np.repeat(digits[:1], 24, axis=0)
-    small = draw_shapes(same, 0, key=5)[:, 1]
+    small = apply_variants_to_digits(same, 0, key=5)[:, 1]
     assert not small[:, :3].any()
     assert not small[:, -3:].any()
     assert len(np.unique(small, axis=0)) == 4
@@ -140,11 +140,11 @@ def test_small_digits_keep_clear_of_the_border_and_lie_at_four_places(digits: ND
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_an_image_without_contrast_gives_blank_variants(level: int) -> None:
     blank = np.full((1, 28, 28), level, np.uint8)
-    assert not draw_shapes(blank, 0, key=1).any()
+    assert not apply_variants_to_digits(blank, 0, key=1).any()
 
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.003, 0.1, 0.5, 0.97]))
 def test_any_image_has_variants_even_if_it_is_no_digit(seed: int, share: float) -> None:
     noise = (np.random.default_rng(seed).random((1, 28, 28)) < share).astype(np.uint8) * 255
-    assert draw_shapes(noise, 0, key=1).shape == (1, 24, 28, 28)
+    assert apply_variants_to_digits(noise, 0, key=1).shape == (1, 24, 28, 28)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gapctl.config.trial import MadData
-from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, label_factors
+from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, compute_factor_labels
 from gapctl.data.mad.sampler import (
     UNSPECIFIED,
     CaptionImageSampler,
@@ -12,7 +12,7 @@ from gapctl.data.mad.sampler import (
     MadSampler,
     MadSamples,
     parse_captions,
-    sample_gallery_images,
+    sample_images_of_captions,
 )
 from gapctl.errors import InputError
 
@@ -27,7 +27,7 @@ def drawn(attributes: int, main: str = "digit", seed: int = 0) -> tuple[MadSampl
 
 
 def labels(pictures: ImageIndices) -> np.ndarray:
-    return label_factors(DIGITS[pictures.digit_B], pictures.variant_B, pictures.colour_B)
+    return compute_factor_labels(DIGITS[pictures.digit_B], pictures.variant_B, pictures.colour_B)
 
 
 @pytest.mark.parametrize("main", ["digit", "colour"])
@@ -74,7 +74,7 @@ def test_pictures_are_functions_of_seed_and_position() -> None:
 
 def test_a_gallerys_pictures_are_the_same_for_every_trial() -> None:
     tokens_BL = drawn(1)[0].tokens_BL[:50]
-    first, second = (sample_gallery_images(DIGITS, tokens_BL, 7) for _ in "ab")
+    first, second = (sample_images_of_captions(DIGITS, tokens_BL, 7) for _ in "ab")
 
     assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 

@@ -8,7 +8,7 @@ import pytest
 from gapctl.config.trial import MadData
 from gapctl.data.mad.contact_sheet import draw_contact_sheet
 from gapctl.data.mad.factors import COLOURS
-from gapctl.data.mad.images import render_images
+from gapctl.data.mad.images import compose_coloured_images
 
 LOOKS = {
     "gray": (100, 100, 100),
@@ -26,7 +26,7 @@ def test_a_colour_changes_the_stroke_and_leaves_the_ground_black(colour: str) ->
     images = np.zeros((1, 24, 28, 28), np.uint8)
     images[0, 3, 5, 6] = 100
     zero = np.zeros(1, np.int64)
-    picture = render_images(images, zero, zero + 3, zero + COLOURS.index(colour))
+    picture = compose_coloured_images(images, zero, zero + 3, zero + COLOURS.index(colour))
     assert picture.shape == (1, 3, 28, 28)
     assert picture.dtype == np.uint8
     assert tuple(picture[0, :, 5, 6]) == LOOKS[colour]
@@ -36,7 +36,7 @@ def test_a_colour_changes_the_stroke_and_leaves_the_ground_black(colour: str) ->
 
 def test_each_image_of_a_batch_gets_its_own_digit_variant_and_colour() -> None:
     images = np.arange(2 * 24, dtype=np.uint8).reshape(2, 24, 1, 1) + np.zeros((28, 28), np.uint8)
-    picture = render_images(images, np.array([1, 0]), np.array([2, 23]), np.array([0, 1]))
+    picture = compose_coloured_images(images, np.array([1, 0]), np.array([2, 23]), np.array([0, 1]))
     assert picture[:, :, 0, 0].tolist() == [[26, 26, 26], [23, 0, 0]]
 
 

@@ -24,8 +24,8 @@ from gapctl.data.mad.factors import (
     FACTORS,
     VALUES,
     VARIANTS,
-    find_first_value,
-    label_factors,
+    compute_factor_labels,
+    find_first_value_index,
 )
 from gapctl.data.mad.sampler import UNSPECIFIED, MadSampler, MadSamples, parse_captions, sample_gallery
 from gapctl.errors import InputError
@@ -63,7 +63,7 @@ def test_the_table_has_26_words_of_which_no_two_are_alike_and_24_shapes() -> Non
 
 
 def test_labels_follow_from_digit_variant_and_colour() -> None:
-    labels = label_factors(np.array([7]), np.array([VARIANTS.index((2, 0, 1, 1))]), np.array([4]))
+    labels = compute_factor_labels(np.array([7]), np.array([VARIANTS.index((2, 0, 1, 1))]), np.array([4]))
     assert [factor.values[label] for factor, label in zip(FACTORS, labels[0], strict=True)] == [
         "7",
         "thinning",
@@ -108,7 +108,7 @@ def test_a_caption_says_the_main_factor_and_as_many_others_as_asked_all_true(
     seed: int, main: str, attributes: int, order: str
 ) -> None:
     drawn = sampler(seed, main, attributes, order).samples(np.arange(30))
-    starts = [find_first_value(name) for name in FACTOR_NAMES]
+    starts = [find_first_value_index(name) for name in FACTOR_NAMES]
     for tokens, labels in zip(drawn.tokens_BL, drawn.labels_B6, strict=True):
         words = said(tokens)
         true = [start + label for start, label in zip(starts, labels, strict=True)]
@@ -153,7 +153,7 @@ def test_shapes_colours_factors_and_positions_are_drawn_uniformly() -> None:
     named = [
         np.mean(
             [
-                find_first_value(n) <= w < find_first_value(n) + len(f.values)
+                find_first_value_index(n) <= w < find_first_value_index(n) + len(f.values)
                 for t in drawn.tokens_BL[:4000]
                 for w in said(t)
             ]
@@ -200,7 +200,7 @@ def test_the_gallery_is_the_same_for_every_trial_and_starts_the_same_for_every_s
 
 def words_of(samples: MadSamples) -> NDArray[np.int64]:
     """The values that complete captions say, in the order of the factors (B, 6)."""
-    starts = [find_first_value(name) for name in FACTOR_NAMES]
+    starts = [find_first_value_index(name) for name in FACTOR_NAMES]
     return np.array([sorted(said(tokens)) for tokens in samples.tokens_BL]) - starts
 
 
@@ -238,7 +238,7 @@ def test_prompts_are_captions_that_name_the_value(
     factor: str, main: str, attributes: int, order: str, seed: int
 ) -> None:
     tokens = build_prompt_tokens(factor, naming(main, attributes, order), 6, seed)
-    size, start = len(FACTORS[FACTOR_NAMES.index(factor)].values), find_first_value(factor)
+    size, start = len(FACTORS[FACTOR_NAMES.index(factor)].values), find_first_value_index(factor)
     length = 1 + (attributes if factor == main else max(attributes, 1))
     assert tokens.shape == (size, 6, CONTEXT_LENGTH)
     for value in range(size):
@@ -258,7 +258,7 @@ def test_prompts_of_pairs_are_captions_that_name_both_values_and_differ_in_nothi
         return
     tokens = build_pair_prompt_tokens(factor, naming(main, attributes, order), 4, seed)
     sizes = [len(FACTORS[FACTOR_NAMES.index(each)].values) for each in (main, factor)]
-    starts = [find_first_value(each) for each in (main, factor)]
+    starts = [find_first_value_index(each) for each in (main, factor)]
     assert tokens.shape == (*sizes, 4, CONTEXT_LENGTH)
     others = set()
     for one in range(sizes[0]):
@@ -280,7 +280,7 @@ def test_captions_tell_which_factors_they_name(main: str, attributes: int, order
 
     assert named[:, FACTOR_NAMES.index(main)].all()
     assert (named.sum(axis=1) == 1 + attributes).all()
-    first = np.array([find_first_value(name) for name in FACTOR_NAMES])
+    first = np.array([find_first_value_index(name) for name in FACTOR_NAMES])
     for row, caption in enumerate(drawn.tokens_BL):
         assert set(said(caption)) == set((first + drawn.labels_B6[row])[named[row]])
 

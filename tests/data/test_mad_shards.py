@@ -22,9 +22,9 @@ from gapctl.data.mad.images import (
     ShardedImages,
     compute_generation_key,
     count_digits,
-    find_variants,
-    generate_variants,
-    load_variants,
+    find_variant_images,
+    generate_variant_images,
+    load_variant_images,
 )
 from gapctl.data.mad.shard_folder import make_folder, verify_folder
 from gapctl.data.mad.source import compute_dataset_fingerprint
@@ -64,8 +64,8 @@ def copy(shared: Shared, tmp_path: Path) -> Shared:
 
 def test_the_shards_hold_the_images_of_the_cache(shared: Shared, tmp_path: Path) -> None:
     for split, count in (("train", TRAIN), ("test", TEST)):
-        cached = load_variants(str(shared.source), split, cache=tmp_path, workers=1)
-        sharded = load_variants(str(shared.folder), split, cache=tmp_path / "unused")
+        cached = load_variant_images(str(shared.source), split, cache=tmp_path, workers=1)
+        sharded = load_variant_images(str(shared.folder), split, cache=tmp_path / "unused")
         assert sharded.images_NVHW.shape == (count, 24, 28, 28)
         np.testing.assert_array_equal(np.asarray(sharded.images_NVHW), cached.images_NVHW)
         np.testing.assert_array_equal(sharded.digit_labels_N, cached.digit_labels_N)
@@ -83,7 +83,7 @@ def test_the_manifest_leads_to_every_digit_and_the_table_to_every_variant(shared
         assert row["label"] == digits.labels_N[row["digit"]]
         index = row["digit"]
         key = {"train": 1, "test": 2}[row["split"]]
-        expected = generate_variants(digits.images_NHW, key)[index]
+        expected = generate_variant_images(digits.images_NHW, key)[index]
         for variant, offset in variants.select("variant", "offset").rows():
             begin = row["offset"] + offset
             assert content[begin : begin + 784] == expected[variant].tobytes()
@@ -235,7 +235,7 @@ def test_splits_may_be_made_one_after_the_other(shared: Shared, tmp_path: Path) 
     folder = tmp_path / "mad"
     make(shared.source, folder, splits=["test"])
     with pytest.raises(InputError, match=r"without train digits. Add them: `gapctl data mad --out"):
-        load_variants(str(folder), "train")
+        load_variant_images(str(folder), "train")
     assert make(shared.source, folder, splits=["train"]).made == 4
     assert contents(folder) == contents(shared.folder)
 
@@ -250,8 +250,10 @@ def test_the_fingerprint_is_that_of_the_digits_only_where_the_images_are(shared:
     assert compute_dataset_fingerprint(str(tmp_path / "first")) == f"{whole}-first{TEST}"
     assert compute_dataset_fingerprint(str(tmp_path / "seed")) == f"{whole}-seed1-first{TEST}"
     digits = load_digits(str(shared.source), "test").images_NHW
-    images = load_variants(str(tmp_path / "seed"), "test").images_NVHW
-    np.testing.assert_array_equal(np.asarray(images), generate_variants(digits, compute_generation_key("test", 1)))
+    images = load_variant_images(str(tmp_path / "seed"), "test").images_NVHW
+    np.testing.assert_array_equal(
+        np.asarray(images), generate_variant_images(digits, compute_generation_key("test", 1))
+    )
     assert count_digits(str(tmp_path / "first")) == {"train": TEST, "test": TEST}
 
 
@@ -273,7 +275,7 @@ def test_images_are_chosen_from_several_shards_as_from_one_array(shared: Shared)
 
 
 def test_another_process_gets_the_files_and_not_the_bytes(copy: Shared) -> None:
-    images = load_variants(str(copy.folder), "train").images_NVHW
+    images = load_variant_images(str(copy.folder), "train").images_NVHW
     sent = pickle.dumps(images)
     assert len(sent) < 500
     assert all(isinstance(part.base, np.memmap) for part in images._parts_NVHW)
@@ -286,10 +288,10 @@ def test_another_process_gets_the_files_and_not_the_bytes(copy: Shared) -> None:
 def test_a_source_with_a_missing_or_short_shard_is_refused(copy: Shared) -> None:
     os.truncate(copy.folder / NAMES[0], 1000)
     with pytest.raises(InputError, match=r"train-00000.npy: cannot be read.*`gapctl data verify"):
-        load_variants(str(copy.folder), "train")
+        load_variant_images(str(copy.folder), "train")
     (copy.folder / NAMES[0]).unlink()
     with pytest.raises(InputError, match=r"train-00000.npy: is missing.*`gapctl data verify"):
-        find_variants(str(copy.folder), "train")
+        find_variant_images(str(copy.folder), "train")
 
 
 def test_shards_are_no_source_of_digits(shared: Shared, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gapctl.data.mad import images as store
 from gapctl.data.mad.bundled.make_bundle import write_bundle
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.images import generate_variants, load_variants
+from gapctl.data.mad.images import generate_variant_images, load_variant_images
 from gapctl.data.mad.source import compute_dataset_fingerprint
 from gapctl.errors import InputError
 
@@ -45,8 +45,8 @@ def cached_file(cache: Path) -> Path:
 def test_the_images_do_not_depend_on_the_number_of_workers() -> None:
     digits = load_digits("bundled", "test").images_NHW[:70]
     told: list[tuple[int, int]] = []
-    alone = generate_variants(digits, seed=3)
-    together = generate_variants(digits, seed=3, workers=2, on_progress=lambda *done: told.append(done))
+    alone = generate_variant_images(digits, seed=3)
+    together = generate_variant_images(digits, seed=3, workers=2, on_progress=lambda *done: told.append(done))
     np.testing.assert_array_equal(alone, together)
     assert told[-1] == (70, 70)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -54,16 +54,16 @@ def test_the_images_do_not_depend_on_the_number_of_workers() -> None:
 
 def test_a_digit_has_the_same_variants_wherever_the_work_is_cut_and_others_with_another_seed() -> None:
     digits = load_digits("bundled", "test").images_NHW[:3]
-    whole = generate_variants(digits, seed=3)
-    np.testing.assert_array_equal(whole[:2], generate_variants(digits[:2], seed=3))
-    assert not np.array_equal(whole, generate_variants(digits, seed=4))
+    whole = generate_variant_images(digits, seed=3)
+    np.testing.assert_array_equal(whole[:2], generate_variant_images(digits[:2], seed=3))
+    assert not np.array_equal(whole, generate_variant_images(digits, seed=4))
 
 
 def test_a_second_load_reads_what_the_first_one_made(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    made = load_variants(str(folder), "train", cache=cache, workers=1)
+    made = load_variant_images(str(folder), "train", cache=cache, workers=1)
     told: list[tuple[int, int]] = []
-    read = load_variants(str(folder), "train", lambda *done: told.append(done), cache)
+    read = load_variant_images(str(folder), "train", lambda *done: told.append(done), cache)
     assert not told
     assert made.images_NVHW.shape == (6, 24, 28, 28)
     assert made.fingerprint == read.fingerprint == compute_dataset_fingerprint(str(folder))
@@ -75,26 +75,26 @@ def test_a_second_load_reads_what_the_first_one_made(folder: Path, tmp_path: Pat
 
 def test_the_cache_is_where_the_environment_says(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "elsewhere"))
-    split = load_variants(str(folder), "test", workers=1)
+    split = load_variant_images(str(folder), "test", workers=1)
     assert (tmp_path / "elsewhere" / "mad" / split.fingerprint / "test.npy").is_file()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "other shape", "not an array"])
 def test_a_damaged_cache_is_made_again(folder: Path, tmp_path: Path, damage: str) -> None:
     cache = tmp_path / "cache"
-    expected = np.array(load_variants(str(folder), "train", cache=cache, workers=1).images_NVHW)
+    expected = np.array(load_variant_images(str(folder), "train", cache=cache, workers=1).images_NVHW)
     path = cached_file(cache)
     content = path.read_bytes()
     if damage == "other shape":
         np.save(path, np.zeros((5, 24, 28, 28), np.uint8))
     else:
         path.write_bytes({"truncated": content[:-1], "empty": b"", "not an array": b"x" * len(content)}[damage])
-    again = load_variants(str(folder), "train", cache=cache, workers=1)
+    again = load_variant_images(str(folder), "train", cache=cache, workers=1)
     np.testing.assert_array_equal(again.images_NVHW, expected)
 
 
 def make_one(folder: str, cache: str) -> None:
-    load_variants(folder, "train", cache=Path(cache), workers=1)
+    load_variant_images(folder, "train", cache=Path(cache), workers=1)
 
 
 def test_two_processes_may_make_the_same_images_at_once(folder: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_two_processes_may_make_the_same_images_at_once(folder: Path, tmp_path: 
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
     assert [path.name for path in cached_file(cache).parent.iterdir()] == ["train.npy"]
-    assert load_variants(str(folder), "train", cache=cache).images_NVHW.shape == (6, 24, 28, 28)
+    assert load_variant_images(str(folder), "train", cache=cache).images_NVHW.shape == (6, 24, 28, 28)
 
 
 def test_an_interruption_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
@@ -115,14 +115,14 @@ def test_an_interruption_leaves_nothing_behind(folder: Path, tmp_path: Path) -> 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_variants(str(folder), "train", interrupt, tmp_path / "cache", workers=1)
+        load_variant_images(str(folder), "train", interrupt, tmp_path / "cache", workers=1)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_a_cache_that_cannot_be_a_folder_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file.*cannot be written.*Set GAPCTL_CACHE to a folder that can"):
-        load_variants(str(folder), "train", cache=tmp_path / "file", workers=1)
+        load_variant_images(str(folder), "train", cache=tmp_path / "file", workers=1)
 
 
 def test_another_digit_gives_another_fingerprint(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gapctl.data.mad.digits import load_digits
 from gapctl.data.mad.factors import COLOURS, FACTOR_NAMES, FACTORS, VARIANTS
-from gapctl.data.mad.images import generate_variants, load_variants, render_images
+from gapctl.data.mad.images import compose_coloured_images, generate_variant_images, load_variant_images
 from gapctl.data.mad.shard_folder import verify_folder
 from gapctl.data.mad.source import compute_dataset_fingerprint
 from gapctl.errors import InputError
@@ -41,11 +41,11 @@ def test_every_variant_of_every_digit_is_a_sample_in_order(folder: Path) -> None
 
 def test_pictures_are_the_caches_images_in_the_colour_that_is_said(folder: Path) -> None:
     digits = load_digits(str(folder.parent / "mnist"), "test")
-    images_NVHW = generate_variants(digits.images_NHW, seed=2)
+    images_NVHW = generate_variant_images(digits.images_NHW, seed=2)
     for sample in samples(folder, "test"):
         said = sample["json"]
         digit, variant, colour = said["index"], said["variant"], COLOURS.index(said["colour"])
-        expected = render_images(images_NVHW, *(np.array([index]) for index in (digit, variant, colour)))[0]
+        expected = compose_coloured_images(images_NVHW, *(np.array([index]) for index in (digit, variant, colour)))[0]
         np.testing.assert_array_equal(sample["png"].transpose(2, 0, 1), expected)
         values = [digits.labels_N[digit], *VARIANTS[variant], colour]
         assert [said[factor.name] for factor in FACTORS] == [
@@ -78,7 +78,7 @@ def test_tar_files_are_the_same_bytes_when_made_again_at_another_time(folder: Pa
 def test_tar_files_are_not_trained_on_but_told_from_arrays(folder: Path) -> None:
     assert compute_dataset_fingerprint(str(folder)) == compute_dataset_fingerprint(str(folder.parent / "mnist"))
     with pytest.raises(InputError, match="in the format webdataset, which is for other programs"):
-        load_variants(str(folder), "train")
+        load_variant_images(str(folder), "train")
 
 
 def test_the_description_says_how_many_images_there_are(folder: Path) -> None:

@@ -17,8 +17,8 @@ from gapctl.data.image_text.evaluation_sets import (
     OBJECT,
     PAIR,
     OpenedEvaluationSet,
+    decode_set_images,
     open_set,
-    read_images,
 )
 from gapctl.errors import InputError
 from pair_shards import COLOURS, SHAPES, jpeg, pair, write_shard
@@ -60,7 +60,7 @@ def test_images_come_in_the_order_of_the_shards(tmp_path: Path) -> None:
     found = opened(write_retrieval(tmp_path / "words"), "retrieval")
     expected = Image.open(io.BytesIO(jpeg("blue", "square", 20)))
 
-    (image,) = read_images(found, np.array([20]))
+    (image,) = decode_set_images(found, np.array([20]))
 
     assert image.tobytes() == expected.convert("RGB").tobytes()
 

@@ -14,7 +14,7 @@ from PIL import Image
 from command_line import gapctl
 from gapctl.data.image_text import pack
 from gapctl.data.image_text.layouts import recognise_layout
-from gapctl.data.image_text.pack import find_or_pack_shards, pack_place, pack_shards
+from gapctl.data.image_text.pack import find_or_pack_shards, pack_place_into_shards, pack_shards
 from gapctl.errors import InputError
 from layout_places import (
     SAME,
@@ -54,7 +54,7 @@ def test_packed_shards_are_the_same_bytes_each_time_and_of_the_size_asked_for(
     monkeypatch.setattr(pack, "SAMPLES_PER_SHARD", 4)
     place = write_coco(tmp_path)
     for name in ("one", "other"):
-        pack_place(str(place), tmp_path / name)
+        pack_place_into_shards(str(place), tmp_path / name)
 
     one, other = (sorted((tmp_path / name).glob("*.tar")) for name in ("one", "other"))
     assert [path.name for path in one] == ["00000.tar", "00001.tar"]
@@ -77,11 +77,11 @@ def test_stopped_work_goes_on_after_its_last_whole_shard(tmp_path: Path, monkeyp
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        pack_place(place, out, on_progress=stop)
+        pack_place_into_shards(place, out, on_progress=stop)
     assert not out.exists()
     shown: list[int] = []
-    pack_place(place, out, on_progress=lambda done, total: shown.append(done))
-    pack_place(place, tmp_path / "whole")
+    pack_place_into_shards(place, out, on_progress=lambda done, total: shown.append(done))
+    pack_place_into_shards(place, tmp_path / "whole")
 
     assert shown == [5, 6]
     assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {

@@ -16,7 +16,7 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as transforms
 
 from gapctl.data.image_text import image as decode
-from gapctl.data.image_text.image import CropBox, ImageMismatch, crop_and_resize, crop_centre, draw_crop_boxes
+from gapctl.data.image_text.image import CropBox, ImageMismatch, crop_and_resize, crop_centre, sample_crop_boxes
 from gapctl.data.image_text.tokens import ClipTokenizer, get_clip_tokenizer
 
 SCALE = (0.9, 1.0)
@@ -37,7 +37,7 @@ def stored(picture: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
 
 def boxes(width: int, height: int, count: int, scale: tuple[float, float] = SCALE) -> NDArray[np.float64]:
     sizes = np.tile(np.array([width, height], dtype=np.int32), (count, 1))
-    return np.array(draw_crop_boxes(sizes, scale, 0, 0, np.arange(count)), dtype=np.float64)
+    return np.array(sample_crop_boxes(sizes, scale, 0, 0, np.arange(count)), dtype=np.float64)
 
 
 @settings(max_examples=50)
@@ -62,11 +62,11 @@ def test_crops_are_distributed_as_torchvisions(width: int, height: int, scale: t
 
 def test_a_crop_depends_on_sample_seed_and_epoch_alone() -> None:
     sizes = np.tile(np.array([300, 256], dtype=np.int32), (9, 1))
-    whole = draw_crop_boxes(sizes, SCALE, 1, 2, np.arange(9))
+    whole = sample_crop_boxes(sizes, SCALE, 1, 2, np.arange(9))
 
-    assert draw_crop_boxes(sizes[4:6], SCALE, 1, 2, np.arange(4, 6)) == whole[4:6]
-    assert draw_crop_boxes(sizes, SCALE, 1, 3, np.arange(9)) != whole
-    assert draw_crop_boxes(sizes, SCALE, 2, 2, np.arange(9)) != whole
+    assert sample_crop_boxes(sizes[4:6], SCALE, 1, 2, np.arange(4, 6)) == whole[4:6]
+    assert sample_crop_boxes(sizes, SCALE, 1, 3, np.arange(9)) != whole
+    assert sample_crop_boxes(sizes, SCALE, 2, 2, np.arange(9)) != whole
 
 
 @pytest.mark.parametrize("side", [224, 64, 300])

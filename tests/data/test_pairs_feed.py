@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from gapctl.config.trial import PairCaptions, PairImages
-from gapctl.data.image_text.feed import PairFeed, ThreadReader, decode_rows
+from gapctl.data.image_text.feed import PairFeed, ThreadReader, decode_manifest_rows
 from gapctl.data.image_text.index import build_manifest
-from gapctl.data.image_text.manifest import Manifest, build_pair_table, split_rows
+from gapctl.data.image_text.manifest import Manifest, build_pair_table, split_training_validation_rows
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.read import ChunkReader, FeedCounts, PairBatch, ReadContext, ReadOptions
 from gapctl.data.image_text.storage import list_shards
@@ -255,21 +255,23 @@ def test_a_split_keeps_equal_images_together_and_depends_on_nothing_else(tmp_pat
     samples = [(f"{number:03d}", pair(number % 40)) for number in range(80)]
     write_shard(tmp_path / "a.tar", samples)
     manifest = indexed(tmp_path)
-    train, validation = split_rows(manifest, 0.3, seed=1)
+    train, validation = split_training_validation_rows(manifest, 0.3, seed=1)
 
     assert sorted([*train, *validation]) == list(range(80))
     assert {row % 40 for row in train.tolist()}.isdisjoint(row % 40 for row in validation.tolist())
     assert 10 < len(validation) < 40
     fewer = Manifest(manifest.shards, manifest.samples.with_columns(problem=pl.Series(["x"] * 40 + [None] * 40)))
-    assert split_rows(fewer, 0.3, seed=1)[1].tolist() == [row for row in validation.tolist() if row >= 40]
-    assert split_rows(manifest, 0.3, seed=2)[1].tolist() != validation.tolist()
-    assert len(split_rows(manifest, 0.0)[1]) == 0
+    assert split_training_validation_rows(fewer, 0.3, seed=1)[1].tolist() == [
+        row for row in validation.tolist() if row >= 40
+    ]
+    assert split_training_validation_rows(manifest, 0.3, seed=2)[1].tolist() != validation.tolist()
+    assert len(split_training_validation_rows(manifest, 0.0)[1]) == 0
 
 
 def test_a_gallery_has_the_rows_asked_for_in_their_order(manifest: Manifest) -> None:
     rows = [29, 3, 17, 4]
-    parts = list(decode_rows(manifest, rows, RULE, seed=0))
-    again = list(decode_rows(manifest, rows[1:3], RULE, seed=0))
+    parts = list(decode_manifest_rows(manifest, rows, RULE, seed=0))
+    again = list(decode_manifest_rows(manifest, rows[1:3], RULE, seed=0))
 
     assert np.concatenate([part.pairs.sample_B for part in parts]).tolist() == rows
     assert not any(part.left_out for part in parts)
@@ -278,7 +280,7 @@ def test_a_gallery_has_the_rows_asked_for_in_their_order(manifest: Manifest) -> 
 
 
 def test_a_gallery_leaves_out_what_cannot_be_read_and_names_it(tmp_path: Path) -> None:
-    parts = list(decode_rows(spoilt(tmp_path), [2, 3, 7, 8], KEYWORDS, seed=0))
+    parts = list(decode_manifest_rows(spoilt(tmp_path), [2, 3, 7, 8], KEYWORDS, seed=0))
 
     assert parts[0].pairs.sample_B.tolist() == [2, 8]
     assert len(parts[0].pairs.images_BCHW) == len(parts[0].pairs.tokens_BL) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.config.trial import PairCaptions
-from gapctl.data.image_text.index import make_manifest_part, read_samples
+from gapctl.data.image_text.index import iterate_shard_samples, make_manifest_part
 from gapctl.data.image_text.manifest import Manifest, parse_manifest
 from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
@@ -46,7 +46,7 @@ def read_in_every_way(path: Path) -> None:
             rule = PairCaptions.model_validate({"keep": keep, "field": "name"})
             treat_caption(rule, sample.caption, sample.about, 0, 0, row["offset"])
     with suppress(InputError):
-        list(read_samples(path))
+        list(iterate_shard_samples(path))
 
 
 def require_within(manifest: Manifest, size: int) -> None:

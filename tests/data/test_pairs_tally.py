@@ -10,7 +10,7 @@ from command_line import gapctl
 from gapctl.cli.data import load_data
 from gapctl.config.trial import PairData
 from gapctl.data.image_text.manifest import read_manifest
-from gapctl.data.image_text.source import find_bundled_manifest, open_pairs, resolve_pair_paths
+from gapctl.data.image_text.source import find_bundled_manifest, load_pair_manifests, resolve_pair_paths
 from pair_shards import write_mixed, write_pairs, write_shard
 
 SAMPLES = 12
@@ -41,7 +41,7 @@ def test_index_verify_reshard_and_the_feed_count_the_same_samples(tmp_path: Path
     said = io.StringIO()
     data = PairData.model_validate({"dataset": "cc12m", "source": str(tmp_path), "held_out_share": 0.5})
     load_data(data, Console(file=said, width=1_000))
-    pairs = open_pairs(resolve_pair_paths(data))
+    pairs = load_pair_manifests(resolve_pair_paths(data))
     assert len(pairs.train_rows) + len(pairs.held_out_rows) + sum(unread.values()) == SAMPLES
     assert f"{tmp_path}: {indexed['usable']} usable of {SAMPLES} samples" in said.getvalue()
     person = gapctl("data", "index", str(tmp_path)).out

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from command_line import gapctl
-from gapctl.data.image_text.image import convert_to_rgb, crop_centre, read_image
-from gapctl.data.image_text.index import build_manifest, read_samples
+from gapctl.data.image_text.image import convert_to_rgb, crop_centre, decode_rgb_image
+from gapctl.data.image_text.index import build_manifest, iterate_shard_samples
 from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
@@ -58,7 +58,7 @@ def icon(ground: int = 0) -> Image.Image:
 
 
 def pixels(content: bytes) -> list[tuple[int, ...]]:
-    return [tuple(pixel) for pixel in np.asarray(read_image(content))[12].tolist()]
+    return [tuple(pixel) for pixel in np.asarray(decode_rgb_image(content))[12].tolist()]
 
 
 def grey(*values: int) -> list[tuple[int, int, int]]:
@@ -144,7 +144,7 @@ def test_inverted_cmyk_and_ycck_jpegs_have_their_colours(
 ) -> None:
     content = stored(Image.new("CMYK", (16, 16), channels), "JPEG", quality=100)
     at = content.index(b"Adobe") + 11  # where Adobe's marker says what the four channels are
-    shown = read_image(content[:at] + bytes([transform]) + content[at + 1 :]).getpixel((8, 8))
+    shown = decode_rgb_image(content[:at] + bytes([transform]) + content[at + 1 :]).getpixel((8, 8))
 
     assert np.abs(np.subtract(shown, expected)).max() <= 4
 
@@ -179,7 +179,7 @@ IMAGES = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_training_measuring_and_resharding_see_the_same(name: str, tmp_path: Path) -> None:
     content = IMAGES[name]
-    read = read_image(content)
+    read = decode_rgb_image(content)
     side = min(read.size)
     fed = crop_centre(content, read.size, side)
     left = round((read.width - side) / 2)
@@ -198,9 +198,9 @@ def test_training_measuring_and_resharding_see_the_same(name: str, tmp_path: Pat
     manifest = build_manifest(list_shards([str(shard)]), HERE)
     assert (manifest.usable["width"][0], manifest.usable["height"][0]) == read.size
     reshard_pairs(manifest, ReshardRequest(manifest.fingerprint, 8, resize=12), tmp_path / "out", HERE)
-    (sample,) = read_samples(tmp_path / "out" / "00000.tar")
+    (sample,) = iterate_shard_samples(tmp_path / "out" / "00000.tar")
     assert sample.image is not None
-    smaller = read_image(sample.image)
+    smaller = decode_rgb_image(sample.image)
     expected = np.asarray(read.resize(smaller.size, Image.Resampling.LANCZOS), dtype=float)
     assert np.abs(np.asarray(smaller) - expected).mean() < 4
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from gapctl.cli.options import compute_fingerprint
+from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.load import load_sweep
 from gapctl.plan.plan import Plan, make_plan
 
@@ -39,7 +39,7 @@ class DrilledSweep:
         self.name, self.file, self.log = name, folder / f"{name}.yaml", folder / f"{name}.log"
         self.file.write_text(SWEEP.format(name=name, samples=samples, every=samples // EVALUATIONS, seeds=trials // 2))
         self.runs, self._tracking = runs, tracking
-        self.plan: Plan = make_plan(load_sweep(self.file, None, ()), compute_fingerprint)
+        self.plan: Plan = make_plan(load_sweep(self.file, None, ()), compute_data_source_fingerprint)
         self.ids = [trial.id for trial in self.plan.trials]
         self.process: subprocess.Popen[bytes] | None = None
         self.commands = 0

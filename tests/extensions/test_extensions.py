@@ -14,12 +14,12 @@ import gapctl
 from command_line import gapctl as run_gapctl
 from extension_packages import SWEEP, plan_of
 from gapctl import extensions
-from gapctl.analysis.learning import check_learning
+from gapctl.analysis.learning import run_learning_checks
 from gapctl.config.metrics import MetricName, find_metric, load_metrics_by_name
 from gapctl.config.trial import PairCaptions
 from gapctl.data.treatments import treat_caption
 from gapctl.errors import InputError
-from gapctl.extensions import ExtensionError, list_extensions, require_same_code
+from gapctl.extensions import ExtensionError, list_extensions, require_planned_extension_code
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import hash_design, pack_trials
 from gapctl.report.text import explain_catalog_metric, get_metric_unit
@@ -146,12 +146,12 @@ def test_a_changed_file_gives_other_trials_to_those_that_use_it_alone(installed:
 
 def test_a_machine_with_other_code_does_not_train(installed: Path, tmp_path: Path) -> None:
     trial = plan_of(tmp_path).trials[1]
-    require_same_code(trial.config.extensions, trial.extensions)
+    require_planned_extension_code(trial.config.extensions, trial.extensions)
     with (installed / "gapctl_example.py").open("a") as file:
         file.write("\n# Changed.\n")
 
     with pytest.raises(ExtensionError, match=r"other code than the sweep was planned with \(gapctl-example 1\.2\.0"):
-        require_same_code(trial.config.extensions, trial.extensions)
+        require_planned_extension_code(trial.config.extensions, trial.extensions)
 
 
 def test_a_treatment_is_a_function_of_sample_seed_and_epoch(installed: Path) -> None:
@@ -249,7 +249,7 @@ def test_whether_a_model_learned_by_a_loss_of_a_package_is_not_guessed(installed
     content = {**document(), "vary": {"loss.kind": ["margin"]}, "hypotheses": []}
     plan = plan_of(tmp_path, content)
     metrics = {plan.trials[0].id: {"train/loss": 9.0, "quality/object_accuracy": 100.0}}
-    checks = {check.check: check for check in check_learning(plan, metrics)}
+    checks = {check.check: check for check in run_learning_checks(plan, metrics)}
 
     assert not checks["train/loss"].failed
     assert checks["train/loss"].reason == "loss.kind margin has no known value for guessing"

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gapctl.errors import InputError
-from gapctl.inference.model import load_tokenizer, open_model
-from gapctl.models.sources import HubError, check_model, find_or_download_weights
+from gapctl.inference.model import load_open_clip_model, load_tokenizer
+from gapctl.models.sources import HubError, check_model_name, find_or_download_weights
 from hub import COMMIT, Hub, serve_hub, use_hub
 from tiny_models import HALVES, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
 
@@ -36,7 +36,7 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 @pytest.mark.parametrize("config", [TINY_VIT, TINY_RESNET, TINY_SIGLIP], ids=["ViT", "ResNet", "SigLIP"])
 def test_a_folders_model_is_the_one_that_open_clip_builds(config: dict[str, object], tmp_path: Path) -> None:
     name = f"local-dir:{write_model(tmp_path / 'model', config, preprocess=HALVES)}"
-    opened = open_model(name, find_or_download_weights(name, None))
+    opened = load_open_clip_model(name, find_or_download_weights(name, None))
     expected, _, preprocess = open_clip.create_model_and_transforms(name)
     for key, value in expected.state_dict().items():
         torch.testing.assert_close(opened.model.state_dict()[key], value, rtol=0, atol=0)
@@ -51,7 +51,9 @@ def test_a_hubs_model_is_downloaded_once_and_is_that_of_the_folder(hub: Hub, fol
     assert one.sha256 == other.sha256
     assert one.path.parent == one.folder
     assert str(one.folder).endswith(f"snapshots/{COMMIT}")
-    assert open_model(NAME, one).architecture == open_model(f"local-dir:{folder}", other).architecture
+    assert (
+        load_open_clip_model(NAME, one).architecture == load_open_clip_model(f"local-dir:{folder}", other).architecture
+    )
     find_or_download_weights(NAME, None)
     assert hub.downloads() == [f"/storage/{REPOSITORY}/{WEIGHTS}"]
 
@@ -171,7 +173,7 @@ def test_what_a_hub_does_wrong_gets_one_message(hub: Hub, fault: str) -> None:
 def test_without_a_network_the_message_says_what_to_do(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match=r"HF_HUB_OFFLINE forbids to download it.*give --model local-dir:FOLDER"):
-        check_model(NAME, None)
+        check_model_name(NAME, None)
 
 
 def empty(folder: Path) -> None:
@@ -220,18 +222,18 @@ def test_a_wrong_folder_gets_one_message(wrong: str, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", TINY_VIT)
     change(folder)
     with pytest.raises(InputError, match=message):
-        open_model(f"local-dir:{folder}", find_or_download_weights(f"local-dir:{folder}", None))
+        load_open_clip_model(f"local-dir:{folder}", find_or_download_weights(f"local-dir:{folder}", None))
 
 
 def test_a_name_without_a_folder_is_refused(tmp_path: Path) -> None:
     for name in ("local-dir:", f"local-dir:{tmp_path}/none"):
         with pytest.raises(InputError, match=r"no such folder; expected one with open_clip_config.json"):
-            check_model(name, None)
+            check_model_name(name, None)
 
 
 def test_weights_beside_a_model_that_has_its_own_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match=r"--pretrained openai: .* has weights of its own; leave --pretrained out"):
-        check_model(f"local-dir:{folder}", "openai")
+        check_model_name(f"local-dir:{folder}", "openai")
 
 
 def test_a_tag_on_a_hub_is_downloaded_in_its_own_place(hub: Hub, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.overrides import TorchFunctionMode
 
 from gapctl.errors import InputError
-from gapctl.inference.model import load_weights, open_model
+from gapctl.inference.model import load_open_clip_model, load_weights
 from gapctl.models.sources import find_or_download_weights
 from tiny_models import TINY_RESNET, TINY_VIT, write_model
 
@@ -267,7 +267,7 @@ def test_a_model_is_opened_with_the_weights_of_its_file_and_draws_none(folder: P
     with Drawing() as built:
         open_clip.create_model(name, load_weights=False)
     with Drawing() as opened:
-        model = open_model(name, find_or_download_weights(name, None)).model
+        model = load_open_clip_model(name, find_or_download_weights(name, None)).model
 
     assert built.drawn > 20
     assert opened.drawn == 0

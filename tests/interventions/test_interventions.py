@@ -14,7 +14,6 @@ from gapctl.errors import InputError
 from gapctl.interventions.fit import (
     LEADING_VARIANCE,
     SHIFT_LAMBDAS,
-    choose_removals,
     find_candidate,
     fit_centring,
     fit_projection,
@@ -23,9 +22,10 @@ from gapctl.interventions.fit import (
     fit_standardisation,
     fit_translation,
     list_candidates,
+    list_default_removal_counts,
     nothing,
     transform_embeddings,
-    transform_questions,
+    transform_zero_shot_prompts,
 )
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
@@ -186,7 +186,7 @@ def test_the_projection_changes_nothing_where_there_is_no_gap() -> None:
 
 @given(galleries())
 def test_every_intervention_gives_rows_of_length_one(found: Embeddings) -> None:
-    for candidate in list_candidates(SHIFT_LAMBDAS, choose_removals(found.image_ND.shape[1])):
+    for candidate in list_candidates(SHIFT_LAMBDAS, list_default_removal_counts(found.image_ND.shape[1])):
         applied = candidate.fit(found.image_ND, found.text_MD).apply(found.image_ND, found.text_MD)
 
         assert [np.linalg.norm(cloud_ND, axis=1) for cloud_ND in applied] == [pytest.approx(1)] * 2
@@ -213,9 +213,9 @@ def test_a_lambda_that_is_no_finite_number_is_refused(amount: float) -> None:
 
 
 def test_where_nobody_says_at_most_half_of_the_dimensions_are_removed() -> None:
-    assert choose_removals(64) == (1, 3, 10, 30)
-    assert choose_removals(8) == (1, 3)
-    assert choose_removals(1) == ()
+    assert list_default_removal_counts(64) == (1, 3, 10, 30)
+    assert list_default_removal_counts(8) == (1, 3)
+    assert list_default_removal_counts(1) == ()
 
 
 NAMED = get_args(Evaluate.model_fields["intervention"].annotation)
@@ -263,7 +263,7 @@ def test_prompts_move_as_texts_do_and_numbers_keep_their_format() -> None:
     fitted = find_candidate("centre").fit(found.image_ND, found.text_MD)
 
     after = transform_embeddings(fitted, single)
-    asked = transform_questions(
+    asked = transform_zero_shot_prompts(
         fitted, ZeroShotTasks({"digit": ClassPrompts(2 * found.text_MD[:5], np.arange(5))}, "digit")
     )
 

@@ -16,7 +16,7 @@ from gapctl.interventions.bootstrap import (
     ItemValues,
     bootstrap_measures,
     compute_simultaneous_intervals,
-    derive_units,
+    derive_resampling_units,
 )
 from gapctl.interventions.fit import FittedIntervention, InterventionCandidate, list_candidates, nothing
 from gapctl.interventions.judge import (
@@ -37,7 +37,7 @@ NO_QUESTIONS = ZeroShotTasks()
 
 def values(embeddings: Embeddings, asked: ZeroShotTasks = NO_QUESTIONS) -> dict[str, float]:
     statistics = build_statistics(embeddings, asked, nothing(embeddings.image_ND.shape[1]))
-    ones_BU = np.ones((1, derive_units(embeddings).total))
+    ones_BU = np.ones((1, derive_resampling_units(embeddings).total))
     return {key: float(value_B[0]) for each in statistics for key, value_B in each.values(ones_BU).items()}
 
 
@@ -195,8 +195,8 @@ def test_a_few_captions_that_many_images_share_count_as_few_queries() -> None:
 
 
 def test_captions_that_no_two_images_share_are_drawn_with_their_images() -> None:
-    own = derive_units(replace(gallery(40), text_group_M=np.arange(40)[::-1].copy()))
-    shared = derive_units(replace(gallery(40), text_group_M=np.arange(40) // 2))
+    own = derive_resampling_units(replace(gallery(40), text_group_M=np.arange(40)[::-1].copy()))
+    shared = derive_resampling_units(replace(gallery(40), text_group_M=np.arange(40) // 2))
 
     assert (own.captions, own.unit_of_text_M.tolist()) == (0, list(range(40)))
     assert (shared.captions, shared.unit_of_text_M[:4].tolist()) == (20, [40, 40, 41, 41])

@@ -20,7 +20,7 @@ from gapctl.io import files as object_store
 from gapctl.io.files import Disk, Folder
 from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger, Result
 from gapctl.ledger import lease as process
-from gapctl.ledger.lease import Process, get_this_process, is_gone
+from gapctl.ledger.lease import Process, get_this_process, has_process_ended
 from gapctl.ledger.trial import FAILURE, WEIGHTS, TrialFolder
 
 TRIAL = "0123456789ab"
@@ -246,10 +246,10 @@ def test_a_killed_holder_is_gone_at_once(tmp_path: Path) -> None:
 def test_another_process_with_the_same_number_is_another() -> None:
     me = get_this_process()
 
-    assert not is_gone(me)
-    assert is_gone(replace(me, started="1"))
-    assert is_gone(Process(me.host, me.machine, 2**22 + 1, me.started))
-    assert not is_gone(Process(me.host, "another machine", 2**22 + 1, me.started))
+    assert not has_process_ended(me)
+    assert has_process_ended(replace(me, started="1"))
+    assert has_process_ended(Process(me.host, me.machine, 2**22 + 1, me.started))
+    assert not has_process_ended(Process(me.host, "another machine", 2**22 + 1, me.started))
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="this machine has no ps")

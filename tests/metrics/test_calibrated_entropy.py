@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from clouds import matched_rows, random_rows
 
-from gapctl.metrics.entropy import mean_entropy_nats, measure_calibrated_entropy
+from gapctl.metrics.entropy import compute_mean_entropy, estimate_entropy_at_gallery_size
 
 ALL = 10_000
 
@@ -12,23 +12,23 @@ ALL = 10_000
 def test_a_gallery_of_that_size_has_its_own_entropy() -> None:
     image_ND, text_ND = matched_rows(100, 8)
 
-    found = measure_calibrated_entropy(image_ND, text_ND, 14.0, 100, ALL)
-    assert found.value == pytest.approx(mean_entropy_nats(image_ND, text_ND, 14.0))
+    found = estimate_entropy_at_gallery_size(image_ND, text_ND, 14.0, 100, ALL)
+    assert found.value == pytest.approx(compute_mean_entropy(image_ND, text_ND, 14.0))
     assert found.low == found.value == found.high
 
 
 def test_a_larger_evaluation_changes_the_plain_entropy_and_not_the_calibrated_one() -> None:
     small, large = matched_rows(200, 16, seed=1), matched_rows(2000, 16, seed=2)
 
-    plain = [mean_entropy_nats(*pairs, 14.0) for pairs in (small, large)]
-    calibrated = [measure_calibrated_entropy(*pairs, 14.0, 100, ALL).value for pairs in (small, large)]
+    plain = [compute_mean_entropy(*pairs, 14.0) for pairs in (small, large)]
+    calibrated = [estimate_entropy_at_gallery_size(*pairs, 14.0, 100, ALL).value for pairs in (small, large)]
     assert plain[1] - plain[0] > 1.5
     assert calibrated[1] == pytest.approx(calibrated[0], abs=0.1)
 
 
 def test_constant_logits_have_the_entropy_of_the_fixed_size() -> None:
     text_ND = np.repeat(random_rows(1, 4), 250, axis=0)
-    found = measure_calibrated_entropy(random_rows(250, 4), text_ND, 5.0, 100, ALL)
+    found = estimate_entropy_at_gallery_size(random_rows(250, 4), text_ND, 5.0, 100, ALL)
 
     assert found.value == pytest.approx(np.log(100))
     assert (found.sample, found.population) == (200, 250)
@@ -36,7 +36,7 @@ def test_constant_logits_have_the_entropy_of_the_fixed_size() -> None:
 
 def test_fewer_galleries_give_an_interval_around_the_value_of_all() -> None:
     image_ND, text_ND = matched_rows(1000, 8)
-    part, whole = (measure_calibrated_entropy(image_ND, text_ND, 14.0, 100, galleries) for galleries in (2, ALL))
+    part, whole = (estimate_entropy_at_gallery_size(image_ND, text_ND, 14.0, 100, galleries) for galleries in (2, ALL))
 
     assert (part.sample, whole.sample) == (200, 1000)
     assert part.low < whole.value < part.high
@@ -44,7 +44,7 @@ def test_fewer_galleries_give_an_interval_around_the_value_of_all() -> None:
 
 def test_all_pairs_dealt_into_galleries_are_still_one_deal_of_many() -> None:
     image_ND, text_ND = matched_rows(1000, 8)
-    every, single = (measure_calibrated_entropy(image_ND, text_ND, 14.0, size, ALL) for size in (100, 600))
+    every, single = (estimate_entropy_at_gallery_size(image_ND, text_ND, 14.0, size, ALL) for size in (100, 600))
 
     assert (every.sample, every.population, every.galleries, every.whole) == (1000, 1000, 10, False)
     assert every.low < every.value < every.high
@@ -63,7 +63,7 @@ def test_the_interval_holds_the_mean_over_all_galleries_as_often_as_it_says(gall
     rng, held, values = np.random.default_rng(4), [], []
     for _ in range(200):
         rows = rng.permutation(400)
-        found = measure_calibrated_entropy(image_ND[rows], text_ND[rows], 14.0, 50, galleries)
+        found = estimate_entropy_at_gallery_size(image_ND[rows], text_ND[rows], 14.0, 50, galleries)
         held.append((found.low, found.high))
         values.append(found.value)
 
@@ -72,4 +72,4 @@ def test_the_interval_holds_the_mean_over_all_galleries_as_often_as_it_says(gall
 
 def test_too_few_pairs_for_a_gallery_are_refused() -> None:
     with pytest.raises(ValueError, match="99 pairs do not make a gallery of 100"):
-        measure_calibrated_entropy(random_rows(99, 4), random_rows(99, 4), 1.0, 100, ALL)
+        estimate_entropy_at_gallery_size(random_rows(99, 4), random_rows(99, 4), 1.0, 100, ALL)

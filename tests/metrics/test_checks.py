@@ -13,12 +13,12 @@ from gapctl.errors import InputError
 from gapctl.metrics.bias import mean_label_cosines, moad
 from gapctl.metrics.checks import check_unit_rows
 from gapctl.metrics.classification import flip_rate
-from gapctl.metrics.clustering import measure_label_clustering
+from gapctl.metrics.clustering import estimate_clustering_v_measure
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows, normalise_rows_float32
-from gapctl.metrics.entropy import mean_entropy, measure_calibrated_entropy
+from gapctl.metrics.entropy import estimate_entropy_at_gallery_size, estimate_mean_entropy
 from gapctl.metrics.gap import GapSums
 from gapctl.metrics.geometry import compare_class_orders, cross_uniformity, neighbor_overlap, uniformity
-from gapctl.metrics.retrieval import KeyedRows, measure_recalls, mixed_ndcg
+from gapctl.metrics.retrieval import KeyedRows, estimate_recall_at_depths, mixed_ndcg
 from gapctl.metrics.separability import linear_separability
 from gapctl.metrics.streaming import EmbeddingStream
 from gapctl.metrics.suite import measure_embeddings, measure_entropies_by_scale
@@ -33,13 +33,13 @@ MEASURES: dict[str, Callable[[Rows, Rows], Any]] = {
     "gap of texts": lambda rows, sound: GapSums.of(sound, rows).rmg(),
     "bias": lambda rows, sound: moad(rows, KEY % 3, KEY % 2),
     "same": lambda rows, sound: mean_label_cosines(rows, KEY % 3),
-    "clusters": lambda rows, sound: measure_label_clustering(rows, KEY % 3, sound, KEY % 3, ROWS),
-    "entropy": lambda rows, sound: mean_entropy(rows, sound, 1.0, ROWS),
-    "entropy of a gallery": lambda rows, sound: measure_calibrated_entropy(sound, rows, 1.0, 10, 4),
+    "clusters": lambda rows, sound: estimate_clustering_v_measure(rows, KEY % 3, sound, KEY % 3, ROWS),
+    "entropy": lambda rows, sound: estimate_mean_entropy(rows, sound, 1.0, ROWS),
+    "entropy of a gallery": lambda rows, sound: estimate_entropy_at_gallery_size(sound, rows, 1.0, 10, 4),
     "mixed search": lambda rows, sound: mixed_ndcg(KeyedRows(rows, KEY), KeyedRows(sound, KEY), 10, ROWS),
     "overlap": lambda rows, sound: neighbor_overlap(sound, rows, 5, ROWS),
     "orders": lambda rows, sound: compare_class_orders(rows, KEY % 5, sound[:5]),
-    "recall": lambda rows, sound: measure_recalls(rows, sound, KEY, KEY, ROWS),
+    "recall": lambda rows, sound: estimate_recall_at_depths(rows, sound, KEY, KEY, ROWS),
     "separability": lambda rows, sound: linear_separability(sound, KEY, rows, KEY, ROWS),
     "uniformity": lambda rows, sound: uniformity(rows, ROWS),
     "uniformity across": lambda rows, sound: cross_uniformity(sound, KEY, rows, KEY, ROWS),
@@ -151,8 +151,8 @@ def test_every_kind_of_key_is_a_whole_number_for_each_row(bad: str) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: linear_separability(one, KEY, other, key, ROWS),
         lambda: cross_uniformity(one, key, other, KEY, ROWS),
-        lambda: measure_recalls(one, other, KEY, key, ROWS),
-        lambda: measure_label_clustering(one, key, other, KEY, ROWS),
+        lambda: estimate_recall_at_depths(one, other, KEY, key, ROWS),
+        lambda: estimate_clustering_v_measure(one, key, other, KEY, ROWS),
         lambda: mixed_ndcg(KeyedRows(one, key), KeyedRows(other, KEY), 10, ROWS),
         lambda: moad(one, key, KEY % 2),
         lambda: moad(one, KEY, key),

@@ -6,7 +6,7 @@ from clouds import Rows, matched_rows, random_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapctl.metrics.geometry import chance_overlap, neighbor_overlap
+from gapctl.metrics.geometry import compute_chance_overlap, neighbor_overlap
 
 ALL = 10_000
 
@@ -29,7 +29,9 @@ def test_equal_clouds_share_all_neighbors_and_unrelated_ones_what_chance_gives()
     image_ND, text_ND = random_rows(600, 16, 1), random_rows(600, 16, 2)
 
     assert neighbor_overlap(image_ND, image_ND, 10, ALL).value == pytest.approx(1)
-    assert neighbor_overlap(image_ND, text_ND, 10, ALL).value == pytest.approx(chance_overlap(600, 10), abs=0.003)
+    assert neighbor_overlap(image_ND, text_ND, 10, ALL).value == pytest.approx(
+        compute_chance_overlap(600, 10), abs=0.003
+    )
 
 
 def test_where_captions_are_equal_the_overlap_is_the_mean_over_their_choices() -> None:
@@ -45,7 +47,7 @@ def test_an_even_shift_of_one_modality_changes_neighbors_little_and_order_nothin
 
     found = neighbor_overlap(image_ND, text_ND, 10, ALL).value
     assert neighbor_overlap(image_ND[order_N], text_ND[order_N], 10, ALL).value == pytest.approx(found)
-    assert found > 5 * chance_overlap(300, 10)
+    assert found > 5 * compute_chance_overlap(300, 10)
 
 
 def test_too_few_pairs_are_refused() -> None:

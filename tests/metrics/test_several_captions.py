@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gapctl.interventions.bootstrap import derive_units
+from gapctl.interventions.bootstrap import derive_resampling_units
 from gapctl.interventions.fit import nothing
 from gapctl.interventions.judge import build_statistics
 from gapctl.metrics.classification import ZeroShotTasks
@@ -138,7 +138,7 @@ def test_clear_clusters_are_found_however_many_captions_an_image_has(captions: i
 def test_interventions_judge_by_the_measures_of_measure(captions: int, seed: int) -> None:
     found = replace(captioned(captions, seed), labels_N=None, attributes_NF=None, class_CD=None)
     found = in_order(found, mixed_up(found, seed))
-    units = derive_units(found)
+    units = derive_resampling_units(found)
     judged = {
         key: float(value_B[0])
         for statistic in build_statistics(found, ZeroShotTasks(), nothing(WIDTH))

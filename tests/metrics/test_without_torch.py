@@ -34,7 +34,10 @@ def test_entropies_agree(dtype: type, scale: float) -> None:
 @TYPES
 def test_potentials_and_their_counts_agree(dtype: type) -> None:
     arguments = (IMAGES.astype(dtype), KEYS, TEXTS.astype(dtype), KEYS)
-    found, expected = comparisons_numpy.sum_potentials(*arguments), comparisons_torch.sum_potentials(*arguments)
+    found, expected = (
+        comparisons_numpy.sum_gaussian_potentials(*arguments),
+        comparisons_torch.sum_gaussian_potentials(*arguments),
+    )
     require_close(found[0], expected[0], dtype)
     assert (found[1] == expected[1]).all()
 
@@ -49,12 +52,15 @@ def test_neighbours_agree_with_ties_among_equal_captions() -> None:
 @pytest.mark.parametrize("gallery", [ROWS, 4])
 def test_hits_agree_also_where_the_gallery_is_smaller_than_the_depth(gallery: int) -> None:
     arguments = (IMAGES, TEXTS[:gallery], KEYS, KEYS[:gallery])
-    assert (comparisons_numpy.find_hits(*arguments) == comparisons_torch.find_hits(*arguments)).all()
+    assert (comparisons_numpy.find_recall_hits(*arguments) == comparisons_torch.find_recall_hits(*arguments)).all()
 
 
 def test_gains_agree_and_leave_out_queries_without_a_match() -> None:
     arguments = (IMAGES, KEYS, (IMAGES, KEYS), (TEXTS[:100], KEYS[:100]), 10)
-    found, expected = comparisons_numpy.compute_gains(*arguments), comparisons_torch.compute_gains(*arguments)
+    found, expected = (
+        comparisons_numpy.compute_normalised_discounted_gains(*arguments),
+        comparisons_torch.compute_normalised_discounted_gains(*arguments),
+    )
     assert len(found) == 100
     require_close(found, expected, np.float64)
 
@@ -75,11 +81,14 @@ def test_hits_and_gains_of_tied_embeddings_agree() -> None:
     corners = np.eye(4, dtype=np.float32)[np.arange(ROWS) % 4]  # products of these are exact
     keys = np.arange(ROWS)
     for module in (comparisons_numpy, comparisons_torch):
-        hit_QK = module.find_hits(corners, corners, keys, keys)
+        hit_QK = module.find_recall_hits(corners, corners, keys, keys)
         assert hit_QK.sum(axis=0).tolist() == [4, 20, 40]
         assert np.flatnonzero(hit_QK[:, 0]).tolist() == [0, 1, 2, 3]
     arguments = (corners, keys, (corners, keys), (corners, keys), 10)
-    found, expected = comparisons_numpy.compute_gains(*arguments), comparisons_torch.compute_gains(*arguments)
+    found, expected = (
+        comparisons_numpy.compute_normalised_discounted_gains(*arguments),
+        comparisons_torch.compute_normalised_discounted_gains(*arguments),
+    )
     require_close(found, expected, np.float64)
     assert 0 < np.count_nonzero(found) <= 40
 
@@ -88,7 +97,7 @@ def test_a_model_that_maps_all_to_one_point_retrieves_at_chance() -> None:
     point = np.full((ROWS, 4), 0.5, np.float32)
     keys = np.arange(ROWS)
     for module in (comparisons_numpy, comparisons_torch):
-        assert module.find_hits(point, point, keys, keys).sum(axis=0).tolist() == [1, 5, 10]
+        assert module.find_recall_hits(point, point, keys, keys).sum(axis=0).tolist() == [1, 5, 10]
 
 
 def test_clusters_agree() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gapctl.config.load import load_sweep
-from gapctl.plan.command_line import build_ui_arguments, name_result_files
+from gapctl.plan.command_line import build_ui_arguments, format_result_file_prefix
 
 FILE = Path(__file__).parents[2] / "sweeps" / "imbalance.yaml"
 
@@ -28,7 +28,7 @@ def test_ui_is_told_the_store_that_was_typed_but_no_password(
 
 def test_results_of_a_changed_sweep_have_files_of_their_own() -> None:
     def name(*overrides: str) -> str:
-        return name_result_files(load_sweep(FILE, "smoke", overrides))
+        return format_result_file_prefix(load_sweep(FILE, "smoke", overrides))
 
     assert name() == "imbalance.smoke"
     assert name("resources.cpus=2", "tracking.uri=http://mlflow.lab:5000") == "imbalance.smoke"

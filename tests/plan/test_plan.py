@@ -7,9 +7,9 @@ import pytest
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.errors import InputError
-from gapctl.plan.estimate import count_trial_flops, estimate_cost
+from gapctl.plan.estimate import count_trial_flops, estimate_training_cost
 from gapctl.plan.plan import Plan, compute_trial_id, find_trial, hash_design, make_plan, shorten_paths
-from gapctl.plan.power import find_undecidable
+from gapctl.plan.power import explain_undecidable_hypotheses
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -86,7 +86,7 @@ def test_factors_with_the_same_last_name_are_labelled_by_their_whole_path() -> N
 
 def test_cost_grows_with_samples_and_is_shared_by_slots() -> None:
     trials = plan().trials
-    one, two = estimate_cost(trials, 1), estimate_cost(trials, 2)
+    one, two = estimate_training_cost(trials, 1), estimate_training_cost(trials, 2)
 
     assert one.samples == 18 * 51_200
     assert one.flops == sum(count_trial_flops(trial) for trial in trials)
@@ -102,8 +102,8 @@ def test_a_trial_is_found_by_the_beginning_of_its_id() -> None:
 
 
 def test_what_no_result_can_decide_is_said_before_anything_is_trained() -> None:
-    assert find_undecidable(plan().sweep.spec) == []
-    (line,) = find_undecidable(plan("seeds=1").sweep.spec)
+    assert explain_undecidable_hypotheses(plan().sweep.spec) == []
+    (line,) = explain_undecidable_hypotheses(plan("seeds=1").sweep.spec)
     assert "a verdict needs at least 2 seeds" in line
 
 
@@ -116,7 +116,9 @@ def test_a_correlation_over_too_few_arms_is_said(tmp_path: Path) -> None:
     file.write_text(correlation.join(blocks), encoding="utf-8")
 
     def said(*overrides: str) -> list[str]:
-        return find_undecidable(make_plan(load_sweep(file, None, overrides), lambda data: "abc").sweep.spec)
+        return explain_undecidable_hypotheses(
+            make_plan(load_sweep(file, None, overrides), lambda data: "abc").sweep.spec
+        )
 
     (line,) = said()
     assert "over 6 arms cannot fall below 0.5" in line

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from command_line import Answer, gapctl
-from gapctl.cli.options import compute_fingerprint
+from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.architectures import find_architecture
 from gapctl.config.checks import explain_unlogged
 from gapctl.config.load import load_sweep
@@ -20,7 +20,7 @@ from gapctl.ledger import Ledger
 from gapctl.ledger.preregistration import rebuild_plan, record_sweep_file
 from gapctl.models.public import read_public_model
 from gapctl.plan.plan import Plan, hash_design, make_plan
-from gapctl.tracking.run_contents import LONGEST_PARAM, TreatmentColumns, build_columns
+from gapctl.tracking.run_contents import LONGEST_PARAM, TreatmentColumns, build_treatment_columns
 from hub import Hub, serve_hub, use_hub
 from tiny_models import HALVES, TINY_OWN_WORDS, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
 
@@ -65,7 +65,7 @@ def write_sweep(
 
 
 def plan(place: Path, model: str, **more: str) -> Plan:
-    return make_plan(load_sweep(write_sweep(place, model, **more)), compute_fingerprint)
+    return make_plan(load_sweep(write_sweep(place, model, **more)), compute_data_source_fingerprint)
 
 
 def ids(found: Plan) -> list[str]:
@@ -135,7 +135,7 @@ def test_a_sweep_started_by_name_is_rebuilt_from_another_folder_without_its_mode
     )
     (place / "cohort.yaml").write_text(COHORT_OF_FILES, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    found = make_plan(load_sweep(Path("cohort")), compute_fingerprint)
+    found = make_plan(load_sweep(Path("cohort")), compute_data_source_fingerprint)
     ledger = Ledger(str(tmp_path / "runs"))
     ledger.declare_plan(found)
     for name in ("tiny.pt", "models.csv"):
@@ -178,7 +178,7 @@ def test_a_folder_that_moves_keeps_the_design_of_files_that_are_levels(place: Pa
     def read() -> Plan:
         sweep = write_sweep(place, "{architecture: tiny.json}", vary="{model.weights: [tiny.pt, other.pt]}")
         sweep.write_text(sweep.read_text(encoding="utf-8") + asked, encoding="utf-8")
-        return make_plan(load_sweep(sweep), compute_fingerprint)
+        return make_plan(load_sweep(sweep), compute_data_source_fingerprint)
 
     before = read()
     place = place.rename(tmp_path / "moved")
@@ -235,7 +235,7 @@ def test_names_of_facts_are_legal_in_mlflow_and_overwrite_no_column(place: Path)
     text = COHORT_OF_FILES.replace("samples: 0", "samples: 32")
     (place / "cohort.yaml").write_text(text, encoding="utf-8")
     found = plan_file(place / "cohort.yaml")
-    one, two = (build_columns(found, trial) for trial in found.trials)
+    one, two = (build_treatment_columns(found, trial) for trial in found.trials)
     assert one == {"params _M_": "5", "size": "7", "model": "one"}
     assert len(two["size"]) == LONGEST_PARAM
 
@@ -506,7 +506,7 @@ def test_an_id_is_known_again_once_the_hub_answers(place: Path, hub: Hub) -> Non
     known = ids(plan(place, model))
     read_public_model.cache_clear()
     hub.statuses["tiny/vit"] = 503
-    provisional = make_plan(load_sweep(place / "public.yaml"), compute_fingerprint, provisional=True)
+    provisional = make_plan(load_sweep(place / "public.yaml"), compute_data_source_fingerprint, provisional=True)
     assert all(trial.is_provisional and not trial.weights_sha256 for trial in provisional.trials)
     hub.statuses.clear()
     assert ids(plan(place, model)) == known
@@ -540,7 +540,7 @@ def test_a_level_that_is_wrong_is_named_by_its_line(place: Path) -> None:
 
 
 def plan_file(sweep: Path) -> Plan:
-    return make_plan(load_sweep(sweep), compute_fingerprint)
+    return make_plan(load_sweep(sweep), compute_data_source_fingerprint)
 
 
 def test_weights_with_a_tokenizer_that_the_architecture_does_not_name_are_refused(place: Path) -> None:

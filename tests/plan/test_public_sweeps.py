@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.cli.options import compute_fingerprint
-from gapctl.config.load import load_sweep, load_text
+from gapctl.cli.options import compute_data_source_fingerprint
+from gapctl.config.load import load_sweep, load_sweep_text
 from gapctl.config.trial import OpenClipModel
 from gapctl.errors import InputError, UnknownWeightsError
 from gapctl.plan.plan import DataSource, Plan, make_plan
@@ -22,7 +22,7 @@ def without_a_hub(data: DataSource) -> str:
     """Fingerprints of what is here; the weights of public models are not."""
     if isinstance(data, OpenClipModel) and data.weights:
         raise UnknownWeightsError(f"{data.weights} is not here", data.weights)
-    return compute_fingerprint(data)
+    return compute_data_source_fingerprint(data)
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -67,7 +67,7 @@ def test_without_a_cohort_a_missing_set_stops_the_plan(tmp_path: Path) -> None:
         "evaluate: {sets: [birds]}}\nevaluation_sets: {birds: {kind: retrieval, source: nowhere}}\n"
         "vary: {train.lr: [1.0e-3, 2.0e-3]}\n"
     )
-    sweep = load_text(text, tmp_path / "lone.yaml")
+    sweep = load_sweep_text(text, tmp_path / "lone.yaml")
 
     with pytest.raises(InputError, match=r"evaluation set birds: nowhere: no such file or folder"):
-        make_plan(sweep, compute_fingerprint, provisional=True)
+        make_plan(sweep, compute_data_source_fingerprint, provisional=True)

@@ -1,7 +1,7 @@
 """The shipped sweep of interventions measures the very models that the sweep of imbalance trains."""
 
 from gapctl.config.load import load_sweep
-from gapctl.plan.estimate import estimate_cost
+from gapctl.plan.estimate import estimate_training_cost
 from gapctl.plan.plan import Plan, list_remaining_trials, make_plan
 from sweep_texts import REPOSITORY
 
@@ -26,7 +26,7 @@ def test_where_imbalance_was_swept_nothing_is_trained_anew() -> None:
 
     assert left == posthoc.trials
     assert {trial.config.train.samples for trial in left} == {0}
-    assert estimate_cost(left, slots=2).samples == estimate_cost(left, slots=2).flops == 0
+    assert estimate_training_cost(left, slots=2).samples == estimate_training_cost(left, slots=2).flops == 0
     assert not {trial.id for trial in left} & done
 
 

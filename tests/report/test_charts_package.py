@@ -8,7 +8,7 @@ import altair as alt
 import pytest
 from analysis_examples import ATTRIBUTES, Levels, analysis
 
-from gapctl.report.figures import plot_all_figures, plot_strips
+from gapctl.report.figures import plot_all_figures, plot_hypothesis_strips
 from gapctl_charts.look import PAGE_LOOK
 
 CHARTS = Path(__file__).parents[2] / "dashboards" / "gapctl_charts"
@@ -29,7 +29,7 @@ def test_charts_import_nothing_but_altair_and_polars() -> None:
 @pytest.mark.parametrize("levels", [{ATTRIBUTES: [0, 5]}, {ATTRIBUTES: [0, 5], "data.captions.order": ["a", "b"]}])
 def test_vega_lites_schema_accepts_every_kind_of_chart(levels: Levels) -> None:
     shown = analysis(levels, seeds=2, metrics=["gap/rmg", "quality/object_accuracy"])
-    figures = [*plot_all_figures(shown, PAGE_LOOK), *plot_strips(shown, PAGE_LOOK).values()]
+    figures = [*plot_all_figures(shown, PAGE_LOOK), *plot_hypothesis_strips(shown, PAGE_LOOK).values()]
 
     assert len(figures) > 5
     for figure in figures:

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from cohort_ledgers import ACCURACY, GAP, PUBLISHED, fill_cohort, list_models, plan_cohort
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.ledger import Ledger
-from gapctl.report.models import build_models_table, count_removed, fit_lines, list_model_pages
+from gapctl.report.models import build_models_table, count_removed, fit_lines, map_models_to_pages
 from gapctl.report.page_parts import read_run_record
 from gapctl.report.sweep_page import render_report
 from page_reading import PageReader
@@ -25,7 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> PageReader:
     plan, ledger = plan_cohort(folder), Ledger(str(folder / "runs"))
     fill_cohort(ledger, plan, without=NAMES[:1])
     record = replace(read_run_record(plan, ledger), model_pages={NAMES[1]: PAGE})
-    return PageReader(render_report(analyze_plan(plan, ledger), record))
+    return PageReader(render_report(analyze_finished_trials(plan, ledger), record))
 
 
 def test_a_correlation_is_a_scatter_with_a_point_per_model_and_a_line_per_stratum(page: PageReader) -> None:
@@ -67,7 +67,7 @@ def test_the_table_has_models_with_published_and_measured_numbers(page: PageRead
 def test_the_exported_table_has_a_row_per_model_as_it_is(tmp_path: Path) -> None:
     plan, ledger = plan_cohort(tmp_path), Ledger(str(tmp_path / "runs"))
     fill_cohort(ledger, plan)
-    table = build_models_table(analyze_plan(plan, ledger), {NAMES[1]: PAGE})
+    table = build_models_table(analyze_finished_trials(plan, ledger), {NAMES[1]: PAGE})
 
     assert table["model"].to_list() == NAMES
     assert table.columns[:5] == ["model", "stratum", "lineage", "parameters", "tower"]
@@ -77,4 +77,4 @@ def test_the_exported_table_has_a_row_per_model_as_it_is(tmp_path: Path) -> None
 
 
 def test_a_model_without_weights_from_a_hub_has_no_page(tmp_path: Path) -> None:
-    assert list_model_pages(plan_cohort(tmp_path)) == {}
+    assert map_models_to_pages(plan_cohort(tmp_path)) == {}

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from cohort_ledgers import REMOVED, WITHIN, fill_cohort, list_models, plan_cohort
-from gapctl.analysis.analyze import analyze_plan
-from gapctl.analysis.learning import check_learning
+from gapctl.analysis.analyze import analyze_finished_trials
+from gapctl.analysis.learning import run_learning_checks
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.verdict_table import print_verdicts
 from gapctl.ledger import Ledger
@@ -16,7 +16,7 @@ from gapctl.report.figures import plot_all_figures
 from gapctl.report.markdown import render_verdict_markdown
 from gapctl.report.page_parts import read_run_record
 from gapctl.report.sweep_page import render_report
-from gapctl.tracking.views import build_views
+from gapctl.tracking.views import build_view_tags
 from gapctl_charts.look import FILE_LOOK
 from page_reading import PageReader
 
@@ -29,7 +29,7 @@ def analysis(tmp_path_factory: pytest.TempPathFactory) -> AnalysisResults:
     folder = tmp_path_factory.mktemp("cohort")
     plan, ledger = plan_cohort(folder), Ledger(str(folder / "runs"))
     fill_cohort(ledger, plan, without=[FIRST])
-    return analyze_plan(plan, ledger)
+    return analyze_finished_trials(plan, ledger)
 
 
 def test_a_contrast_counts_models_and_names_the_one_that_is_missing(analysis: AnalysisResults) -> None:
@@ -44,7 +44,7 @@ def test_no_more_models_are_asked_for_where_a_contrast_is_open(tmp_path: Path) -
     asked = {**REMOVED, "between": ["remove_1", "none"]}
     plan, ledger = plan_cohort(tmp_path, asked), Ledger(str(tmp_path))
     fill_cohort(ledger, plan)
-    (found,) = analyze_plan(plan, ledger).verdicts
+    (found,) = analyze_finished_trials(plan, ledger).verdicts
 
     assert (found.verdict, found.seeds_needed) == ("refuted", None)
 
@@ -78,14 +78,14 @@ def _print(analysis: AnalysisResults) -> str:
 def test_checks_of_learning_name_models(tmp_path: Path) -> None:
     plan = plan_cohort(tmp_path, WITHIN, interventions=["none", "centre"])
     guessing = {trial.id: {"train/loss": 4.2} for trial in plan.trainings}
-    checks = [one.reason for one in check_learning(plan, guessing) if one.failed]
+    checks = [one.reason for one in run_learning_checks(plan, guessing) if one.failed]
 
     assert len(checks) == 2
     assert all("in all 30 models" in reason for reason in checks)
 
 
 def test_views_of_mlflow_have_a_column_of_models(tmp_path: Path) -> None:
-    views = " ".join(build_views(plan_cohort(tmp_path)).values())
+    views = " ".join(build_view_tags(plan_cohort(tmp_path)).values())
 
     assert "params.`model`" in views
     assert "params.`seed`" not in views
@@ -94,6 +94,6 @@ def test_views_of_mlflow_have_a_column_of_models(tmp_path: Path) -> None:
 def test_the_run_record_counts_models(tmp_path: Path) -> None:
     plan, ledger = plan_cohort(tmp_path), Ledger(str(tmp_path / "runs"))
     fill_cohort(ledger, plan)
-    page = PageReader(render_report(analyze_plan(plan, ledger), read_run_record(plan, ledger))).words
+    page = PageReader(render_report(analyze_finished_trials(plan, ledger), read_run_record(plan, ledger))).words
 
     assert "models 30" in " ".join(page.split())

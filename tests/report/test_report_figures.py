@@ -9,7 +9,13 @@ import pytest
 from analysis_examples import ATTRIBUTES, METRICS, REFUTED, SUPPORTED, Levels, analysis
 
 from gapctl.analysis.results import AnalysisResults, Interval
-from gapctl.report.figures import plot_forest, plot_responses_by_factor, plot_strips, plot_training, render_figure_files
+from gapctl.report.figures import (
+    plot_forest,
+    plot_hypothesis_strips,
+    plot_responses_by_factor,
+    plot_training_curves,
+    render_figure_files,
+)
 from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH
 from gapctl_charts.look import FILE_LOOK, PAGE_LOOK, SHADES
 
@@ -21,7 +27,7 @@ ORDERS = {"data.captions.order": ["shuffled", "canonical", "alphabetic"]}
 
 def spec_of(shown: AnalysisResults, name: str) -> dict[str, Any]:
     drawn = [figure for response in plot_responses_by_factor(shown, FILE_LOOK) for figure in response.figures]
-    drawn += plot_training(shown, FILE_LOOK)
+    drawn += plot_training_curves(shown, FILE_LOOK)
     return dict(next(figure.spec for figure in drawn if figure.name == name))
 
 
@@ -205,7 +211,7 @@ def test_a_second_factor_dashes_the_training_paths() -> None:
 
 
 def test_a_strip_shows_estimate_interval_and_the_band_that_does_not_count() -> None:
-    spec = dict(plot_strips(analysis(verdicts=[SUPPORTED]), PAGE_LOOK)[SUPPORTED.id].spec)
+    spec = dict(plot_hypothesis_strips(analysis(verdicts=[SUPPORTED]), PAGE_LOOK)[SUPPORTED.id].spec)
     (row,) = rows(spec, layers(spec, "point")[0])
 
     assert row == {"estimate": -0.0531, "low": -0.0612, "high": -0.045, "band_low": -0.02, "band_high": 0.02}
@@ -216,7 +222,7 @@ def test_a_strip_shows_estimate_interval_and_the_band_that_does_not_count() -> N
 
 def test_a_strip_without_an_interval_is_a_point() -> None:
     alone = replace(REFUTED, ci=Interval(float("nan"), float("nan")), smallest_effect=0.0)
-    spec = dict(plot_strips(analysis(verdicts=[alone]), PAGE_LOOK)[alone.id].spec)
+    spec = dict(plot_hypothesis_strips(analysis(verdicts=[alone]), PAGE_LOOK)[alone.id].spec)
 
     assert not [layer for layer in layers(spec, "rule") if "x2" in layer["encoding"]]
     assert rows(spec, layers(spec, "point")[0])[0]["low"] is None

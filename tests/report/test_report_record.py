@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from analysis_examples import ATTRIBUTES, CONDITIONAL, REFUTED, SUPPORTED, analysis
 
-from gapctl.analysis.analyze import analyze_plan
+from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.cli.run_record import _build_verdict_metrics, read_run_record_with_pages
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
@@ -61,7 +61,7 @@ def finish(ledger: Ledger, trial: Trial, rmg: float) -> None:
 
 
 def read(plan: Plan, ledger: Ledger) -> PageReader:
-    return PageReader(render_report(analyze_plan(plan, ledger), read_run_record_with_pages(plan, ledger)))
+    return PageReader(render_report(analyze_finished_trials(plan, ledger), read_run_record_with_pages(plan, ledger)))
 
 
 def test_it_tells_versions_hardware_and_where_a_claim_comes_from(plan: Plan, ledger: Ledger) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gapctl.report.html import embed_javascript, embed_json, load_templates
 from gapctl.report.markdown import render_verdict_markdown
 from gapctl.report.text import (
-    align_numbers,
     describe_effect_with_unit,
+    format_aligned_numbers,
     format_number,
     format_p_value,
     label_metric_axis,
@@ -48,7 +48,7 @@ def test_what_is_no_number_is_a_dash(value: float | None) -> None:
 
 @given(st.lists(reasonable, min_size=1, max_size=4))
 def test_numbers_that_are_compared_have_equally_many_decimals(values: list[float]) -> None:
-    shown = align_numbers(values)
+    shown = format_aligned_numbers(values)
 
     assert len({len(item.partition(".")[2]) for item in shown}) == 1
     largest = max(map(abs, values))

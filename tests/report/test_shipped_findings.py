@@ -14,7 +14,7 @@ from findings_claims import load_withdrawals, parse_notes
 from gapctl.analysis.compare import SweepAnalysis
 from gapctl.analysis.service import judge_ledger
 from gapctl.ledger import LedgerSnapshot
-from gapctl.report.text import align_numbers
+from gapctl.report.text import format_aligned_numbers
 from sweep_texts import REPOSITORY
 
 NOTES = REPOSITORY / "docs/findings.notes.yaml"
@@ -125,12 +125,15 @@ def test_the_notes_of_longer_runs_have_those_ledgers_numbers() -> None:
     note, hour = notes.claims["claim 1"], verdicts_of("imbalance-hour")
     trend, contrast = hour["information-closes-the-gap"], hour["full-captions-against-none"]
     images, texts = hour["information-removes-object-bias"], hour["text-bias-changes"]
-    estimate, low, high = align_numbers([trend["estimate"], *trend["ci"]])
+    estimate, low, high = format_aligned_numbers([trend["estimate"], *trend["ci"]])
     rmg = hour_long("RMG")
     shown = {
-        name: align_numbers([found["estimate"]])[0] for name, found in (("c", contrast), ("i", images), ("t", texts))
+        name: format_aligned_numbers([found["estimate"]])[0]
+        for name, found in (("c", contrast), ("i", images), ("t", texts))
     }
-    pictograms = align_numbers([verdicts_of("captions-openmoji")["full-captions-close-the-gap"]["estimate"]])[0]
+    pictograms = format_aligned_numbers([verdicts_of("captions-openmoji")["full-captions-close-the-gap"]["estimate"]])[
+        0
+    ]
 
     assert note.note is not None
     assert f"**{trend['verdict']}** ({estimate} per attribute, {low} to {high}, p after Holm" in note.note

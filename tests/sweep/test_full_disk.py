@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gapctl.config.presets import PRESETS
-from gapctl.data.feed import load_trial_data
+from gapctl.data.feed import load_mad_arrays
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CHECKPOINTS_KEPT
@@ -37,7 +37,7 @@ def trial() -> Trial:
 
 def work_on(trial: Trial, disk: SmallDisk) -> PackWork:
     runs = str(disk.folder / "runs")
-    return PackWork([trial], load_trial_data(trial.config.data), runs, threads=1, gpu=False)
+    return PackWork([trial], load_mad_arrays(trial.config.data), runs, threads=1, gpu=False)
 
 
 def test_a_training_whose_disk_fills_goes_on_to_the_same_numbers_once_there_is_room(
@@ -99,4 +99,4 @@ def test_the_room_that_a_plan_asks_for_is_what_a_training_takes(trial: Trial, tm
 
 
 def work_on_folder(trial: Trial, folder: Path) -> PackWork:
-    return PackWork([trial], load_trial_data(trial.config.data), str(folder / "runs"), threads=1, gpu=False)
+    return PackWork([trial], load_mad_arrays(trial.config.data), str(folder / "runs"), threads=1, gpu=False)

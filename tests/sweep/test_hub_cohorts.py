@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Answer, gapctl
-from gapctl.cli.options import compute_fingerprint
+from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.architectures import list_architectures
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
@@ -43,7 +43,7 @@ def hub(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def plan_of(file: Path) -> Plan:
-    return make_plan(load_sweep(file), compute_fingerprint)
+    return make_plan(load_sweep(file), compute_data_source_fingerprint)
 
 
 def read_metrics(runs: Path, plan: Plan) -> dict[str, str]:
@@ -97,7 +97,7 @@ def test_models_under_tags_have_them_too(
     assert read_metrics(tmp_path / "runs", tagged) == read_metrics(cohort / "runs", local)
 
 
-def explain_failures(plan: Plan, failures: Mapping[str, str]) -> dict[str, str]:
+def raise_as_extension_error(plan: Plan, failures: Mapping[str, str]) -> dict[str, str]:
     """The last line of each failure, by the name of its model."""
     names = {trial.id: str(trial.model and trial.model.name) for trial in plan.trials}
     return {names[trial_id]: message.strip().splitlines()[-1] for trial_id, message in failures.items()}
@@ -107,7 +107,7 @@ def test_downloads_that_break_or_are_spoilt_fail_alone_and_are_taken_up(cohort: 
     runs, plan = tmp_path / "runs", plan_of(write_sweep(cohort, "hub.yaml"))
     hub.stops[f"tiny/one/{WEIGHTS}"] = 1_000_000
     hub.spoilt.add(f"tiny/resnet/{WEIGHTS}")
-    failed = explain_failures(plan, sweep_alone(plan, Ledger(str(runs))).failures)
+    failed = raise_as_extension_error(plan, sweep_alone(plan, Ledger(str(runs))).failures)
 
     assert list(failed) == ["one", "resnet"]
     assert "found 'hf-hub:tiny/one': open_clip_model.safetensors could not be downloaded from http://" in failed["one"]
@@ -130,7 +130,7 @@ def test_files_that_are_cut_short_or_of_another_architecture_fail_alone(cohort: 
     served["tiny/one"] = {**served["tiny/one"], WEIGHTS: served["tiny/one"][WEIGHTS][:-100]}
     served["tiny/two"] = {**served["tiny/two"], WEIGHTS: served["tiny/resnet"][WEIGHTS]}
     plan = plan_of(write_sweep(cohort, "hub.yaml"))
-    failed = explain_failures(plan, sweep_alone(plan, Ledger(str(runs))).failures)
+    failed = raise_as_extension_error(plan, sweep_alone(plan, Ledger(str(runs))).failures)
 
     assert list(failed) == ["one", "two"]
     assert f"{WEIGHTS}: damaged, or no checkpoint" in failed["one"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from forked import PROCESSES
-from gapctl.cli.options import compute_fingerprint
+from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import WEIGHTS
@@ -44,7 +44,7 @@ cohort:
 
 
 def plan_of(folder: Path) -> Plan:
-    return make_plan(load_sweep(folder / "killed.yaml"), compute_fingerprint)
+    return make_plan(load_sweep(folder / "killed.yaml"), compute_data_source_fingerprint)
 
 
 def kill_itself() -> None:

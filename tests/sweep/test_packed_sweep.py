@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gapctl.data.feed import load_trial_data
+from gapctl.data.feed import load_mad_arrays
 from gapctl.ledger import LeaseOwner, Ledger
 from gapctl.ledger.trial import FAILURE
 from gapctl.plan.plan import Trial, pack_trials
@@ -30,7 +30,7 @@ def worker_for(pack: Sequence[Trial], runs: Path) -> TrialWorker:
     worker.setup(
         {"pack": [trial.id for trial in pack]},
         trials={trial.id: trial for trial in pack},
-        data={pack[0].config.data.source: load_trial_data(pack[0].config.data)},
+        data={pack[0].config.data.source: load_mad_arrays(pack[0].config.data)},
         runs=str(runs),
         threads=1,
         gpu=False,

@@ -12,8 +12,8 @@ from gapctl.sweep.ray_session import (
     LONGEST_FOLDER,
     check_address,
     choose_ray_folder,
+    explain_unusable_ray_folder,
     find_default_ray_folder,
-    find_folder_fault,
     open_ray_session,
 )
 
@@ -71,7 +71,7 @@ def test_letters_of_several_bytes_count_as_such() -> None:
         folder = Path(short, "ü" * ((LONGEST_FOLDER - len(short)) // 2 + 1))
         folder.mkdir()
         assert len(str(folder)) < LONGEST_FOLDER
-        assert "too long" in str(find_folder_fault(folder))
+        assert "too long" in str(explain_unusable_ray_folder(folder))
 
 
 @linux

@@ -11,7 +11,7 @@ import pytest
 from command_line import gapctl
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
-from gapctl.plan.command_line import name_result_files
+from gapctl.plan.command_line import format_result_file_prefix
 from gapctl.tracking import server as mlflow
 from object_store import BUCKET, Store, object_store
 from sweeping import SMOKE, run_sweep
@@ -81,7 +81,7 @@ def test_a_sweep_in_a_bucket_that_fails_now_and_then_ends_in_the_same_verdicts(
     assert sum(happened.values())
     assert metrics_in(RUNS, quiet) == quiet
     names = store.names()
-    assert f"runs/{name_result_files(load_sweep(Path('imbalance'), 'smoke', SMALL))}.report.html" in names
+    assert f"runs/{format_result_file_prefix(load_sweep(Path('imbalance'), 'smoke', SMALL))}.report.html" in names
     assert any(name.startswith("mlflow/") and name.endswith(".html") for name in names), "MLflow keeps the report there"
     assert not [name for name in names if "unfinished" in name or name.endswith("lease.json")]
 

@@ -7,8 +7,8 @@ import torch
 
 import gapctl
 from gapctl.config.trial import is_table
-from gapctl.data.feed import load_trial_data
-from gapctl.inference.trial import encode_trial
+from gapctl.data.feed import load_mad_arrays
+from gapctl.inference.trial import encode_gallery_with_trial_model
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Trial, pack_trials
 from gapctl.sweep.worker import PackWork
@@ -39,7 +39,7 @@ def test_tables_that_are_killed_in_a_pack_end_with_the_bits_of_tables_alone(tmp_
     torch.set_num_threads(1)
     pack, runs = trials(), tmp_path / "runs"
     assert all(is_table(trial.config) for trial in pack)
-    data = load_trial_data(pack[0].config.data)
+    data = load_mad_arrays(pack[0].config.data)
     killed = PackWork(pack, data, str(runs), threads=1, gpu=False)
     killed.train_for(0.0, steps=len(pack) + 13)
     killed.save_and_stop()
@@ -60,7 +60,7 @@ def test_a_table_is_encoded_again_from_the_ledger_but_has_no_encoders_to_load(tm
     trial, runs = trials()[0], tmp_path / "runs"
     trained_alone(trial, runs)
 
-    again = encode_trial(Ledger(str(runs)), trial.id, lambda data, _: load_trial_data(data))  # type: ignore[arg-type]
+    again = encode_gallery_with_trial_model(Ledger(str(runs)), trial.id, lambda data, _: load_mad_arrays(data))  # type: ignore[arg-type]
 
     assert again.encoded.embeddings.image_ND.shape == (64, trial.config.model.embed_dim)
     with pytest.raises(gapctl.InputError, match=r"is a table .* which has no encoders to load"):

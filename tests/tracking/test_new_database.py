@@ -10,7 +10,7 @@ from small_sweep import Runs, Shown
 
 from gapctl.plan.plan import Plan
 from gapctl.tracking.mlflow_sync import Projection, sync_sweep
-from gapctl.tracking.store import build_store_aside
+from gapctl.tracking.store import stage_new_tracking_store
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_database_made_in_the_meantime_is_filled_and_not_replaced(
 def test_only_the_database_aside_goes_without_waiting_for_the_disk(new: str, uri: str) -> None:
     from sqlalchemy import create_engine, text
 
-    with build_store_aside(new) as aside:
+    with stage_new_tracking_store(new) as aside:
         waits = {}
         for address in (aside, uri):
             with create_engine(address).connect() as connection:

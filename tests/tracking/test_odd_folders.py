@@ -16,7 +16,7 @@ from gapctl.tracking.store import (
     find_database_file,
     format_sqlite_address,
     make_sqlite_uri_absolute,
-    open_store,
+    open_mlflow_client,
 )
 
 ODD = ['it\'s "quoted"', "per%20cent", "ques?tion", "ha#sh;&", "-dash", "ünï", "new\nline", "{brace}", "a :b"]
@@ -48,7 +48,7 @@ def test_a_sweep_is_shown_from_such_a_folder(
 
     sync_sweep(plan, runs.ledger, "sqlite:///mlflow.db")
 
-    shown = Shown(open_store("sqlite:///mlflow.db"))
+    shown = Shown(open_mlflow_client("sqlite:///mlflow.db"))
     assert set(shown.trials()) == {trial.id for trial in plan.trials}
     run = next(iter(shown.trials().values()))
     there = folder / "mlartifacts" / "small" / run.info.run_id / "artifacts" / "trial.yaml"

@@ -18,7 +18,7 @@ from gapctl.metrics.embedding_set import Embeddings
 from gapctl.plan.plan import make_plan
 from gapctl.tracking.mlflow_sync import sync_sweep
 from gapctl.training.evaluation import GalleryPairs
-from gapctl.training.pictures import draw_clouds, draw_neighbors
+from gapctl.training.pictures import draw_clouds, draw_neighbor_sheet
 from unhelpful_servers import unused_address
 
 pytestmark = [
@@ -73,7 +73,7 @@ def draw_pictures() -> tuple[bytes, bytes]:
     image_ND, text_ND = np.random.default_rng(0).normal(size=(2, 8, 4))
     image_NHWC = np.broadcast_to(np.arange(0, 240, 30, np.uint8)[:, None, None, None], (8, 28, 28, 3))
     pairs = GalleryPairs(image_NHWC, [f"{number}-thickening-red" for number in range(8)])
-    shown = draw_neighbors(
+    shown = draw_neighbor_sheet(
         Embeddings(image_ND, text_ND),
         lambda image_B, text_B: GalleryPairs(
             pairs.image_BHWC[image_B], [pairs.captions[one] for one in text_B.tolist()]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.tracking.store import explain_error, open_store
+from gapctl.tracking.store import explain_error, open_mlflow_client
 from unhelpful_servers import answering, silent, unused_address
 
 Place = Callable[[], AbstractContextManager[str]]
@@ -29,7 +29,7 @@ Place = Callable[[], AbstractContextManager[str]]
 def test_a_server_that_is_no_help_is_described(place: Place, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with place() as address, pytest.raises(Exception, match="API request") as failure:
-        open_store(address).get_experiment_by_name("any")
+        open_mlflow_client(address).get_experiment_by_name("any")
 
     assert_words(failure.value, words)
 
@@ -45,7 +45,7 @@ def test_a_database_that_cannot_be_opened_is_described_in_its_own_words(tmp_path
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "something").touch()
     with pytest.raises(Exception, match="unable to open") as failure:
-        open_store(f"sqlite:///{tmp_path / 'folder'}")
+        open_mlflow_client(f"sqlite:///{tmp_path / 'folder'}")
 
     assert_words(failure.value, "unable to open database file")
 

@@ -11,7 +11,7 @@ from small_sweep import ROWS, Runs, Shown
 from gapctl.ledger import LeaseOwner
 from gapctl.plan.plan import Plan
 from gapctl.tracking.mlflow_sync import read_run_links
-from gapctl.tracking.server import run_server
+from gapctl.tracking.server import open_mlflow_server
 from gapctl.tracking.tracker import Tracker
 from gapctl.tracking.views import SweepFindings
 from unhelpful_servers import silent, unused_address
@@ -165,7 +165,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(plan: Plan, runs: Runs, ur
             tracker.note_start(trial)
             runs.finish(trial)
             tracker.note_result(trial)
-        with run_server(uri, "127.0.0.1", urlsplit(address).port or 0) as server:
+        with open_mlflow_server(uri, "127.0.0.1", urlsplit(address).port or 0) as server:
             server.wait_until_ready()
             through_server = Shown(MlflowClient(address))
             wait_until(lambda: through_server.client.get_experiment_by_name("small") is not None)

@@ -14,7 +14,7 @@ from gapctl.training.evaluation import (
     PROMPT_TEMPLATES,
     MadEvaluation,
     build_gallery,
-    compute_trial_metrics,
+    compute_gallery_metrics,
 )
 from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
 from gapctl.training.trial_state import build_evaluation
@@ -44,7 +44,7 @@ def test_evaluating_leaves_the_model_as_it_was() -> None:
     model = build_model(config, VOCABULARY, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
-    compute_trial_metrics(MadEvaluation(small_data(), config, CPU).encode(model))
+    compute_gallery_metrics(MadEvaluation(small_data(), config, CPU).encode(model))
 
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -73,7 +73,7 @@ def test_ideal_words_of_digits_are_made_of_open_clip_s_own_embeddings_of_prompts
     np.testing.assert_allclose(found.embeddings.class_CD, expected, atol=1e-5)
     assert np.array_equal(found.embeddings.image_ND, plain.embeddings.image_ND)
     assert not np.allclose(found.embeddings.text_MD, plain.embeddings.text_MD, atol=1e-3)
-    before, after = compute_trial_metrics(plain).metrics, compute_trial_metrics(found).metrics
+    before, after = compute_gallery_metrics(plain).metrics, compute_gallery_metrics(found).metrics
     assert before.keys() == after.keys()
     assert before["bias/moad_image"] == after["bias/moad_image"]
     assert before["bias/moad_text"] != after["bias/moad_text"]

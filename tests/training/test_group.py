@@ -3,7 +3,7 @@
 import pytest
 from torch import distributed
 
-from gapctl.training.workers import is_peer_loss
+from gapctl.training.workers import is_lost_worker_error
 
 GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] "
 
@@ -23,14 +23,14 @@ GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] "
     ],
 )
 def test_the_words_of_gloo_nccl_and_the_store_are_a_loss(text: str) -> None:
-    assert is_peer_loss(RuntimeError(text))
+    assert is_lost_worker_error(RuntimeError(text))
 
 
 @pytest.mark.parametrize(
     "kind", [distributed.DistBackendError, distributed.DistNetworkError, distributed.DistStoreError]
 )
 def test_errors_of_torch_s_own_classes_are_a_loss_whatever_they_say(kind: type[RuntimeError]) -> None:
-    assert is_peer_loss(kind("anything"))
+    assert is_lost_worker_error(kind("anything"))
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_errors_of_torch_s_own_classes_are_a_loss_whatever_they_say(kind: type[R
     ],
 )
 def test_a_training_s_own_error_is_none(error: Exception) -> None:
-    assert not is_peer_loss(error)
+    assert not is_lost_worker_error(error)
 
 
 def test_what_a_library_made_of_a_loss_is_one_too() -> None:
     error = ValueError("the backward pass failed")
     error.__cause__ = RuntimeError(f"{GLOO}Connection closed by peer [127.0.0.1]:1")
 
-    assert is_peer_loss(error)
+    assert is_lost_worker_error(error)
     error.__cause__ = error
-    assert not is_peer_loss(error)
+    assert not is_lost_worker_error(error)

@@ -48,7 +48,7 @@ def work(rank: int, world: int, place: Place) -> None:
     """One worker until the training is done; each step appends a line: its end, and what this worker saw in it."""
     import gapctl.data.image_text.feed as feed
     from gapctl.sweep.worker import PackWork
-    from gapctl.training.workers import get_current_group
+    from gapctl.training.workers import get_worker_group
 
     torch.set_num_threads(1)
     if world > 1:
@@ -66,7 +66,7 @@ def work(rank: int, world: int, place: Place) -> None:
     feed.PairFeed.__iter__ = noted  # type: ignore[method-assign]
     material = load_dataset(trial.config.data)
     runs = str(place.folder / "runs")
-    training = PackWork([trial], material, runs, threads=1, gpu=False, group=get_current_group())
+    training = PackWork([trial], material, runs, threads=1, gpu=False, group=get_worker_group())
     while training.unfinished:
         training.train_for(0.0, steps=2)
 

@@ -12,7 +12,7 @@ from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Temperature, Train, TrialConfig
 from gapctl.data.feed import MadFeed
 from gapctl.data.mad import sampler as sampling
-from gapctl.data.mad.images import DeviceImages, render_images
+from gapctl.data.mad.images import DeviceImages, compose_coloured_images
 from gapctl.models.build import build_model
 from gapctl.training.batches import (
     BATCHES_AHEAD,
@@ -238,7 +238,7 @@ def test_images_rendered_on_a_device_are_those_of_the_host_to_the_byte(seed: int
         *(torch.from_numpy(column) for column in (digit, variant, colour))
     )
 
-    np.testing.assert_array_equal(on_device.numpy(), render_images(images_NVHW, digit, variant, colour))
+    np.testing.assert_array_equal(on_device.numpy(), compose_coloured_images(images_NVHW, digit, variant, colour))
 
 
 def test_pairs_drawn_on_a_device_are_those_of_the_host() -> None:

@@ -9,13 +9,13 @@ import torch
 
 from command_line import gapctl
 from gapctl.config.trial import TrialConfig
-from gapctl.data.image_text.source import open_pairs, resolve_pair_paths
+from gapctl.data.image_text.source import load_pair_manifests, resolve_pair_paths
 from gapctl.data.image_text.tokens import get_clip_tokenizer
 from gapctl.data.load import load_dataset
 from gapctl.errors import InputError
 from gapctl.metrics.embedding_set import normalise_rows
 from gapctl.models.build import CLIP_VOCABULARY, build_model
-from gapctl.training.evaluation import compute_trial_metrics
+from gapctl.training.evaluation import compute_gallery_metrics
 from gapctl.training.pair_evaluation import PairEvaluation
 from gapctl.training.trial_state import build_evaluation
 from memory_store import MemoryStore
@@ -56,7 +56,7 @@ def test_held_out_pairs_have_no_prompts_for_ideal_words(shards: Path) -> None:
 def test_every_caption_of_a_held_out_image_is_a_text_of_it(shards: Path) -> None:
     config = configure(shards)
     model = build_model(config, CLIP_VOCABULARY, 0)
-    pairs = open_pairs(resolve_pair_paths(config.data))  # type: ignore[arg-type]
+    pairs = load_pair_manifests(resolve_pair_paths(config.data))  # type: ignore[arg-type]
     held_out = [captions(int(key)) for key in pairs.held_out.samples["key"][pairs.held_out_rows]]
     texts = [text for each in held_out for text in each]
 
@@ -70,7 +70,7 @@ def test_every_caption_of_a_held_out_image_is_a_text_of_it(shards: Path) -> None
         text_MD = model.encode_text(torch.from_numpy(get_clip_tokenizer(77)(texts)), normalize=True).numpy()
     np.testing.assert_allclose(embeddings.text_MD, text_MD, rtol=1e-4, atol=1e-6)
 
-    result = compute_trial_metrics(encoded)
+    result = compute_gallery_metrics(encoded)
     image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     cosine_NM = image_ND @ text_MD.T
     of_M, images = embeddings.text_to_image_M, np.arange(len(image_ND))

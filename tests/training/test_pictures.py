@@ -25,7 +25,7 @@ from gapctl.training.pictures import (
     THUMBNAIL,
     WRONG,
     draw_clouds,
-    draw_neighbors,
+    draw_neighbor_sheet,
     find_neighbors,
     project_on_gap,
 )
@@ -119,7 +119,7 @@ def test_of_several_captions_the_first_is_shown_and_each_of_the_images_own_is_ri
 
 
 def test_a_sheet_frames_right_and_wrong_images_in_their_colours() -> None:
-    drawn = draw_neighbors(Embeddings(EYE, EYE), lambda *places: noisy_pairs(*places, side=28))
+    drawn = draw_neighbor_sheet(Embeddings(EYE, EYE), lambda *places: noisy_pairs(*places, side=28))
 
     picture = np.asarray(Image.open(io.BytesIO(drawn)).convert("RGB")).astype(int)
     middle = 2 * LINE + GAP + THUMBNAIL // 2
@@ -130,7 +130,7 @@ def test_a_sheet_frames_right_and_wrong_images_in_their_colours() -> None:
 
 
 def test_a_sheet_is_small_whatever_its_images_and_the_same_each_time() -> None:
-    first, second = (draw_neighbors(Embeddings(EYE, EYE), noisy_pairs) for _ in range(2))
+    first, second = (draw_neighbor_sheet(Embeddings(EYE, EYE), noisy_pairs) for _ in range(2))
 
     assert first == second
     assert len(first) < 200_000
@@ -139,7 +139,7 @@ def test_a_sheet_is_small_whatever_its_images_and_the_same_each_time() -> None:
 def test_a_long_caption_is_cut_and_changes_nothing_right_of_it() -> None:
     words = ("a", "a " + "very " * 100 + "long caption")
     drawn = [
-        draw_neighbors(Embeddings(EYE, EYE), lambda *places, text=text: noisy_pairs(*places, 28, text, values=1))
+        draw_neighbor_sheet(Embeddings(EYE, EYE), lambda *places, text=text: noisy_pairs(*places, 28, text, values=1))
         for text in words
     ]
 
@@ -154,7 +154,7 @@ def test_a_long_caption_is_cut_and_changes_nothing_right_of_it() -> None:
 @pytest.mark.parametrize("pairs", [1, 2])
 def test_a_gallery_of_fewer_pairs_than_a_sheet_has_is_drawn_too(pairs: int) -> None:
     assert len(find_neighbors(Embeddings(EYE[:pairs], EYE[:pairs])).place_Q) == pairs < QUERIES
-    assert draw_neighbors(Embeddings(EYE[:pairs], EYE[:pairs]), noisy_pairs).startswith(b"\x89PNG")
+    assert draw_neighbor_sheet(Embeddings(EYE[:pairs], EYE[:pairs]), noisy_pairs).startswith(b"\x89PNG")
 
 
 def mad_config(**data: Any) -> TrialConfig:

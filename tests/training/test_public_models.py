@@ -177,9 +177,9 @@ def as_png(picture: Any) -> bytes:
 def test_the_gallery_is_encoded_as_measuring_the_model_encodes_it(models: Path, kind: str) -> None:
     """The embeddings of `gapctl measure --model` on the same samples, in the same batches of 32."""
     from gapctl.data.image_text.feed import sample_gallery_rows
-    from gapctl.data.image_text.index import decode_image, read_samples
-    from gapctl.data.image_text.source import PairPaths, open_pairs
-    from gapctl.inference.model import build_transform, load_tokenizer, open_model
+    from gapctl.data.image_text.index import decode_image, iterate_shard_samples
+    from gapctl.data.image_text.source import PairPaths, load_pair_manifests
+    from gapctl.inference.model import build_transform, load_open_clip_model, load_tokenizer
     from gapctl.models.sources import find_or_download_weights
 
     torch.set_num_threads(1)
@@ -187,14 +187,16 @@ def test_the_gallery_is_encoded_as_measuring_the_model_encodes_it(models: Path, 
     data = load_dataset(config.data)
     assert isinstance(data, PairPaths)
     name = f"local-dir:{models / kind}"
-    opened = open_model(name, find_or_download_weights(name, None))
+    opened = load_open_clip_model(name, find_or_download_weights(name, None))
     with torch.no_grad():
         found = PairEvaluation(data, config, CPU).encode(opened.model).embeddings
-    pairs = open_pairs(data)
+    pairs = load_pair_manifests(data)
     rows = sample_gallery_rows(pairs.held_out_rows, 40)
     wanted = list(pairs.held_out.samples[rows].select("shard", "key").iter_rows())
     samples = {
-        (shard, each.key): each for shard in {shard for shard, _ in wanted} for each in read_samples(Path(shard))
+        (shard, each.key): each
+        for shard in {shard for shard, _ in wanted}
+        for each in iterate_shard_samples(Path(shard))
     }
     transform, tokenize = build_transform(opened.preprocess), load_tokenizer(name, opened.weights.folder)
     chosen = [samples[where] for where in wanted]
@@ -231,15 +233,15 @@ CAPTIONS = ["A red circle, and one blue square!", "", "words nobody knows", " ".
 
 def test_sets_and_questions_are_cut_by_the_models_own_tokenizer(models: Path) -> None:
     """Tokens are those that `gapctl measure` shows the model, for any context."""
-    from gapctl.inference.model import build_open_set_model, open_model
+    from gapctl.inference.model import build_open_clip_set_model, load_open_clip_model
     from gapctl.inference.trial import build_tokenizer
     from gapctl.models.sources import find_or_download_weights
-    from gapctl.training.set_evaluation import build_set_model
+    from gapctl.training.set_evaluation import build_trial_set_model
 
     name = f"local-dir:{models / 'own tokenizer'}"
-    opened = open_model(name, find_or_download_weights(name, None))
+    opened = load_open_clip_model(name, find_or_download_weights(name, None))
     config = public_config(models, "own tokenizer", samples=0)
-    theirs, ours = build_open_set_model(opened), build_set_model(opened.model, config)
+    theirs, ours = build_open_clip_set_model(opened), build_trial_set_model(opened.model, config)
     assert ours.context == theirs.context
     for context in (16, 17):
         assert torch.equal(ours.tokenize(CAPTIONS, context), theirs.tokenize(CAPTIONS, context))
@@ -248,20 +250,20 @@ def test_sets_and_questions_are_cut_by_the_models_own_tokenizer(models: Path) ->
 
 
 def test_captions_that_own_tokens_cannot_tell_apart_are_different_captions(models: Path) -> None:
-    from gapctl.data.image_text.feed import decode_rows
-    from gapctl.data.image_text.read import build_training_options, require_pair_data
-    from gapctl.data.image_text.source import PairPaths, open_pairs
-    from gapctl.models.public import read_model_input
+    from gapctl.data.image_text.feed import decode_manifest_rows
+    from gapctl.data.image_text.read import build_training_read_options, require_pair_data
+    from gapctl.data.image_text.source import PairPaths, load_pair_manifests
+    from gapctl.models.public import get_model_input
 
     config = public_config(models, "own tokenizer")
-    seen, data = read_model_input(config.model), load_dataset(config.data)
+    seen, data = get_model_input(config.model), load_dataset(config.data)
     assert isinstance(data, PairPaths)
-    pairs = open_pairs(data)
+    pairs = load_pair_manifests(data)
     ours, clip = (
-        next(iter(decode_rows(pairs.train, pairs.train_rows[:16], rule, seed=0))).pairs
+        next(iter(decode_manifest_rows(pairs.train, pairs.train_rows[:16], rule, seed=0))).pairs
         for rule in (
-            build_training_options(require_pair_data(config), 32, 16, seen.tokenizer),
-            build_training_options(require_pair_data(config), 32, 16),
+            build_training_read_options(require_pair_data(config), 32, 16, seen.tokenizer),
+            build_training_read_options(require_pair_data(config), 32, 16),
         )
     )
     np.testing.assert_array_equal(ours.text_id_B, clip.text_id_B)

@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import normalize
 
 from command_line import gapctl
-from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, PlannedEvaluationSet, is_set_metric
-from gapctl.config.metrics import METRICS, split_set_metric
-from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet, open_set, read_images
+from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, PlannedEvaluationSet, is_metric_of_set_kind
+from gapctl.config.metrics import METRICS, split_set_from_metric
+from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet, decode_set_images, open_set
 from gapctl.data.load import load_dataset
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Ledger
@@ -21,7 +21,7 @@ from gapctl.metrics.bias import moad
 from gapctl.metrics.embedding_set import normalise_rows
 from gapctl.training.set_evaluation import (
     EncodedEvaluationSet,
-    build_set_model,
+    build_trial_set_model,
     encode_set,
     measure_set,
     replace_set_texts,
@@ -55,21 +55,23 @@ def opened(folder: Path, name: str, **more: Any) -> OpenedEvaluationSet:
 
 
 def encoded(folder: Path, name: str, model: Any, **more: Any) -> EncodedEvaluationSet:
-    return encode_set(opened(folder, name, **more), build_set_model(model, CONFIG))
+    return encode_set(opened(folder, name, **more), build_trial_set_model(model, CONFIG))
 
 
 @torch.no_grad()
 def plain_images(found: OpenedEvaluationSet, model: Any) -> torch.Tensor:
     """The images by open_clip's own calls, one by one."""
-    shown = build_set_model(model, CONFIG)
+    shown = build_trial_set_model(model, CONFIG)
     model.eval()
-    rows = [normalize(model.encode_image(shown.transform(image)[None])) for image in read_images(found, found.row_N)]
+    rows = [
+        normalize(model.encode_image(shown.transform(image)[None])) for image in decode_set_images(found, found.row_N)
+    ]
     return torch.cat(rows)
 
 
 @torch.no_grad()
 def plain_texts(texts: list[str], model: Any) -> torch.Tensor:
-    shown = build_set_model(model, CONFIG)
+    shown = build_trial_set_model(model, CONFIG)
     model.eval()
     return torch.cat([normalize(model.encode_text(shown.tokenize([text], shown.context))) for text in texts])
 
@@ -172,7 +174,7 @@ def test_pair_accuracy_is_among_the_pairs_that_the_set_has(folder: Path, model: 
 
 def test_ideal_words_replace_the_prompts_of_pairs_by_sums(folder: Path, model: Any) -> None:
     """The set lacks no pair here; each prompt is embedded by open_clip's own calls, and the words are made by hand."""
-    found = replace_set_texts(encode_set(opened(folder, "shapes"), build_set_model(model, CONFIG), pairs=True))
+    found = replace_set_texts(encode_set(opened(folder, "shapes"), build_trial_set_model(model, CONFIG), pairs=True))
     texts = [f"an image of a {colour} {shape}" for shape in ("bar", "square") for colour in ("blue", "green", "red")]
     pair = plain_texts(texts, model).numpy().astype(float).reshape(2, 3, -1)
     shape, colour = pair.mean(axis=1, keepdims=True), pair.mean(axis=0, keepdims=True)
@@ -199,7 +201,7 @@ def test_ideal_words_are_of_all_pairs_those_that_no_image_has_too(tmp_path: Path
     (tmp_path / "shapes").mkdir()
     samples = [(f"{number}", {**pair(number), "json": about}) for number, about in enumerate(named)]
     write_shard(tmp_path / "shapes/0.tar", samples)
-    shown = build_set_model(model, CONFIG)
+    shown = build_trial_set_model(model, CONFIG)
 
     found = encode_set(opened(tmp_path, "shapes"), shown, pairs=True)
     moved = replace_set_texts(found)
@@ -217,13 +219,13 @@ def test_ideal_words_are_of_all_pairs_those_that_no_image_has_too(tmp_path: Path
 def test_a_set_without_pairs_has_no_ideal_words(folder: Path, model: Any) -> None:
     for name in ("words", "colours"):
         with pytest.raises(InputError, match="expected an evaluation set of kind composition"):
-            replace_set_texts(encode_set(opened(folder, name), build_set_model(model, CONFIG), pairs=True))
+            replace_set_texts(encode_set(opened(folder, name), build_trial_set_model(model, CONFIG), pairs=True))
 
 
 @pytest.mark.parametrize(("name", "kind"), zip(NAMES, KINDS, strict=True))
 def test_the_catalog_says_which_metrics_a_kind_of_set_has(folder: Path, model: Any, name: str, kind: Any) -> None:
     measured = {key for key in measure_set(encoded(folder, name, model)) if key in METRICS}
-    known = {key for key in METRICS if is_set_metric(key, kind)}
+    known = {key for key in METRICS if is_metric_of_set_kind(key, kind)}
     sized = {key for key in known if "_nats_at_" in key}
 
     assert known - sized == measured - sized
@@ -280,7 +282,7 @@ def test_ideal_words_change_compositions_alone(folder: Path) -> None:
     *_, plain = train(member(folder, MemoryStore()))
     *_, moved = train(member(folder, MemoryStore(), intervention="ideal_words"))
 
-    measured = [key for key in plain if split_set_metric(key)[1] in METRICS and plain[key] == plain[key]]
+    measured = [key for key in plain if split_set_from_metric(key)[1] in METRICS and plain[key] == plain[key]]
     changed = {key for key in measured if moved[key] != plain[key]}
     assert {"shapes/bias/moad_text", "shapes/gap/rmg"} <= changed
     assert all(key.startswith("shapes/") for key in changed)

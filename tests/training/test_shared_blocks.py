@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gapctl.config.trial import Model
-from gapctl.models.build import EmbeddingHead, PixelNormaliser, build_clip, find_tied_names
+from gapctl.models.build import EmbeddingHead, PixelNormaliser, build_clip, map_tied_parameter_names
 from gapctl.models.losses import LossKind, make_contrastive_loss
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.fused_step import FusedStep
@@ -40,10 +40,10 @@ def test_only_embeddings_and_the_image_encoders_first_block_are_an_encoders_own(
 
     own = {"logit_scale", "token_embedding.weight", "positional_embedding", "text_projection"}
     assert {name for name in names if not name.startswith("visual.")} == own
-    shared = find_tied_names(model())
+    shared = map_tied_parameter_names(model())
     assert shared["transformer.resblocks.0.mlp.c_fc.bias"] == "visual.transformer.resblocks.1.mlp.c_fc.bias"
     assert shared["visual.proj"] == "text_projection"
-    assert find_tied_names(model(shared=False)) == {}
+    assert map_tied_parameter_names(model(shared=False)) == {}
 
 
 def test_what_is_left_starts_where_it_starts_unshared() -> None:
@@ -116,7 +116,9 @@ def test_both_kinds_of_step_train_it_and_its_parts_stay_one() -> None:
     assert losses[0][-1] != pytest.approx(losses[0][0], rel=0.01)
     for trained in models:
         weights = trained.state_dict()
-        assert all(torch.equal(weights[name], weights[first]) for name, first in find_tied_names(trained).items())
+        assert all(
+            torch.equal(weights[name], weights[first]) for name, first in map_tied_parameter_names(trained).items()
+        )
 
 
 def test_packed_models_have_the_gradients_that_each_has_alone() -> None:

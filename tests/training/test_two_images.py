@@ -15,7 +15,7 @@ from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, Train, TrialConfig
 from gapctl.data.feed import MadBatch, MadFeed, normalise_images
 from gapctl.data.mad.sampler import GALLERY_SEED
-from gapctl.models.build import build_model, find_tied_names
+from gapctl.models.build import build_model, map_tied_parameter_names
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.plan.estimate import count_trial_flops
 from gapctl.plan.plan import Trial, pack_trials, reset_packable_settings
@@ -104,7 +104,7 @@ def test_gradients_by_hand_are_autograds(shared: Shared) -> None:
 
 
 def test_all_but_patch_embeddings_may_be_shared() -> None:
-    names = find_tied_names(build_model(config(shared="blocks"), VOCABULARY, 0))
+    names = map_tied_parameter_names(build_model(config(shared="blocks"), VOCABULARY, 0))
     own = {name for name, _ in build_model(config(), VOCABULARY, 0).named_parameters() if name.startswith("second.")}
 
     embedding = {"class_embedding", "positional_embedding", "conv1.weight", "ln_pre.weight", "ln_pre.bias"}

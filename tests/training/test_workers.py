@@ -10,7 +10,7 @@ from torch import Tensor, distributed, multiprocessing
 import gapctl
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
 from gapctl.training.autograd_step import AutogradStep
-from gapctl.training.workers import SINGLE_WORKER, WorkerGroup, get_current_group
+from gapctl.training.workers import SINGLE_WORKER, WorkerGroup, get_worker_group
 from open_models import CPU, TINY, TINY_RESNET, pairs, tiny_model, tiny_rule
 
 BATCH, STEPS, WORKERS = 12, 3, 2
@@ -74,7 +74,7 @@ def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=WORKERS)
     try:
-        group = get_current_group()
+        group = get_worker_group()
         found = {case.name: steps(case, group, 1e-3, seed=rank) for case in CASES}
         resnet = tiny_model(TINY_RESNET, seed=rank)
         step = AutogradStep(resnet, tiny_rule(TINY_RESNET, micro_batches=2), CPU, group)
@@ -117,4 +117,4 @@ def test_workers_end_with_the_same_parameters_to_the_last_bit(of_workers: list[d
 
 
 def test_a_process_that_trains_by_itself_is_a_group_of_one() -> None:
-    assert get_current_group() == SINGLE_WORKER
+    assert get_worker_group() == SINGLE_WORKER

@@ -8,7 +8,7 @@
 5. `judge_first_question` adds the answers to the question that a sweep asks again, `learning.py` the arms that learned
    nothing, and `two_modes.py` trainings that ended apart from the others.
 
-`analyze_plan` does all of it and returns an `AnalysisResults` (`results.py`).
+`analyze_finished_trials` does all of it and returns an `AnalysisResults` (`results.py`).
 """
 
 import math
@@ -20,14 +20,14 @@ import polars as pl
 
 from gapctl.analysis.estimates import compute_half_width
 from gapctl.analysis.learning import select_failed_checks
-from gapctl.analysis.measured import apply_holm, measure_hypothesis
-from gapctl.analysis.paired import FactorLevels, compute_cell_means, count_arms_per_cell, group_seed_pairs
-from gapctl.analysis.preregistration import compare_with_declaration, find_deviation
+from gapctl.analysis.measured import apply_holm, estimate_hypothesis_effect
+from gapctl.analysis.paired import FactorLevels, compute_cell_means, count_arms_per_cell, replace_seeds_by_pair
+from gapctl.analysis.preregistration import compare_plan_with_declaration, explain_deviation_from_declaration
 from gapctl.analysis.results import AnalysisResults, FirstAnswer, FirstQuestion, Verdict, find_remaining_trials
-from gapctl.analysis.tables import TrialTables, list_metric_columns, read_tables
+from gapctl.analysis.tables import TrialTables, list_metric_columns, read_trial_tables
 from gapctl.analysis.two_modes import check_modes
 from gapctl.analysis.verdict import build_verdict
-from gapctl.config.hypotheses import Level, list_named_metrics
+from gapctl.config.hypotheses import Level, list_hypothesis_metrics
 from gapctl.config.metrics import is_seed_pair_metric
 from gapctl.errors import GapctlError, InputError
 from gapctl.ledger import Declaration, Ledger
@@ -47,12 +47,12 @@ CURVE_SCHEMA = {
 }
 
 
-def analyze_plan(plan: Plan, ledger: Ledger) -> AnalysisResults:
+def analyze_finished_trials(plan: Plan, ledger: Ledger) -> AnalysisResults:
     """Judge the plan's hypotheses by its finished trials, however many there are; leave damaged ones out.
 
     Raise WorkError where the ledger cannot be read or the sweep's declaration is damaged.
     """
-    return analyze_tables(plan, read_tables(plan, ledger), ledger)
+    return analyze_tables(plan, read_trial_tables(plan, ledger), ledger)
 
 
 def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_first: bool = True) -> AnalysisResults:
@@ -64,7 +64,7 @@ def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_firs
     first = judge_first_question(plan, ledger) if with_first else None
     sweep, spec = plan.sweep, plan.sweep.spec
     declared = declaration.declared_sha256 if declaration else None
-    departed = find_deviation(plan, declaration)
+    departed = explain_deviation_from_declaration(plan, declaration)
     confirms = declared == sweep.hypotheses_sha256 and departed is None
     return AnalysisResults(
         sweep=spec.name,
@@ -84,7 +84,7 @@ def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_firs
         provenance=tables.provenance,
         learning=tables.learning,
         first_question=first,
-        declared=None if confirms or declaration is None else compare_with_declaration(plan, declaration, runs),
+        declared=None if confirms or declaration is None else compare_plan_with_declaration(plan, declaration, runs),
     )
 
 
@@ -98,7 +98,7 @@ def judge_first_question(plan: Plan, ledger: Ledger) -> FirstQuestion | None:
         return None
     try:
         first = _rebuild_first_plan(plan, ledger)
-        tables = read_tables(first, ledger, with_history=False)
+        tables = read_trial_tables(first, ledger, with_history=False)
     except GapctlError as error:
         return FirstQuestion(asked, note=str(error))
     name = f"{first.sweep.spec.name} ({first.sweep.scale_name_or_base})"
@@ -172,7 +172,7 @@ def judge_hypotheses(
     spec, trials = plan.sweep.spec, tables.trials
     left = find_remaining_trials(plan, trials["trial"], tables.damaged, runs)
     with np.errstate(all="ignore"):  # a metric of 1e300 overflows to NaN, and the verdict reports that
-        measured = [measure_hypothesis(hypothesis, trials, spec) for hypothesis in spec.hypotheses]
+        measured = [estimate_hypothesis_effect(hypothesis, trials, spec) for hypothesis in spec.hypotheses]
         corrected = apply_holm([item.estimate.p for item in measured], spec.alpha)
         claims = apply_holm([item.estimate.p_claim for item in measured], spec.alpha)
         each = zip(measured, corrected, claims, strict=True)
@@ -190,7 +190,7 @@ def judge_hypotheses(
                     tables.learning,
                     item.cells,
                     {path: level for path, level in item.hypothesis.where.items() if path in spec.vary},
-                    list_named_metrics(item.hypothesis),
+                    list_hypothesis_metrics(item.hypothesis),
                 ),
                 two_modes=check_modes(item.hypothesis, trials, spec),
             )
@@ -210,7 +210,7 @@ def compute_curves(trials: pl.DataFrame, vary: FactorLevels, alpha: float) -> pl
     paired = [name for name in known if is_seed_pair_metric(name)]
     parts = [
         _compute_curve(rows, vary, factor, levels, metrics, each, alpha)
-        for rows, metrics, each in ((trials, alone, 1), (group_seed_pairs(trials), paired, 2))
+        for rows, metrics, each in ((trials, alone, 1), (replace_seeds_by_pair(trials), paired, 2))
         for factor, levels in vary.items()
         if metrics
     ]

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gapctl.analysis.estimates import IntArray
-from gapctl.analysis.paired import FloatArray, get_pair_seed
+from gapctl.analysis.paired import FloatArray, get_first_seed_of_pair
 from gapctl.config.base import flatten_document, format_canonical_json
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
@@ -143,7 +143,7 @@ def _compute_agreements(
 
 
 def _get_seed_pair_key(trial: Trial) -> Hashable:
-    return get_pair_seed(trial.seed), _get_arm_key(trial)
+    return get_first_seed_of_pair(trial.seed), _get_arm_key(trial)
 
 
 def _get_arm_key(trial: Trial, without: str = "") -> Hashable:

@@ -12,8 +12,10 @@ From the table to the estimate:
 
 1. `read_units` finds the columns that a hypothesis names, on each of its sets, and leaves out models without a value.
    Models of one lineage and stratum become one unit at their mean, as they are one piece of evidence.
-2. `compare_units` removes the covariates that are given and compares pairs of units (`stratified_tau.py`).
-3. `estimate_cohort` puts together the verdict's estimate, and in `CohortSummary` what stands beside it: tau over the
+2. `compare_cohort_metric_ranks` removes the covariates that are given and compares pairs of units
+  (`stratified_tau.py`).
+3. `estimate_cohort_correlation` puts together the verdict's estimate, and in `CohortSummary` what stands beside it: tau
+  over the
    other pairs, slopes between and within strata (`random_intercept.py`), tau without each lineage, tau on each set.
 
 Shapes: E evaluation sets, N units, Q covariates.
@@ -32,31 +34,31 @@ from gapctl.analysis.correlation import (
     FEWEST_FREE,
     Strata,
     TailShares,
-    choose_tail_p,
-    count_free_differences,
-    find_explained_directions,
+    compute_covariate_basis,
+    compute_directional_p,
+    count_residual_degrees_of_freedom,
     rank_within_strata,
     residualise,
     subtract_stratum_means,
 )
 from gapctl.analysis.estimates import NO_ESTIMATE, ROUNDING_SHARE, Direction, EffectEstimate, IntArray
-from gapctl.analysis.paired import FloatArray, is_usable
+from gapctl.analysis.paired import FloatArray, build_usable_response_filter
 from gapctl.analysis.random_intercept import estimate_slopes
 from gapctl.analysis.results import NO_INTERVAL, CohortSummary, EstimateWithInterval, LeaveOneOut, SetEstimate
 from gapctl.analysis.stratified_tau import (
     Pairs,
     Residuals,
     Tau,
-    bootstrap_strata,
+    build_pair_mask,
+    compare_model_pairs,
+    compute_leave_group_out_taus,
+    compute_strata_bootstrap_interval,
     compute_taus_by_evaluation_set,
-    count_pairs,
     estimate_tau,
-    leave_groups_out,
-    permute_models,
-    select_pairs,
+    run_model_permutation_test,
 )
 from gapctl.config.arms import RANDOM_DEALS
-from gapctl.config.base import did_you_mean
+from gapctl.config.base import format_word_suggestion
 from gapctl.config.cohort import is_same_level
 from gapctl.config.hypotheses import LOGARITHM, Correlation, Scope
 from gapctl.errors import InputError
@@ -80,7 +82,7 @@ class CohortEstimate:
     note: str = ""
 
 
-def estimate_cohort(
+def estimate_cohort_correlation(
     hypothesis: Correlation,
     models: pl.DataFrame,
     direction: Direction,
@@ -106,13 +108,15 @@ def estimate_cohort(
     count = units.models + sum(map(len, units.left_out.values()))
     if len(units.labels) < FEWEST_UNITS:
         return CohortEstimate(NO_ESTIMATE, summary, count, f"{len(units.labels)} models are too few to have an order")
-    compared = {scope: compare_units(units, scope) for scope in ("overall", "within_strata", "between_strata")}
+    compared = {
+        scope: compare_cohort_metric_ranks(units, scope) for scope in ("overall", "within_strata", "between_strata")
+    }
     scope: Scope = "overall" if hypothesis.scope in (None, "given_covariates") else hypothesis.scope
     found, within = compared[scope], compared["within_strata"]
     every = (tuple(range(len(units.labels))),)
     permuted: dict[Scope, TailShares] = {}
     if (overall := compared["overall"]) is not None:
-        permuted["overall"] = permute_models(overall.predictors, overall.rank_y_EN, every, permutations)
+        permuted["overall"] = run_model_permutation_test(overall.predictors, overall.rank_y_EN, every, permutations)
     summary = replace(
         summary,
         overall=_show_tau(compared["overall"], alpha),
@@ -121,12 +125,12 @@ def estimate_cohort(
         within_other_strata=NO_INTERVAL
         if within is None
         else estimate_tau(within.pairs, units.stratum_N, "within_strata", other_strata=True).with_interval(alpha),
-        p_ignoring_strata=choose_tail_p(permuted["overall"], "either") if permuted else math.nan,
+        p_ignoring_strata=compute_directional_p(permuted["overall"], "either") if permuted else math.nan,
     )
     if found is None:
         return CohortEstimate(NO_ESTIMATE, summary, count, _explain_no_order(hypothesis, scope, summary))
     if scope == "within_strata":
-        permuted[scope] = permute_models(found.predictors, found.rank_y_EN, units.strata, permutations)
+        permuted[scope] = run_model_permutation_test(found.predictors, found.rank_y_EN, units.strata, permutations)
     summary = replace(
         summary,
         lineages=_leave_out(found, units, scope, units.lineages),
@@ -148,7 +152,9 @@ def _build_estimate(
     alpha: float,
 ) -> EffectEstimate:
     claim = found.tau.compute_p(direction, hypothesis.smallest_effect)
-    p_permutation = math.nan if direction == "neither" or permuted is None else choose_tail_p(permuted, direction)
+    p_permutation = (
+        math.nan if direction == "neither" or permuted is None else compute_directional_p(permuted, direction)
+    )
     exact = scope == "within_strata" and direction != "neither"
     # No permutation tests a band: a weak relation is claimed by two one-sided t tests.
     tested = claim if direction == "neither" else found.tau.compute_p(direction, 0.0)
@@ -157,7 +163,7 @@ def _build_estimate(
         _compute_own_taus(found.pairs, units, scope),
         found.tau.value,
         found.tau.interval(alpha),
-        bootstrap_strata(found.pairs, units.stratum_N, scope, alpha),
+        compute_strata_bootstrap_interval(found.pairs, units.stratum_N, scope, alpha),
         p,
         "permutation" if exact else "t",
         p_claim=float(np.maximum(p, claim)),
@@ -168,7 +174,7 @@ def _build_estimate(
 
 def _compute_own_taus(pairs: Pairs, units: "Units", scope: Scope) -> FloatArray:
     """Return for each unit how far it orders alike with those that it is compared with (N,), the mean over sets."""
-    scope_NN = select_pairs(units.stratum_N, scope)
+    scope_NN = build_pair_mask(units.stratum_N, scope)
     agree_N, pairs_N = (pairs.agreement_ENN * scope_NN).mean(axis=0).sum(axis=1), scope_NN.sum(axis=1)
     return np.asarray(agree_N / np.maximum(1, pairs_N))
 
@@ -189,7 +195,7 @@ def _show_tau(found: "Comparison | None", alpha: float) -> EstimateWithInterval:
 def _leave_out(found: "Comparison", units: "Units", scope: Scope, names: Sequence[str]) -> LeaveOneOut | None:
     """Leave out all units of each name in turn; what was removed as given stays as it was."""
     every, group_N = np.unique(np.array(names), return_inverse=True)
-    left = leave_groups_out(found.pairs, select_pairs(units.stratum_N, scope), group_N).mean(axis=0)
+    left = compute_leave_group_out_taus(found.pairs, build_pair_mask(units.stratum_N, scope), group_N).mean(axis=0)
     if not np.isfinite(left).any():
         return None
     most = int(np.nanargmax(np.abs(left - found.tau.value)))
@@ -212,7 +218,7 @@ class Comparison(NamedTuple):
     tau: Tau
 
 
-def compare_units(units: "Units", scope: Scope) -> Comparison | None:
+def compare_cohort_metric_ranks(units: "Units", scope: Scope) -> Comparison | None:
     """Compare the units over the pairs of a scope; None where no pair is left, or too little beside what is given.
 
     Within strata, what is given is removed from deviations from the stratum's mean.
@@ -228,8 +234,8 @@ def compare_units(units: "Units", scope: Scope) -> Comparison | None:
         ranks_x.append(rank_within_strata(x.values_1N, strata, slack_11)[0])
         ranks_y.append(rank_within_strata(y.values_1N, strata, slack_11)[0])
     rank_y_EN = np.array(ranks_y)
-    pairs = count_pairs(np.array(ranks_x), rank_y_EN)
-    if not np.isfinite(compute_taus_by_evaluation_set(pairs, select_pairs(units.stratum_N, scope))).all():
+    pairs = compare_model_pairs(np.array(ranks_x), rank_y_EN)
+    if not np.isfinite(compute_taus_by_evaluation_set(pairs, build_pair_mask(units.stratum_N, scope))).all():
         return None
     return Comparison(tuple(predictors), rank_y_EN, pairs, estimate_tau(pairs, units.stratum_N, scope))
 
@@ -238,8 +244,8 @@ def _remove_covariates(values_N: FloatArray, covariates_NQ: FloatArray, strata: 
     """Return a metric's residuals on the covariates; None where these leave too few free differences."""
     if not covariates_NQ.shape[1]:
         return Residuals(values_N[None])
-    span_NQ = find_explained_directions(covariates_NQ.T[:, None], strata)[0]
-    if count_free_differences(strata, int(span_NQ.any(axis=0).sum())) < FEWEST_FREE:
+    span_NQ = compute_covariate_basis(covariates_NQ.T[:, None], strata)[0]
+    if count_residual_degrees_of_freedom(strata, int(span_NQ.any(axis=0).sum())) < FEWEST_FREE:
         return None
     centred = subtract_stratum_means(values_N[None], strata)
     return Residuals(residualise(span_NQ, centred.values_SA), span_NQ, centred.slack_S1)
@@ -363,7 +369,7 @@ def _read_column(models: pl.DataFrame, one: str, name: str, may_be_names: bool) 
             raise InputError(f"{name}: the column {column} of the models has names ({example}); expected numbers")
         return _Column(values.cast(pl.String), f"{column} has no value")
     numbers = values.cast(pl.Float64)
-    usable = pl.select(pl.when(is_usable(pl.lit(numbers))).then(pl.lit(numbers))).to_series()
+    usable = pl.select(pl.when(build_usable_response_filter(pl.lit(numbers))).then(pl.lit(numbers))).to_series()
     if not logged:
         return _Column(usable, f"{column} has no usable number")
     above = pl.select(pl.when(pl.lit(usable) > 0).then(pl.lit(usable))).to_series()
@@ -373,7 +379,7 @@ def _read_column(models: pl.DataFrame, one: str, name: str, may_be_names: bool) 
 def _get_column(models: pl.DataFrame, name: str, role: str) -> pl.Series:
     if name not in models.columns:
         known = [column for column in models.columns if "/" not in column]
-        raise InputError(f"{role}: the table of models has no column {name}{did_you_mean(name, known)}")
+        raise InputError(f"{role}: the table of models has no column {name}{format_word_suggestion(name, known)}")
     return models[name]
 
 

@@ -18,9 +18,9 @@ from gapctl.analysis.paired import infer_level_type
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.analysis.tables import list_metric_columns, map_ids_to_values
 from gapctl.config.base import flatten_document
-from gapctl.config.errors import collect_parts, list_values_by_path
+from gapctl.config.errors import collect_parts, collect_varied_values
 from gapctl.config.hypotheses import Hypothesis, Level
-from gapctl.plan.command_line import name_result_files
+from gapctl.plan.command_line import format_result_file_prefix
 from gapctl.plan.plan import Plan, Trial
 
 NOT_RECORDED: Final = "not recorded"
@@ -51,7 +51,7 @@ class SweepAnalysis:
     @property
     def file_name(self) -> str:
         """The beginning of the names of its files."""
-        return name_result_files(self.plan.sweep)
+        return format_result_file_prefix(self.plan.sweep)
 
     @property
     def missing(self) -> tuple[Trial, ...]:
@@ -206,7 +206,7 @@ def _collect_settings(judged: SweepAnalysis) -> dict[str, tuple[str, ...]]:
     base = {path: (str(value),) for path, value in flatten_document(spec.base.model_dump(mode="json")).items()}
     varied = {
         path: tuple(str(level) for level in sorted(levels or (), key=_make_sort_key))
-        for path, levels in list_values_by_path(collect_parts(spec)).items()
+        for path, levels in collect_varied_values(collect_parts(spec)).items()
     }
     counted = {"seeds": spec.seeds} if spec.replicates is None else {"recipes": spec.replicates.draws}
     counts = {name: (str(count),) for name, count in {**counted, "first_seed": spec.first_seed}.items()}
@@ -233,7 +233,7 @@ def _make_sort_key(value: object) -> tuple[bool, float, str]:
     return True, 0.0, str(value)
 
 
-def describe_arms(missing: Sequence[Trial], planned: Sequence[Trial], most: int = 6) -> str:
+def format_missing_arms(missing: Sequence[Trial], planned: Sequence[Trial], most: int = 6) -> str:
     """List trials by their labels, an arm that is missing at every seed once; cut after `most` of them."""
     left = {trial.id for trial in missing}
     whole = {

@@ -2,7 +2,7 @@
 
 1. `estimate_correlation` is the entry. `_remove_given_metrics` takes a smooth curve of each given metric out of both.
 2. `rank_within_strata` ranks them, keeping arms with different levels of given factors apart.
-3. `compute_taus` counts agreeing and disagreeing pairs by sorting (`count_agreement`).
+3. `compute_kendall_taus` counts agreeing and disagreeing pairs by sorting (`count_agreement`).
 4. `permute_levels` permutes the levels of each factor among the arms, and reverses those of a dose; `PermutedTaus`
    counts taus as extreme as the observed one, and those that a claim would make likely.
 
@@ -29,8 +29,8 @@ from gapctl.analysis.estimates import (
     IntArray,
     bootstrap_interval,
     compute_half_width,
+    compute_tie_tolerance,
     rank_values,
-    tie_tolerance,
 )
 from gapctl.analysis.paired import FloatArray, PairedResponses
 from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
@@ -150,14 +150,14 @@ def estimate_correlation(
     if given and responses.seeds:
         values_RSA = expand_given_metrics(values_RSA, grid)
     empty = CorrelationEstimate(NO_ESTIMATE, (), grid)
-    if given and count_free_differences(grid.strata, given) < FEWEST_FREE:
+    if given and count_residual_degrees_of_freedom(grid.strata, given) < FEWEST_FREE:
         return replace(empty, too_few=True)
     if not responses.seeds:
         return empty
     x_SA, y_SA, fit = _remove_given_metrics(values_RSA, grid)
     slack_S1 = None if fit is None else fit.slack_S1
     rank_SA, other_SA = (rank_within_strata(metric_SA, grid.strata, slack_S1) for metric_SA in (x_SA, y_SA))
-    taus_S = compute_taus(rank_SA, other_SA, grid.strata)
+    taus_S = compute_kendall_taus(rank_SA, other_SA, grid.strata)
     known_S = np.isfinite(taus_S)
     constant = tuple(seed for seed, known in zip(responses.seeds, known_S, strict=True) if not known)
     if not known_S.any():
@@ -182,9 +182,9 @@ def expand_given_metrics(values_RSA: FloatArray, grid: ArmGrid) -> FloatArray:
     between arms are spent; with few, a parabola or the line alone is removed.
     """
     given_QSA = values_RSA[2:]
-    span_SAQ = find_explained_directions(given_QSA, grid.strata)
+    span_SAQ = compute_covariate_basis(given_QSA, grid.strata)
     different = max(1, int(span_SAQ.any(axis=1).sum(axis=1).max()))  # metrics that say the same count once
-    columns = min(MOST_CURVE_COLUMNS, count_free_differences(grid.strata, 0) // (2 * different))
+    columns = min(MOST_CURVE_COLUMNS, count_residual_degrees_of_freedom(grid.strata, 0) // (2 * different))
     more = [build_spline_columns(metric_SA, columns) for metric_SA in given_QSA]
     return np.concatenate([values_RSA, *more])
 
@@ -208,7 +208,7 @@ def _remove_given_metrics(values_RSA: FloatArray, grid: ArmGrid) -> tuple[FloatA
     x_SA, y_SA, *given = values_RSA
     if not given:
         return x_SA, y_SA, None
-    span_SAQ = find_explained_directions(np.array(given), grid.strata)
+    span_SAQ = compute_covariate_basis(np.array(given), grid.strata)
     x, y = subtract_stratum_means(x_SA, grid.strata), subtract_stratum_means(y_SA, grid.strata)
     freed_x_SA, freed_y_SA = (residualise(span_SAQ, metric.values_SA[:, None])[:, 0] for metric in (x, y))
     return freed_x_SA, freed_y_SA, ResidualBasis(span_SAQ, np.maximum(x.slack_S1, y.slack_S1))
@@ -217,7 +217,7 @@ def _remove_given_metrics(values_RSA: FloatArray, grid: ArmGrid) -> tuple[FloatA
 def _build_estimate(
     taus_S: FloatArray, found: PermutedTaus, least: float, direction: Direction, smallest: float, alpha: float
 ) -> EffectEstimate:
-    p = choose_tail_p(found.tails, direction)
+    p = compute_directional_p(found.tails, direction)
     claim = _compute_claim_p(taus_S, least, direction, smallest)
     return EffectEstimate(
         taus_S,
@@ -234,7 +234,7 @@ def _build_estimate(
     )
 
 
-def choose_tail_p(found: TailShares, direction: Direction) -> float:
+def compute_directional_p(found: TailShares, direction: Direction) -> float:
     """Return p of the declared direction; twice the smaller tail for `either`."""
     if direction == "either":
         return min(1.0, 2 * min(found))
@@ -257,7 +257,7 @@ def _compute_claim_p(taus_S: FloatArray, least_spread: float, direction: Directi
         return math.nan
     error = max(float(taus_S.std(ddof=1)), least_spread) / math.sqrt(seeds)
     above, below = (float(stats.t.sf((sign * taus_S.mean() - smallest) / error, seeds - 1)) for sign in (1, -1))
-    return choose_tail_p(TailShares(above, below), direction)
+    return compute_directional_p(TailShares(above, below), direction)
 
 
 def rank_within_strata(values_SA: FloatArray, strata: Strata, slack_S1: FloatArray | None = None) -> IntArray:
@@ -268,11 +268,11 @@ def rank_within_strata(values_SA: FloatArray, strata: Strata, slack_S1: FloatArr
     stratum_A = np.empty(values_SA.shape[-1], dtype=np.int64)
     for place, arms in enumerate(strata):
         stratum_A[list(arms)] = place
-    slack_S1 = tie_tolerance(values_SA) if slack_S1 is None else slack_S1
+    slack_S1 = compute_tie_tolerance(values_SA) if slack_S1 is None else slack_S1
     return np.asarray(rank_values(values_SA, slack_S1) + len(stratum_A) * stratum_A)
 
 
-def compute_taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
+def compute_kendall_taus(x_SA: IntArray, y_SA: IntArray, strata: Strata) -> FloatArray:
     """Return tau-b of rows of ranks; `x_SA` may be one row (1, A). NaN where one is the same in all arms compared."""
     # Ranks order arms of different strata alike, so those pairs all agree: subtract them.
     apart = math.comb(x_SA.shape[1], 2) - sum(math.comb(len(arms), 2) for arms in strata)
@@ -355,7 +355,7 @@ def subtract_stratum_means(values_SA: FloatArray, strata: Sequence[Sequence[int]
     found_SA = np.array(values_SA, dtype=float)
     for arms in strata:
         found_SA[:, arms] -= found_SA[:, arms].mean(axis=1, keepdims=True)
-    rounding_S1, largest_S1 = tie_tolerance(values_SA), np.abs(found_SA).max(axis=1, keepdims=True)
+    rounding_S1, largest_S1 = compute_tie_tolerance(values_SA), np.abs(found_SA).max(axis=1, keepdims=True)
     moves_S1 = largest_S1 > rounding_S1
     unit_S1 = np.where(moves_S1, largest_S1, 1.0)
     return CentredValues(
@@ -363,7 +363,7 @@ def subtract_stratum_means(values_SA: FloatArray, strata: Sequence[Sequence[int]
     )
 
 
-def find_explained_directions(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
+def compute_covariate_basis(given_QSA: FloatArray, strata: Sequence[Sequence[int]]) -> FloatArray:
     """Return, for each seed, orthonormal directions (A, Q) that span all linear functions of the given metrics.
 
     Metrics that are collinear to within rounding share one direction; the columns of the others are 0.
@@ -381,7 +381,7 @@ def residualise(span_AQ: FloatArray, values_NA: FloatArray) -> FloatArray:
     return np.asarray(values_NA - (values_NA @ span_AQ) @ span_AQ.swapaxes(-1, -2))
 
 
-def count_free_differences(strata: Sequence[Sequence[int]], given: int) -> int:
+def count_residual_degrees_of_freedom(strata: Sequence[Sequence[int]], given: int) -> int:
     """Count the independent differences between arms within strata, after removing that many given metrics."""
     return sum(len(arms) - 1 for arms in strata) - given
 
@@ -445,5 +445,5 @@ def _average_taus(
             rank_NA = dealt_NA.astype(np.int64)
         else:
             rank_NA = rank_within_strata(residualise(fit.span_SAQ[seed], dealt_NA), grid.strata, fit.slack_S1[seed])
-        found_N += np.nan_to_num(compute_taus(x_A[None], rank_NA, grid.strata))
+        found_N += np.nan_to_num(compute_kendall_taus(x_A[None], rank_NA, grid.strata))
     return np.asarray(found_N / len(x_SA))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gapctl.analysis.results import AnalysisResults, CohortSummary, Verdict
 
 
-def build_sweep_document(analysis: "AnalysisResults", damaged: tuple[str, ...]) -> dict[str, object]:
+def build_analysis_json(analysis: "AnalysisResults", damaged: tuple[str, ...]) -> dict[str, object]:
     """Build one sweep's document: the verdicts and what they rest on; non-finite numbers are null."""
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
     fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
@@ -39,12 +39,12 @@ def _list_information(analysis: "AnalysisResults") -> list[dict[str, object]]:
     ]
 
 
-def build_combined_document(combined: "SweepComparison") -> dict[str, object]:
+def build_comparison_json(combined: "SweepComparison") -> dict[str, object]:
     """Build the document of several sweeps: each with its missing trials, then the comparison."""
     sweeps = []
     for judged in combined.sweeps:
         missing = [{"id": trial.id, "label": trial.label} for trial in judged.missing]
-        document = build_sweep_document(judged.analysis, judged.damaged)
+        document = build_analysis_json(judged.analysis, judged.damaged)
         sweeps.append({"name": judged.name, **document, "missing": missing})
     fields = ("id", "verdict", "estimate", "ci", "p", "p_direction", "replicates", "seeds", "exploratory", "marks")
     comparisons = []
@@ -69,7 +69,7 @@ def build_combined_document(combined: "SweepComparison") -> dict[str, object]:
     }
 
 
-def build_search_document(record: SearchRecord) -> dict[str, object]:
+def build_search_json(record: SearchRecord) -> dict[str, object]:
     """Build the document of a search: its points and the best one; non-finite numbers are null."""
     best = record.best
     drawn = [vars(one) for one in record.ranked]

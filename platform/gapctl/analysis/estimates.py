@@ -3,7 +3,7 @@
 1. `compute_effects` turns responses (S, C) into one effect for each seed by a weighted sum over cells.
 2. `estimate_effect` adds Student's and bootstrap intervals and p-values, by the t test or, where all seeds agree
    exactly, the sign test.
-3. One function for each test calls these: `estimate_contrast` (also equivalence), `estimate_threshold_effect`,
+3. One function for each test calls these: `estimate_contrast` (also equivalence), `estimate_difference_from_threshold`,
    `estimate_trend` (Page's test) and `estimate_mediation` (Fieller's interval for the share). `correlation.py` has the
    sixth.
 
@@ -114,7 +114,7 @@ def rank_values(values: FloatArray, slack: FloatArray | float) -> IntArray:
     return places
 
 
-def tie_tolerance(values: FloatArray) -> FloatArray:
+def compute_tie_tolerance(values: FloatArray) -> FloatArray:
     """Return how far apart values of a row (the last axis, which is kept) may lie and still be tied."""
     return np.asarray(ROUNDING_SHARE * np.abs(values).max(axis=-1, keepdims=True, initial=0.0))
 
@@ -180,17 +180,17 @@ def count_sides(direction: Direction) -> int:
     return 2 if direction == "either" else 1
 
 
-def count_sign_test_seeds(direction: Direction, level: float) -> int:
+def count_minimum_sign_test_seeds(direction: Direction, level: float) -> int:
     """Return how many seeds that agree exactly the sign test needs to fall below a level: 5 for 0.05 on one side."""
     return next(seeds for seeds in count(1) if is_significant(count_sides(direction) * 0.5**seeds, level))
 
 
 def is_significant(p: float, level: float) -> bool:
     """Return whether p is below the level by more than rounding; False for NaN."""
-    return p < reduce_by_rounding(level)
+    return p < subtract_rounding_tolerance(level)
 
 
-def reduce_by_rounding(level: float) -> float:
+def subtract_rounding_tolerance(level: float) -> float:
     """Return the level less rounding, so that a p which equals the level but for rounding is not below it."""
     return level * (1 - ROUNDING_SHARE)
 
@@ -411,7 +411,7 @@ def estimate_contrast(
     return estimate_effect(effects, direction, smallest, alpha, values_SC=responses.values_SC)
 
 
-def estimate_threshold_effect(
+def estimate_difference_from_threshold(
     responses: PairedResponses, value: float, direction: Direction, smallest: float, alpha: float
 ) -> EffectEstimate:
     """Estimate the mean over seeds of the response less `value`; p is that of the one-sample t test.
@@ -463,7 +463,7 @@ def run_page_test(values_SL: FloatArray) -> PValue:
     seeds = len(values_SL)
     if not seeds:
         return PValue(math.nan, "none")
-    rank_SL = rank_values(values_SL, tie_tolerance(values_SL))
+    rank_SL = rank_values(values_SL, compute_tie_tolerance(values_SL))
     p = _compute_one_seed_p(rank_SL[0]) if seeds == 1 else float(stats.page_trend_test(rank_SL).pvalue)
     return PValue(min(1.0, p), "page")
 

@@ -16,7 +16,7 @@ from gapctl.config.hypotheses import Level
 from gapctl.config.information import find_bayes_loss
 from gapctl.config.trial import FACTOR_VALUES, LOSSES, Loss, MadData, TrialConfig, is_table
 from gapctl.plan.plan import Plan, Trial
-from gapctl.text import list_first_names
+from gapctl.text import format_first_names
 
 LOSS_METRIC: Final = "train/loss"
 END_METRIC: Final = "train/loss_end"
@@ -63,7 +63,7 @@ class _SeedCheck(NamedTuple):
     noun: str = "seed"
 
 
-def check_learning(plan: Plan, metrics: Mapping[str, TrainingMetrics]) -> tuple[ArmCheck, ...]:
+def run_learning_checks(plan: Plan, metrics: Mapping[str, TrainingMetrics]) -> tuple[ArmCheck, ...]:
     """Check every arm that has a finished training; `metrics` are those of finished trials and preparations by id.
 
     `train/loss` is the mean over the steps between the last two evaluations, or over all steps where there is one. For
@@ -212,7 +212,7 @@ def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> s
     low, high = (f"{value:.{digits}f}" for value in (values[0], values[-1]))
     ran = low if low == high else f"{low} to {high}"
     noun = "model" if failed[0].model else failed[0].noun
-    some = f"{len(failed)} of {seeds} {noun}s ({list_first_names([look.model or str(look.seed) for look in failed])})"
+    some = f"{len(failed)} of {seeds} {noun}s ({format_first_names([look.model or str(look.seed) for look in failed])})"
     where = some if len(failed) < seeds else f"all {seeds} {noun}s" if seeds > 1 else f"its only {noun}"
     what = "loss" if name == LOSS_METRIC else name.removeprefix("quality/").replace("_", " ")
     bars = dict.fromkeys(look.bar for look in failed)

@@ -1,7 +1,8 @@
 """Measure a hypothesis: pair its responses, estimate its effect, and judge the interval.
 
-1. `measure_hypothesis` lists the cells that a hypothesis compares, pairs their responses by seed and calls its test. A
-   correlation with a `scope` is of a cohort of models: `measure_cohort_hypothesis`.
+1. `estimate_hypothesis_effect` lists the cells that a hypothesis compares, pairs their responses by seed and calls its
+  test. A
+   correlation with a `scope` is of a cohort of models: `estimate_cohort_hypothesis_effect`.
 2. `judge_interval` is the decision rule: an interval beyond the smallest effect supports, one short of it refutes.
 3. `apply_holm` corrects the p-values of a file, and `estimate_seeds_needed` extrapolates an open verdict.
 """
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from gapctl.analysis.cohort import LABEL, CohortEstimate, estimate_cohort
+from gapctl.analysis.cohort import LABEL, CohortEstimate, estimate_cohort_correlation
 from gapctl.analysis.correlation import CorrelationEstimate, estimate_correlation
 from gapctl.analysis.estimates import (
     Direction,
@@ -24,11 +25,11 @@ from gapctl.analysis.estimates import (
     compute_half_width,
     count_sides,
     estimate_contrast,
+    estimate_difference_from_threshold,
     estimate_mediation,
-    estimate_threshold_effect,
     estimate_trend,
     is_significant,
-    reduce_by_rounding,
+    subtract_rounding_tolerance,
 )
 from gapctl.analysis.paired import (
     FloatArray,
@@ -39,7 +40,7 @@ from gapctl.analysis.paired import (
 )
 from gapctl.analysis.results import Interval, Outcome, RefutationKind
 from gapctl.analysis.tables import select_finished_models
-from gapctl.config.arms import Arm, build_arm_grid, select_arms
+from gapctl.config.arms import Arm, build_correlation_arm_grid, select_arms
 from gapctl.config.cohort import select_members
 from gapctl.config.hypotheses import (
     Contrast,
@@ -50,7 +51,7 @@ from gapctl.config.hypotheses import (
     Mediation,
     Threshold,
     Trend,
-    list_named_metrics,
+    list_hypothesis_metrics,
 )
 from gapctl.config.sweep import SweepFile
 
@@ -90,13 +91,13 @@ class HypothesisResult:
         return len(self.estimate.effects_S) * len(self.cells) * self.responses.arms
 
 
-def measure_hypothesis(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> HypothesisResult:
+def estimate_hypothesis_effect(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -> HypothesisResult:
     """Pair the responses by seed, or by pair of seeds, and estimate the effect."""
     if isinstance(hypothesis, Correlation) and hypothesis.scope is not None:
         return _measure_over_models(hypothesis, trials, spec)
     cells = list_cells(hypothesis, spec)
     vary = {path: [hypothesis.where[path]] if path in hypothesis.where else spec.vary[path] for path in spec.vary}
-    names = [name for name in list_named_metrics(hypothesis) if name not in spec.vary]
+    names = [name for name in list_hypothesis_metrics(hypothesis) if name not in spec.vary]
     for path, level in hypothesis.where.items():
         # A level's column has the type that all of the factor's levels share, whatever `where` leaves of them.
         trials = trials.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
@@ -113,11 +114,13 @@ def _measure_over_models(hypothesis: Correlation, trials: pl.DataFrame, spec: Sw
     arms = len(select_arms(spec.vary, levels))
     models = select_finished_models(trials, list(spec.vary), levels, arms).rename({"model": LABEL})
     planned = [model.name for model in select_members(spec.cohort, facts)]
-    found = measure_cohort_hypothesis(hypothesis.model_copy(update={"where": facts}), models, spec.alpha, planned)
+    found = estimate_cohort_hypothesis_effect(
+        hypothesis.model_copy(update={"where": facts}), models, spec.alpha, planned
+    )
     return replace(found, hypothesis=hypothesis)
 
 
-def measure_cohort_hypothesis(
+def estimate_cohort_hypothesis_effect(
     hypothesis: Correlation, models: pl.DataFrame, alpha: float, planned: Sequence[str] = ()
 ) -> HypothesisResult:
     """Estimate a correlation over the models of a table, whose columns `cohort.py` lists.
@@ -125,7 +128,7 @@ def measure_cohort_hypothesis(
     `planned` names the models of the cohort that `where` keeps, so that a verdict on some of them is exploratory. Raise
     InputError for a table that lacks a column.
     """
-    found = estimate_cohort(hypothesis, models, get_direction(hypothesis), alpha, planned)
+    found = estimate_cohort_correlation(hypothesis, models, get_direction(hypothesis), alpha, planned)
     unpaired = PairedResponses((), np.empty((2, 0, 1)), 1, (), (), found.summary.models, found.planned)
     return HypothesisResult(hypothesis, ({},), unpaired, found.estimate, cohort=found)
 
@@ -160,14 +163,14 @@ def _estimate_hypothesis(
     smallest, alpha, direction = hypothesis.smallest_effect, spec.alpha, get_direction(hypothesis)
     correlated = mediated = None
     if isinstance(hypothesis, Correlation):
-        grid = build_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
+        grid = build_correlation_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
         correlated = estimate_correlation(responses, grid, direction, smallest, alpha)
         estimate = correlated.estimate
     elif isinstance(hypothesis, Mediation):
         mediated = estimate_mediation(responses, direction, smallest, alpha)
         estimate = mediated.through
     elif isinstance(hypothesis, Threshold):
-        estimate = estimate_threshold_effect(responses, hypothesis.value, direction, smallest, alpha)
+        estimate = estimate_difference_from_threshold(responses, hypothesis.value, direction, smallest, alpha)
     elif isinstance(hypothesis, Contrast | Equivalence):
         estimate = estimate_contrast(responses, direction, smallest, alpha)
     else:
@@ -199,7 +202,7 @@ def judge_interval(
     A correlation's interval is over seeds, and its claim is about arms like these: it is refuted only where
     `p_refuting`, over arms, is below alpha / 2 too, as much as an end of an interval may err.
     """
-    if is_beyond(ci, smallest_effect, direction, rounding) and is_significant(p_holm, alpha):
+    if is_beyond_smallest_effect(ci, smallest_effect, direction, rounding) and is_significant(p_holm, alpha):
         return "supported"
     refutes = can_refute(p_refuting, alpha) and is_short_of(ci, smallest_effect, direction, rounding)
     return "refuted" if refutes else "inconclusive"
@@ -210,7 +213,9 @@ def can_refute(p_refuting: float, alpha: float) -> bool:
     return math.isnan(p_refuting) or is_significant(p_refuting, alpha / 2)
 
 
-def is_beyond(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
+def is_beyond_smallest_effect(
+    ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0
+) -> bool:
     """Return whether the whole interval lies beyond the smallest effect.
 
     That is on one side of it for `either`, and inside the band for `neither`.
@@ -220,20 +225,20 @@ def is_beyond(ci: Interval, smallest_effect: float, direction: Direction, roundi
     edge = smallest_effect + rounding
     if direction == "either":
         return ci.low > edge or ci.high < -edge
-    return orient_interval(ci, direction).low > edge
+    return orient_interval_by_direction(ci, direction).low > edge
 
 
 def is_short_of(ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0) -> bool:
     """Return whether no effect in the interval is as claimed."""
     if direction == "neither":
-        return is_beyond(ci, smallest_effect, "either", rounding)
+        return is_beyond_smallest_effect(ci, smallest_effect, "either", rounding)
     edge = smallest_effect - rounding
     if direction == "either":
         return ci.low > -edge and ci.high < edge
-    return orient_interval(ci, direction).high < edge
+    return orient_interval_by_direction(ci, direction).high < edge
 
 
-def locate_refuted_interval(
+def determine_refutation_kind(
     ci: Interval, smallest_effect: float, direction: Direction, rounding: float = 0.0
 ) -> RefutationKind:
     """Return where the interval of a refuted verdict lies; only `negligible` means that no effect counts."""
@@ -241,10 +246,10 @@ def locate_refuted_interval(
         return "different"
     if is_short_of(ci, smallest_effect, "either", rounding):
         return "negligible"
-    return "opposite" if orient_interval(ci, direction).high < 0 else "short"
+    return "opposite" if orient_interval_by_direction(ci, direction).high < 0 else "short"
 
 
-def orient_interval(ci: Interval, direction: Direction) -> Interval:
+def orient_interval_by_direction(ci: Interval, direction: Direction) -> Interval:
     """Return the interval of the effect, counted positive in the declared direction."""
     return Interval(-ci.high, -ci.low) if direction == "decreasing" else ci
 
@@ -253,7 +258,11 @@ def compute_margin(value: float, smallest_effect: float, direction: Direction) -
     """Return how far an estimate lies beyond the smallest effect, towards the claim; negative where short of it."""
     if direction == "neither":
         return smallest_effect - math.fabs(value)
-    towards = math.fabs(value) if direction == "either" else orient_interval(Interval(value, value), direction).low
+    towards = (
+        math.fabs(value)
+        if direction == "either"
+        else orient_interval_by_direction(Interval(value, value), direction).low
+    )
     return towards - smallest_effect
 
 
@@ -312,9 +321,9 @@ def estimate_seeds_needed(
     counts_N = np.arange(seeds + 1, MOST_SEEDS + 1, dtype=float)
     settled_N = compute_half_width(spread, counts_N, alpha) < abs(distance)
     if distance > 0:
-        settled_N &= _predict_p(counts_N, found, distance, spread, count_sides(direction)) < reduce_by_rounding(
-            holm_level
-        )
+        settled_N &= _predict_p(
+            counts_N, found, distance, spread, count_sides(direction)
+        ) < subtract_rounding_tolerance(holm_level)
     return int(counts_N[settled_N.argmax()]) if settled_N.any() else None
 
 

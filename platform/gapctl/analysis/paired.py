@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from gapctl.config.arms import Arm
-from gapctl.config.hypotheses import Hypothesis, Level, list_named_metrics
+from gapctl.config.hypotheses import Hypothesis, Level, list_hypothesis_metrics
 from gapctl.config.metrics import is_seed_pair_metric
 from gapctl.plan.plan import Trial
 
@@ -29,27 +29,27 @@ class Replicates(NamedTuple):
         """Return the trials of whole replicates, with the replicate's first seed as their `seed`."""
         if self.each == 1:
             return trials
-        return group_seed_pairs(trials).filter(pl.col("seed").is_in(list(self.first)))
+        return replace_seeds_by_pair(trials).filter(pl.col("seed").is_in(list(self.first)))
 
 
 def derive_replicates(hypothesis: Hypothesis, seeds: range) -> Replicates:
     """Return the replicates of a hypothesis; where it needs pairs of seeds, leave out seeds without a partner."""
-    if not any(map(is_seed_pair_metric, list_named_metrics(hypothesis))):
+    if not any(map(is_seed_pair_metric, list_hypothesis_metrics(hypothesis))):
         return Replicates(seeds)
     return Replicates(range(seeds.start + seeds.start % 2, seeds.stop - 1, 2), each=2)
 
 
-def group_seed_pairs(trials: pl.DataFrame) -> pl.DataFrame:
+def replace_seeds_by_pair(trials: pl.DataFrame) -> pl.DataFrame:
     """Return the trials with the first seed of their pair as `seed`."""
     return trials.with_columns(pl.col("seed") // 2 * 2)
 
 
-def get_pair_seed(seed: int) -> int:
+def get_first_seed_of_pair(seed: int) -> int:
     """Return the first seed of a seed's pair."""
     return seed // 2 * 2
 
 
-def build_identity_columns(trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]) -> list[pl.Series]:
+def build_trial_factor_columns(trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]) -> list[pl.Series]:
     """Return `trial`, `label`, `seed` and a column for each factor, a row for each trial.
 
     Where recipes are the replicates, `recipe` has their numbers too.
@@ -208,14 +208,14 @@ def _list_unusable_responses(
     return tuple(
         UnusableResponse(metric, *row)
         for metric in known
-        for row in rows.filter(pl.col("seed").is_in(seeds) & ~is_usable(pl.col(metric)))
+        for row in rows.filter(pl.col("seed").is_in(seeds) & ~build_usable_response_filter(pl.col(metric)))
         .sort("seed", "position", "label")
         .select("label", "seed", metric)
         .iter_rows()
     )
 
 
-def is_usable(value: pl.Expr) -> pl.Expr:
+def build_usable_response_filter(value: pl.Expr) -> pl.Expr:
     """Return whether a response is there, finite, and at most `LARGEST_RESPONSE` in size."""
     return (value.is_finite() & (value.abs() <= LARGEST_RESPONSE)).fill_null(False)
 
@@ -228,7 +228,7 @@ def count_arms_per_cell(vary: FactorLevels, cell: Arm) -> int:
 def _select_values(trials: pl.DataFrame, metric: str) -> pl.Expr:
     if metric not in trials.columns:
         return pl.lit(math.nan)
-    return pl.when(is_usable(pl.col(metric))).then(pl.col(metric)).otherwise(math.nan)
+    return pl.when(build_usable_response_filter(pl.col(metric))).then(pl.col(metric)).otherwise(math.nan)
 
 
 def _subtract_seeds(seeds: Iterable[int], others: Iterable[int]) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Compare a plan with its declaration: what was declared before the first trial, and what changed since.
 
-`compare_with_declaration` lists the changed hypotheses, for the report. `find_deviation` decides whether the design
-changed in a way that makes the verdicts exploratory.
+`compare_plan_with_declaration` lists the changed hypotheses, for the report. `explain_deviation_from_declaration`
+decides whether the design changed in a way that makes the verdicts exploratory.
 """
 
 import shlex
@@ -64,7 +64,7 @@ class DeclarationDiff:
         return shlex.join([self.file, *options, *(word for text in self.overrides for word in ("--set", text))])
 
 
-def compare_with_declaration(plan: Plan, declaration: Declaration, runs: str) -> DeclarationDiff | None:
+def compare_plan_with_declaration(plan: Plan, declaration: Declaration, runs: str) -> DeclarationDiff | None:
     """Return the differences between the declaration and this plan.
 
     Return None where the ledger has no text of the declaration, or nothing was declared in time.
@@ -125,7 +125,7 @@ def _describe_changes(changes: Sequence[DeclarationChange], name: str | None) ->
     return [f"{change.field} was {change.declared}, is {change.now}" for change in changes if change.id == name]
 
 
-def find_deviation(plan: Plan, declaration: Declaration | None) -> str | None:
+def explain_deviation_from_declaration(plan: Plan, declaration: Declaration | None) -> str | None:
     """Explain how the plan departs from the declared design, which makes verdicts exploratory; None where it does not.
 
     Judging other levels, another recipe or fewer seeds than declared chooses among results that could be seen. Adding

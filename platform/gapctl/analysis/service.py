@@ -57,9 +57,9 @@ def judge_plans(
 def _judge_plan(plan: Plan, ledger: Ledger, *, with_history: bool) -> "SweepAnalysis":
     from gapctl.analysis.analyze import analyze_tables
     from gapctl.analysis.compare import SweepAnalysis
-    from gapctl.analysis.tables import read_tables
+    from gapctl.analysis.tables import read_trial_tables
 
-    tables = read_tables(plan, ledger, with_history=with_history)
+    tables = read_trial_tables(plan, ledger, with_history=with_history)
     if not tables.trials.is_empty():
         return SweepAnalysis(plan, analyze_tables(plan, tables, ledger), tables.damaged)
     if tables.damaged:

@@ -1,10 +1,12 @@
 """Kendall's tau over models that come in strata: which pairs are compared, jackknife intervals, permutations.
 
-1. `count_pairs` compares every two models on every evaluation set, and `select_pairs` says which pairs a scope has.
+1. `compare_model_pairs` compares every two models on every evaluation set, and `build_pair_mask` says which pairs a
+  scope has.
 2. `estimate_tau` is the mean over sets of tau-b, with the jackknife's error; `Tau` has its intervals and p-values. Each
    stratum is left out in turn where pairs of different strata count, as models of one stratum resemble each other.
    Within strata, single models are left out.
-3. `permute_models` permutes the predictor within groups, and `bootstrap_strata` resamples strata for comparison.
+3. `run_model_permutation_test` permutes the predictor within groups, and `compute_strata_bootstrap_interval` resamples
+  strata for comparison.
 
 Shapes: E evaluation sets, N models (units), G groups left out in turn, K strata, R resamples.
 """
@@ -22,8 +24,8 @@ from gapctl.analysis.correlation import (
     TAU_TOLERANCE,
     Strata,
     TailShares,
-    choose_tail_p,
-    compute_taus,
+    compute_directional_p,
+    compute_kendall_taus,
     rank_within_strata,
     residualise,
 )
@@ -47,13 +49,13 @@ class Pairs(NamedTuple):
     untied_y_ENN: FloatArray
 
 
-def count_pairs(x_EN: IntArray, y_EN: IntArray) -> Pairs:
+def compare_model_pairs(x_EN: IntArray, y_EN: IntArray) -> Pairs:
     """Compare every two models by the ranks of both metrics."""
     signs_x, signs_y = (np.sign(rank_EN[:, :, None] - rank_EN[:, None, :]).astype(float) for rank_EN in (x_EN, y_EN))
     return Pairs(signs_x * signs_y, np.abs(signs_x), np.abs(signs_y))
 
 
-def select_pairs(stratum_N: IntArray, scope: Scope) -> BoolArray:
+def build_pair_mask(stratum_N: IntArray, scope: Scope) -> BoolArray:
     """Return which pairs of models (N, N) a scope compares."""
     same_NN = stratum_N[:, None] == stratum_N[None, :]
     apart_NN = ~np.eye(len(stratum_N), dtype=bool)
@@ -103,7 +105,7 @@ class Tau:
         above, below = (self._compute_tail(sign, smallest) for sign in (1, -1))
         if direction == "neither":  # two one-sided tests: tau lies below the smallest, and above its negative
             return max(1 - above, 1 - below)
-        return choose_tail_p(TailShares(above, below), direction)
+        return compute_directional_p(TailShares(above, below), direction)
 
     def _compute_tail(self, sign: int, smallest: float) -> float:
         centre, error = _transform(sign * self.value, self.error, self.fisher, self.units)
@@ -140,13 +142,13 @@ def estimate_tau(pairs: Pairs, stratum_N: IntArray, scope: Scope, *, other_strat
     Where strata are left out, degrees of freedom are one fewer than their effective number, (sum n)^2 / sum n^2, and
     the interval is on Fisher's scale. `other_strata` leaves them out within strata too, for other strata of this kind.
     """
-    scope_NN, across = select_pairs(stratum_N, scope), scope != "within_strata" or other_strata
+    scope_NN, across = build_pair_mask(stratum_N, scope), scope != "within_strata" or other_strata
     group_N = stratum_N if across else np.arange(len(stratum_N))
     pairs_N = scope_NN.sum(axis=1)
     size_G = np.bincount(group_N, pairs_N if scope == "within_strata" else pairs_N > 0)
     by_set, left_EG = (
         compute_taus_by_evaluation_set(pairs, scope_NN),
-        leave_groups_out(pairs, scope_NN, group_N)[:, size_G > 0],
+        compute_leave_group_out_taus(pairs, scope_NN, group_N)[:, size_G > 0],
     )
     size_G = size_G[size_G > 0]
     groups = len(size_G)
@@ -184,7 +186,7 @@ def compute_taus_by_evaluation_set(pairs: Pairs, scope_NN: BoolArray) -> FloatAr
         return _compute_tau([(count_ENN * scope_NN).sum(axis=(1, 2)) for count_ENN in pairs])
 
 
-def leave_groups_out(pairs: Pairs, scope_NN: BoolArray, group_N: IntArray) -> FloatArray:
+def compute_leave_group_out_taus(pairs: Pairs, scope_NN: BoolArray, group_N: IntArray) -> FloatArray:
     """Return each set's tau without the models of each group (E, G); NaN where no untied pair is left."""
     member_NG = np.eye(int(group_N.max(initial=0)) + 1)[group_N]
     left = []
@@ -223,7 +225,7 @@ class Residuals(NamedTuple):
     slack_11: FloatArray | None = None
 
 
-def permute_models(
+def run_model_permutation_test(
     predictors: Sequence[Residuals], rank_y_EN: IntArray, strata: Strata, permutations: int = RANDOM_DEALS
 ) -> TailShares:
     """Permute the predictor among the models of each stratum, alike in all sets; count mean taus as extreme.
@@ -257,17 +259,17 @@ def _average_permuted(
             rank_RN = rank_within_strata(values_1N, strata, slack_11)[0][orders_RN]
         else:
             rank_RN = rank_within_strata(residualise(span_NQ, values_1N[0][orders_RN]), strata, slack_11)
-        found_R += np.nan_to_num(compute_taus(rank_y_N[None], rank_RN, strata))
+        found_R += np.nan_to_num(compute_kendall_taus(rank_y_N[None], rank_RN, strata))
     return np.asarray(found_R / len(predictors))
 
 
-def bootstrap_strata(pairs: Pairs, stratum_N: IntArray, scope: Scope, alpha: float) -> Interval:
+def compute_strata_bootstrap_interval(pairs: Pairs, stratum_N: IntArray, scope: Scope, alpha: float) -> Interval:
     """Return the percentile interval of tau when whole strata are resampled.
 
     It decides nothing: a dozen unequal strata make it too narrow. Copies of one stratum are not compared.
     """
     strata = int(stratum_N.max()) + 1
-    member_NK, scope_NN = np.eye(strata)[stratum_N], select_pairs(stratum_N, scope)
+    member_NK, scope_NN = np.eye(strata)[stratum_N], build_pair_mask(stratum_N, scope)
     drawn_RK = np.random.default_rng(BOOTSTRAP_SEED).multinomial(strata, [1 / strata] * strata, STRATA_RESAMPLES)
     sums = []
     for count_ENN in pairs:

@@ -1,6 +1,6 @@
 """Read a plan's finished trials into polars frames: a row for each trial, a row for each evaluation.
 
-`read_tables` is the entry. Histories are most of a ledger, so `read_histories` reads them in portions and only on
+`read_trial_tables` is the entry. Histories are most of a ledger, so `read_histories` reads them in portions and only on
 request; a damaged file costs its own rows and nothing else.
 """
 
@@ -12,11 +12,11 @@ import polars as pl
 
 from gapctl.analysis.between_trainings import TrialValues, compute_cross_trial_metrics
 from gapctl.analysis.cohort import LINEAGE, STRATUM
-from gapctl.analysis.learning import ArmCheck, check_learning
+from gapctl.analysis.learning import ArmCheck, run_learning_checks
 from gapctl.analysis.optimum import compute_optimum_excesses
-from gapctl.analysis.paired import build_identity_columns
-from gapctl.config.cohort import Cohort, is_same_level, name_stratum, read_lineage
-from gapctl.config.hypotheses import Level, list_named_metrics
+from gapctl.analysis.paired import build_trial_factor_columns
+from gapctl.config.cohort import Cohort, get_model_lineage, get_model_stratum, is_same_level
+from gapctl.config.hypotheses import Level, list_hypothesis_metrics
 from gapctl.config.information import MadBits, find_bits
 from gapctl.config.metrics import SAMPLES_TO_SMALL_GAP, SMALL_GAP, is_cross_trial_metric
 from gapctl.config.sweep import SweepFile
@@ -54,7 +54,7 @@ class TrialHistories(NamedTuple):
     damaged: tuple[str, ...]
 
 
-def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> TrialTables:
+def read_trial_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> TrialTables:
     """Read every finished trial of the plan; read histories only with `with_history`.
 
     A trial with a damaged result is left out of all frames, one with a damaged history only of `history`. Metrics of
@@ -69,7 +69,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
         elif result is not None:
             finished.append(FinishedTrial(trial, result))
     vary = plan.sweep.spec.vary
-    named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_named_metrics(item))
+    named = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_hypothesis_metrics(item))
     trials = [trial for trial, _ in finished]
     asked = list(filter(is_cross_trial_metric, named))
     between = compute_cross_trial_metrics(plan, [trial.id for trial in trials], ledger, asked)
@@ -92,7 +92,7 @@ def read_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> Tri
         histories.frame,
         tuple(damaged),
         build_provenance(finished, plan.recipe_version),
-        check_learning(plan, {trial.id: result.metrics for trial, result in (*finished, *prepared)}),
+        run_learning_checks(plan, {trial.id: result.metrics for trial, result in (*finished, *prepared)}),
     )
 
 
@@ -108,7 +108,7 @@ def _build_trials_table(
     drawn = spec.replicates.space if spec.replicates else {}
     metrics = sorted({name for _, result in finished for name in result.metrics})
     columns = [
-        *build_identity_columns([trial for trial, _ in finished], spec.vary),
+        *build_trial_factor_columns([trial for trial, _ in finished], spec.vary),
         *(build_cohort_columns([trial for trial, _ in finished], spec.cohort) if spec.cohort else ()),
         *(_build_fact_column(path, [trial.recipe[path] for trial, _ in finished]) for path in drawn),
         *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
@@ -149,8 +149,8 @@ def build_cohort_columns(trials: Sequence[Trial], cohort: Cohort) -> list[pl.Ser
     published = dict.fromkeys(name for model in cohort.members for name in model.published)
     return [
         pl.Series("model", [model.name for model in models], pl.String),
-        pl.Series(STRATUM, [name_stratum(cohort, model) for model in models], pl.String),
-        pl.Series(LINEAGE, [read_lineage(cohort, model) for model in models], pl.String),
+        pl.Series(STRATUM, [get_model_stratum(cohort, model) for model in models], pl.String),
+        pl.Series(LINEAGE, [get_model_lineage(cohort, model) for model in models], pl.String),
         *(_build_fact_column(name, [model.get_fact(name) for model in models]) for name in cohort.covariate_names),
         *(pl.Series(name, [model.published.get(name) for model in models], pl.Float64) for name in published),
     ]
@@ -257,7 +257,7 @@ def _read_history_or_message(ledger: Ledger, trial_id: str, content: bytes) -> p
 def _label_histories(
     parts: Sequence[pl.DataFrame], trials: Sequence[Trial], vary: Mapping[str, Sequence[Level]]
 ) -> pl.DataFrame:
-    ids, *labels = build_identity_columns(trials, vary)
+    ids, *labels = build_trial_factor_columns(trials, vary)
     if not parts:
         return pl.DataFrame([*(column.clear() for column in (ids, *labels)), pl.Series("samples_seen", [], pl.Int64)])
     # Added columns leave the others where they are; a join would copy them, and they are most of a ledger.

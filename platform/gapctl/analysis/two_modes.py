@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gapctl.analysis.paired import FloatArray, build_level_column, is_usable
-from gapctl.config.hypotheses import Hypothesis, list_named_metrics
+from gapctl.analysis.paired import FloatArray, build_level_column, build_usable_response_filter
+from gapctl.config.hypotheses import Hypothesis, list_hypothesis_metrics
 from gapctl.config.metrics import is_cross_trial_metric
 from gapctl.config.sweep import SweepFile
 
@@ -49,13 +49,13 @@ def check_modes(hypothesis: Hypothesis, trials: pl.DataFrame, spec: SweepFile) -
     kept = trials
     for path, level in hypothesis.where.items():
         kept = kept.filter(pl.col(path) == build_level_column(path, [level], spec.vary[path])[0])
-    names = [name for name in list_named_metrics(hypothesis) if name in kept.columns and name not in spec.vary]
+    names = [name for name in list_hypothesis_metrics(hypothesis) if name in kept.columns and name not in spec.vary]
     found = (_check_metric(name, kept, spec) for name in names if not is_cross_trial_metric(name))
     return tuple(mode for mode in found if mode is not None)
 
 
 def _check_metric(metric: str, trials: pl.DataFrame, spec: SweepFile) -> SecondMode | None:
-    usable = trials.filter(is_usable(pl.col(metric))).sort("seed", *spec.vary)
+    usable = trials.filter(build_usable_response_filter(pl.col(metric))).sort("seed", *spec.vary)
     arms = usable.select(list(spec.vary)).unique().height
     whole = usable.filter(pl.len().over("seed") == arms)
     if not arms or whole.is_empty():

@@ -18,29 +18,29 @@ from gapctl.analysis.estimates import (
     NO_MEDIATION,
     EffectEstimate,
     compute_prediction_interval,
+    compute_tie_tolerance,
+    count_minimum_sign_test_seeds,
     count_sides,
-    count_sign_test_seeds,
     is_significant,
     rank_values,
-    tie_tolerance,
 )
 from gapctl.analysis.learning import ArmCheck
 from gapctl.analysis.measured import (
     HolmPValue,
     HypothesisResult,
+    determine_refutation_kind,
     estimate_seeds_needed,
-    is_beyond,
+    is_beyond_smallest_effect,
     is_short_of,
     judge_interval,
-    locate_refuted_interval,
-    orient_interval,
+    orient_interval_by_direction,
 )
 from gapctl.analysis.paired import LARGEST_RESPONSE, PairedResponses, UnusableResponse
 from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
 from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend
 from gapctl.plan.plan import Trial
-from gapctl.text import format_count, join_and, join_or, list_first_names
+from gapctl.text import format_count_with_noun, format_first_names, join_and, join_or
 
 EFFECT_VERBS = {1: ("rises", "rise"), -1: ("falls", "fall"), 0: ("does not change", "do not change")}
 MOST_NAMED = 3
@@ -75,7 +75,7 @@ def build_verdict(
     needed = estimate_seeds_needed(found, smallest, direction, alpha, claim.level) if extrapolates else None
     each = measured.responses.each
     refuted_as = (
-        locate_refuted_interval(found.ci, smallest, direction, found.rounding) if outcome == "refuted" else None
+        determine_refutation_kind(found.ci, smallest, direction, found.rounding) if outcome == "refuted" else None
     )
     mediated = measured.mediated or NO_MEDIATION
     return Verdict(
@@ -190,8 +190,10 @@ def _explain_outcome(
         if direction == "neither":
             return f"the whole interval lies beyond {smallest}"
         zero = format_plain_number(hypothesis.value) if isinstance(hypothesis, Threshold) else "zero"
-        return _explain_refutation(orient_interval(found.ci, direction), hypothesis.smallest_effect, smallest, zero)
-    if is_beyond(found.ci, hypothesis.smallest_effect, direction, found.rounding):
+        return _explain_refutation(
+            orient_interval_by_direction(found.ci, direction), hypothesis.smallest_effect, smallest, zero
+        )
+    if is_beyond_smallest_effect(found.ci, hypothesis.smallest_effect, direction, found.rounding):
         where = inside if direction == "neither" else f"the interval lies beyond {smallest}"
         return f"{where}, but {_name_failed_p(measured, p, claim, alpha)}, not below {format_plain_number(alpha)}"
     if is_short_of(found.ci, hypothesis.smallest_effect, direction, found.rounding):
@@ -213,7 +215,9 @@ def _name_failed_p(measured: HypothesisResult, p: HolmPValue, claim: HolmPValue,
 def _is_open_by_order(measured: HypothesisResult, verdict: Outcome, p: HolmPValue, alpha: float) -> bool:
     """Return whether only Page's test keeps a trend open: the interval alone would support it."""
     found = measured.estimate
-    beyond = is_beyond(found.ci, measured.hypothesis.smallest_effect, measured.direction, found.rounding)
+    beyond = is_beyond_smallest_effect(
+        found.ci, measured.hypothesis.smallest_effect, measured.direction, found.rounding
+    )
     return verdict == "inconclusive" and found.p_test == "page" and beyond and not is_significant(p.p, alpha)
 
 
@@ -230,7 +234,7 @@ class _Reversals(NamedTuple):
 
 def _find_reversals(measured: HypothesisResult) -> _Reversals:
     values_SL = measured.responses.values_SC
-    steps_SL = np.diff(rank_values(values_SL, tie_tolerance(values_SL)), axis=1)
+    steps_SL = np.diff(rank_values(values_SL, compute_tie_tolerance(values_SL)), axis=1)
     against_SL = steps_SL > 0 if measured.direction == "decreasing" else steps_SL < 0
     counts = {place: int(count) for place, count in enumerate(against_SL.sum(axis=0)) if count}
     return _Reversals(tuple(np.flatnonzero(against_SL.any(axis=1)).tolist()), counts)
@@ -288,8 +292,8 @@ def _explain_sign_test(measured: HypothesisResult, verdict: Outcome, claim: Holm
     which = "p of the claim" if found.p_test == "page" else "p"
     name = name_replicate(measured)
     clause = f"as the {name.many} agree exactly, {which} is the sign test's"
-    fewest = count_sign_test_seeds(direction, claim.level)
-    waits = verdict == "inconclusive" and is_beyond(found.ci, smallest, direction, found.rounding)
+    fewest = count_minimum_sign_test_seeds(direction, claim.level)
+    waits = verdict == "inconclusive" and is_beyond_smallest_effect(found.ci, smallest, direction, found.rounding)
     if waits and len(found.effects_S) < fewest:
         return (
             f"{clause}, which cannot fall below {format_plain_number(claim.level)} with fewer than {fewest} {name.many}"
@@ -339,7 +343,7 @@ def _describe_cohort(cohort: CohortEstimate) -> str:
     found = cohort.summary
     alone = f", {found.singletons} of one model" if found.singletons else ""
     merged = f" as {found.units}, those of one lineage at their mean," if found.units < found.models else ""
-    models = f"over {found.models} models{merged} in {format_count(found.strata, 'stratum', 'strata')}{alone}"
+    models = f"over {found.models} models{merged} in {format_count_with_noun(found.strata, 'stratum', 'strata')}{alone}"
     tau = f"{models}, tau is {format_plain_number(cohort.estimate.value)} {SCOPE_WORDS[found.scope]}"
     if len(found.sets) < 2:
         return tau
@@ -481,7 +485,7 @@ def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrial
 
 def _name_models(labels: Sequence[str]) -> str:
     verb = "is" if len(labels) == 1 else "are"
-    return f"{format_count(len(labels), 'model')} ({list_first_names(labels, MOST_NAMED)}) {verb}"
+    return f"{format_count_with_noun(len(labels), 'model')} ({format_first_names(labels, MOST_NAMED)}) {verb}"
 
 
 def _explain_missing_seeds(measured: HypothesisResult, remaining: RemainingTrials) -> list[str]:

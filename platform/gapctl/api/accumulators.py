@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.api.arrays import (
-    read_array,
-    read_attribute_array,
-    read_embedding_rows,
-    read_label_array,
-    read_paired_embeddings,
+    build_paired_embeddings,
+    convert_attributes_to_array,
+    convert_embeddings_to_array,
+    convert_labels_to_array,
+    convert_to_numpy_array,
 )
-from gapctl.api.measures import read_logit_scales
+from gapctl.api.measures import parse_logit_scales
 from gapctl.errors import InputError
 from gapctl.metrics.bias import BiasSums, LabelSums
-from gapctl.metrics.checks import check_cloud, check_numbers, check_range, make_array_error
+from gapctl.metrics.checks import check_embedding_shape, check_index_range, check_integers_per_row, make_array_error
 from gapctl.metrics.embedding_set import normalise_rows, normalise_rows_float32
 from gapctl.metrics.gap import CloudSums, GapSums, MatchedSums
 from gapctl.metrics.streaming import EmbeddingSums, sum_block
@@ -174,7 +174,7 @@ class Gap(Accumulator, Watch):
 
     def sum_batch(self, image_features: object, text_features: object, text_to_image: object = None) -> States:
         """Return the states of one batch."""
-        embeddings, _ = read_paired_embeddings(image_features, text_features, text_to_image=text_to_image, least=1)
+        embeddings, _ = build_paired_embeddings(image_features, text_features, text_to_image=text_to_image, least=1)
         sums = sum_block(embeddings, second_moments=False).gap
         clouds = [value for cloud in (sums.image, sums.text) for value in (cloud.count, cloud.squares)]
         assert sums.matched.difference_D is not None
@@ -262,17 +262,20 @@ class ObjectBias(Accumulator):
         for name, given in ((f"features` or `{own}", features), ("labels", labels), ("attributes", attributes)):
             if given is None:
                 raise make_array_error(name, "not given", "an array with a row for each embedding")
-        rows = read_embedding_rows("features", features)
+        rows = convert_embeddings_to_array("features", features)
         for name, words in (("labels", labels), ("attributes", attributes)):
             _require_class_numbers(name, words)
-        objects, factors = read_label_array("labels", labels), read_attribute_array("attributes", attributes)
-        check_numbers("labels", objects, len(rows), "embedding")
-        check_numbers("attributes", factors, len(rows), "embedding", columns=True)
+        objects, factors = (
+            convert_labels_to_array("labels", labels),
+            convert_attributes_to_array("attributes", attributes),
+        )
+        check_integers_per_row("labels", objects, len(rows), "embedding")
+        check_integers_per_row("attributes", factors, len(rows), "embedding", columns=True)
         for name, numbers in (
             ("labels", objects),
             *(("attributes", each) for each in factors.reshape(len(rows), -1).T),
         ):
-            check_range(name, numbers, LABEL_LIMIT, "class numbers from 0 on")
+            check_index_range(name, numbers, LABEL_LIMIT, "class numbers from 0 on")
         sums = BiasSums.of(normalise_rows(rows, "features"), objects, factors)
         counts, totals = zip(*map(_expand_label_sums, sums.by_factor), strict=True)
         object_counts, object_totals = _expand_label_sums(sums.by_object)
@@ -305,7 +308,7 @@ class Entropy(Accumulator):
 
     def __init__(self, logit_scale: float) -> None:
         """Take the logit scale, one over the temperature; raise InputError for what is none."""
-        scales = read_logit_scales(logit_scale)
+        scales = parse_logit_scales(logit_scale)
         if scales is None or len(scales) != 1:
             raise InputError(f"`logit_scale`: found {logit_scale!r}; expected one number, such as 100")
         super().__init__()
@@ -318,10 +321,10 @@ class Entropy(Accumulator):
     def sum_batch(self, image_features: object, text_features: object) -> States:
         """Return the states of one batch."""
         image, text = (
-            read_embedding_rows("image_features", image_features),
-            read_embedding_rows("text_features", text_features),
+            convert_embeddings_to_array("image_features", image_features),
+            convert_embeddings_to_array("text_features", text_features),
         )
-        check_cloud("text_features", text, image.shape[1])
+        check_embedding_shape("text_features", text, image.shape[1])
         return {
             "image_rows": normalise_rows_float32(image, "image_features"),
             "text_rows": normalise_rows_float32(text, "text_features"),
@@ -334,11 +337,11 @@ class Entropy(Accumulator):
 
     def compute_metrics(self, states: States) -> dict[str, float]:
         """Return the entropies, and the size of the gallery."""
-        from gapctl.metrics.entropy import mean_entropy_nats
+        from gapctl.metrics.entropy import compute_mean_entropy
 
         image, text = states["image_rows"], states["text_rows"]
         require_rows("Entropy", min(len(image), len(text)))
-        i2t, t2i = (mean_entropy_nats(*clouds, self.logit_scale) for clouds in ((image, text), (text, image)))
+        i2t, t2i = (compute_mean_entropy(*clouds, self.logit_scale) for clouds in ((image, text), (text, image)))
         return {
             "entropy/gallery": float(len(text)),
             "entropy/i2t_nats": i2t,
@@ -364,7 +367,7 @@ def _require_class_numbers(name: str, value: object) -> None:
             "an array of class numbers",
             "Stack its columns, always in one order",
         )
-    if read_array(name, value).dtype.kind in "US":
+    if convert_to_numpy_array(name, value).dtype.kind in "US":
         raise make_array_error(
             name, "words", "class numbers from 0 on", "Number the classes once, and give every batch those numbers"
         )

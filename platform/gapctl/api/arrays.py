@@ -1,8 +1,9 @@
 """Turn what people hold (numpy, torch on any device, anything with `__array__`) into checked numpy arrays.
 
-1. `read_embedding_rows` takes embeddings, `read_label_array` numbers or words, `read_attribute_array` one or several
+1. `convert_embeddings_to_array` takes embeddings, `convert_labels_to_array` numbers or words,
+  `convert_attributes_to_array` one or several
    columns of them.
-2. `read_paired_embeddings` takes images and texts with their pairing and labels, and returns checked `Embeddings`.
+2. `build_paired_embeddings` takes images and texts with their pairing and labels, and returns checked `Embeddings`.
 
 Every fault is an InputError that names the argument, what was found, what was expected and what to do.
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError, first_line_of_error
-from gapctl.metrics.checks import Pairing, check_arrays, check_cloud, make_array_error
+from gapctl.metrics.checks import Pairing, check_arrays, check_embedding_shape, make_array_error
 from gapctl.metrics.embedding_set import Embeddings, build_embeddings
 
 if TYPE_CHECKING:
@@ -25,21 +26,21 @@ if TYPE_CHECKING:
 LARGEST_INTEGER = np.iinfo(np.int64).max
 
 
-def read_embedding_rows(name: str, value: object) -> NDArray[np.floating]:
+def convert_embeddings_to_array(name: str, value: object) -> NDArray[np.floating]:
     """Return embeddings as floats of shape (A, D); bfloat16, which numpy lacks, becomes float32.
 
     Raise InputError for anything that is no array of floating-point rows. Values are not checked.
     """
-    array = read_array(name, value)
+    array = convert_to_numpy_array(name, value)
     if array.dtype.kind not in "f":
         raise make_array_error(
             name, f"of type {array.dtype}", "floating-point embeddings", "Encode the data, and give the model's output"
         )
-    check_cloud(name, array)
+    check_embedding_shape(name, array)
     return np.ascontiguousarray(array)  # sums over another order of memory differ in their last digit
 
 
-def read_array(name: str, value: object) -> NDArray[np.generic]:
+def convert_to_numpy_array(name: str, value: object) -> NDArray[np.generic]:
     """Return any array as numpy's, from whatever device; raise InputError for what is none."""
     if value is None:
         raise make_array_error(name, "None", "an array of shape (rows, width)")
@@ -71,9 +72,9 @@ def read_array(name: str, value: object) -> NDArray[np.generic]:
     return array
 
 
-def read_label_array(name: str, value: object) -> NDArray[np.int64]:
+def convert_labels_to_array(name: str, value: object) -> NDArray[np.int64]:
     """Return labels as whole numbers: numbers as they are, words by their place in sorted order."""
-    array = read_array(name, value)
+    array = convert_to_numpy_array(name, value)
     if array.dtype.kind in "US":
         place_A: NDArray[np.int64] = np.unique(array, return_inverse=True)[1].reshape(array.shape).astype(np.int64)
         return place_A
@@ -88,23 +89,23 @@ def read_label_array(name: str, value: object) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def read_attribute_array(name: str, value: object) -> NDArray[np.int64]:
+def convert_attributes_to_array(name: str, value: object) -> NDArray[np.int64]:
     """Return attributes as (N,) or (N, F); a mapping or a table with a column for each factor is stacked."""
     if not isinstance(value, Mapping) and not hasattr(value, "columns"):
-        labels = read_array(name, value)
+        labels = convert_to_numpy_array(name, value)
         if labels.ndim == 2 and labels.dtype.kind in "US":
-            return np.stack([read_label_array(name, column) for column in labels.T], axis=1)
-        return read_label_array(name, labels)
+            return np.stack([convert_labels_to_array(name, column) for column in labels.T], axis=1)
+        return convert_labels_to_array(name, labels)
     table = cast("Mapping[str, object]", value)
     columns = list(table) if isinstance(value, Mapping) else list(table.columns)  # type: ignore[attr-defined]
-    read = [read_label_array(f"{name}[{column!r}]", table[column]) for column in columns]
+    read = [convert_labels_to_array(f"{name}[{column!r}]", table[column]) for column in columns]
     if not read or any(column.ndim != 1 or len(column) != len(read[0]) for column in read):
         shapes = ", ".join(f"{column}: {each.shape}" for column, each in zip(columns, read, strict=True))
         raise make_array_error(name, f"columns of shapes {shapes or 'none'}", "one entry for each image in each column")
     return np.stack(read, axis=1)
 
 
-def read_paired_embeddings(
+def build_paired_embeddings(
     images: object,
     texts: object,
     labels: object = None,
@@ -117,13 +118,13 @@ def read_paired_embeddings(
     Raise InputError for arrays that are none, do not fit together, hold rows without a direction or fewer than `least`.
     """
     arrays: dict[str, NDArray[np.floating] | NDArray[np.int64]] = {
-        "image": read_embedding_rows("images", images),
-        "text": read_embedding_rows("texts", texts),
+        "image": convert_embeddings_to_array("images", images),
+        "text": convert_embeddings_to_array("texts", texts),
     }
     if labels is not None:
-        arrays["labels"] = read_label_array("labels", labels)
+        arrays["labels"] = convert_labels_to_array("labels", labels)
     if attributes is not None:
-        arrays["attributes"] = read_attribute_array("attributes", attributes)
+        arrays["attributes"] = convert_attributes_to_array("attributes", attributes)
     if text_to_image is not None:
         arrays["text_to_image"] = _read_whole_numbers("text_to_image", text_to_image)
     try:
@@ -135,10 +136,10 @@ def read_paired_embeddings(
 
 
 def _read_whole_numbers(name: str, value: object) -> NDArray[np.int64]:
-    array = read_array(name, value)
+    array = convert_to_numpy_array(name, value)
     if array.dtype.kind not in "iu":
         raise make_array_error(name, f"of type {array.dtype}", "whole numbers, each text's image")
-    return read_label_array(name, array)
+    return convert_labels_to_array(name, array)
 
 
 def _is_tensor(value: object) -> bool:
@@ -166,7 +167,7 @@ def _convert_tensor(name: str, value: object) -> NDArray[np.generic]:
     return array
 
 
-def require_alone(**others: object) -> None:
+def reject_arrays_beside_encoded(**others: object) -> None:
     """Raise InputError for arrays beside encoded data, which has its own."""
     for name, value in others.items():
         if value is not None:

@@ -12,22 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gapctl.api.arrays import (
-    read_attribute_array,
-    read_embedding_rows,
-    read_label_array,
-    read_paired_embeddings,
-    require_alone,
+    build_paired_embeddings,
+    convert_attributes_to_array,
+    convert_embeddings_to_array,
+    convert_labels_to_array,
+    reject_arrays_beside_encoded,
 )
 from gapctl.config.metrics import (
     DEFAULT_LOGIT_SCALES,
     LARGEST_LOGIT_SCALE,
     explain_metric,
     find_metric,
-    format_metric,
+    format_metric_value,
 )
 from gapctl.errors import InputError
 from gapctl.metrics.bias import moad as compute_moad
-from gapctl.metrics.checks import check_cloud, check_numbers
+from gapctl.metrics.checks import check_embedding_shape, check_integers_per_row
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import GapSums
 
@@ -55,9 +55,9 @@ class Measures(Mapping[str, float]):
         try:
             return self._values[key]
         except KeyError:
-            from gapctl.config.base import did_you_mean
+            from gapctl.config.base import format_word_suggestion
 
-            raise KeyError(f"no metric {key!r} was measured{did_you_mean(key, list(self._values))}") from None
+            raise KeyError(f"no metric {key!r} was measured{format_word_suggestion(key, list(self._values))}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -85,11 +85,11 @@ class Measures(Mapping[str, float]):
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
-        return "\n".join(f"{key:<{width}}  {format_metric(key, self[key]):>10}" for key in self)
+        return "\n".join(f"{key:<{width}}  {format_metric_value(key, self[key]):>10}" for key in self)
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(key)}</td><td>{format_metric(key, value)}</td>"
+            f"<tr><td>{html.escape(key)}</td><td>{format_metric_value(key, value)}</td>"
             f"<td>{html.escape(unit)}</td><td style='text-align:left'>{html.escape(meaning)}</td></tr>"
             for key, value, _, _, unit, meaning in map(self._describe_row, self)
         )
@@ -134,21 +134,21 @@ def measure(
     """
     from gapctl.extensions import ExtensionError
     from gapctl.metrics.sampling import THOROUGH_LIMITS
-    from gapctl.metrics.suite import measure_at_scales
+    from gapctl.metrics.suite import measure_at_logit_scales
 
-    scales = read_logit_scales(logit_scale)
+    scales = parse_logit_scales(logit_scale)
     encoded = getattr(images, "embeddings", None)
     if isinstance(encoded, Embeddings):
-        require_alone(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
+        reject_arrays_beside_encoded(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
         embeddings = encoded
     else:
-        embeddings = read_paired_embeddings(images, texts, labels, attributes, text_to_image)[0]
+        embeddings = build_paired_embeddings(images, texts, labels, attributes, text_to_image)[0]
     if scales is None:
         scales = DEFAULT_LOGIT_SCALES if embeddings.logit_scale is None else (embeddings.logit_scale,)
     zero_shot = getattr(images, "zero_shot", None)
     temperature = getattr(images, "temperature", {}) if encoded is not None else {}
     try:
-        return Measures(*measure_at_scales(embeddings, scales, THOROUGH_LIMITS, zero_shot, temperature, metrics))
+        return Measures(*measure_at_logit_scales(embeddings, scales, THOROUGH_LIMITS, zero_shot, temperature, metrics))
     except ExtensionError as error:
         raise InputError(f"{error}. With `metrics=[]`, metrics of other packages are left out") from error
 
@@ -177,10 +177,10 @@ def moad(embeddings: object, labels: object, attributes: object) -> float:
     It is (same object - different object) - (same attribute - different attribute) in mean cosine over pairs of rows.
     Attributes are compared within each factor and averaged. Source: arXiv 2404.07983, sec. 3.
     """
-    rows = read_embedding_rows("embeddings", embeddings)
-    objects, factors = read_label_array("labels", labels), read_attribute_array("attributes", attributes)
-    check_numbers("labels", objects, len(rows), "embedding")
-    check_numbers("attributes", factors, len(rows), "embedding", columns=True)
+    rows = convert_embeddings_to_array("embeddings", embeddings)
+    objects, factors = convert_labels_to_array("labels", labels), convert_attributes_to_array("attributes", attributes)
+    check_integers_per_row("labels", objects, len(rows), "embedding")
+    check_integers_per_row("attributes", factors, len(rows), "embedding", columns=True)
     return compute_moad(normalise_rows(rows, "embeddings"), objects, factors).value
 
 
@@ -189,20 +189,20 @@ def entropy(images: object, texts: object, logit_scale: float, direction: Litera
 
     `i2t` asks with each image over all texts, `t2i` the other way. Source: arXiv 2404.07983, sec. 6.
     """
-    from gapctl.metrics.entropy import mean_entropy_nats
+    from gapctl.metrics.entropy import compute_mean_entropy
 
     if direction not in ("i2t", "t2i"):
         raise InputError(f"`direction`: found {direction!r}; expected 'i2t' or 't2i'")
-    scales = read_logit_scales(logit_scale)
+    scales = parse_logit_scales(logit_scale)
     if scales is None or len(scales) != 1:
         raise InputError(f"`logit_scale`: found {logit_scale!r}; expected one number, such as 100")
     image, text = _read_two_clouds(images, texts)
     unit_image, unit_text = normalise_rows(image, "image"), normalise_rows(text, "text")
     query, gallery = (unit_image, unit_text) if direction == "i2t" else (unit_text, unit_image)
-    return mean_entropy_nats(query, gallery, scales[0])
+    return compute_mean_entropy(query, gallery, scales[0])
 
 
-def read_logit_scales(value: object) -> tuple[float, ...] | None:
+def parse_logit_scales(value: object) -> tuple[float, ...] | None:
     """Return one or several logit scales; raise InputError for what is no number above 0 and at most a million."""
     if value is None:
         return None
@@ -224,13 +224,13 @@ def read_logit_scales(value: object) -> tuple[float, ...] | None:
 
 
 def _sum_gap(images: object, texts: object, text_to_image: object) -> GapSums:
-    embeddings, pairing = read_paired_embeddings(images, texts, text_to_image=text_to_image)
+    embeddings, pairing = build_paired_embeddings(images, texts, text_to_image=text_to_image)
     assert pairing != "labels"
     image, text = normalise_rows(embeddings.image_ND, "image"), normalise_rows(embeddings.text_MD, "text")
     return GapSums.of(image, text, embeddings.text_to_image_M)
 
 
 def _read_two_clouds(images: object, texts: object) -> tuple[Cloud, Cloud]:
-    image, text = read_embedding_rows("image", images), read_embedding_rows("text", texts)
-    check_cloud("text", text, image.shape[1])
+    image, text = convert_embeddings_to_array("image", images), convert_embeddings_to_array("text", texts)
+    check_embedding_shape("text", text, image.shape[1])
     return image, text

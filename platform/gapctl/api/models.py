@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from gapctl.api.arrays import read_embedding_rows, read_paired_embeddings, require_alone
+from gapctl.api.arrays import build_paired_embeddings, convert_embeddings_to_array, reject_arrays_beside_encoded
 from gapctl.errors import InputError, first_line_of_error, require_packages
 from gapctl.metrics.embedding_set import Embeddings
 
@@ -194,16 +194,16 @@ def _iterate_pairs(data: PairSource, skipped: dict[str, str]) -> Iterator[_Pair]
 
 def _read_pairs_from_places(places: Sequence[str | Path], skipped: dict[str, str]) -> Iterator[_Pair]:
     """Read the pairs of places by the rules of `gapctl measure --data`, several lines of a text as several captions."""
-    from gapctl.data.image_text.index import decode_image, read_samples
+    from gapctl.data.image_text.index import decode_image, iterate_shard_samples
     from gapctl.data.image_text.questions import CaptionLineMode, split_captions
-    from gapctl.data.image_text.storage import list_local_shards
+    from gapctl.data.image_text.storage import list_or_pack_local_shards
 
     try:
-        shards = list_local_shards([str(place) for place in places])
+        shards = list_or_pack_local_shards([str(place) for place in places])
     except InputError as error:
         raise InputError(str(error).replace("--data", "`data`:")) from None
     for shard in shards:
-        for sample in read_samples(Path(shard.address)):
+        for sample in iterate_shard_samples(Path(shard.address)):
             captions = split_captions(sample.caption or "", CaptionLineMode.LINES)
             if sample.image is None or not captions:
                 skipped[sample.key] = "no image" if sample.image is None else "no caption"
@@ -217,10 +217,10 @@ def _read_pairs_from_places(places: Sequence[str | Path], skipped: dict[str, str
 def _open_image(row: int, image: object) -> object:
     if not isinstance(image, str | Path):
         return image
-    from gapctl.data.image_text.image import read_image
+    from gapctl.data.image_text.image import decode_rgb_image
 
     try:
-        return read_image(Path(image).read_bytes())
+        return decode_rgb_image(Path(image).read_bytes())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"`data`: item {row}: {image}: cannot be read as an image ({reason})") from error
@@ -267,7 +267,7 @@ def _call_encoder(encoder: Callable[..., object], inputs: object) -> object:
 def _read_features(name: str, found: object, rows: int) -> np.ndarray:
     """Return a batch's embeddings in float32; some models wrap them in a record with `pooler_output`."""
     found = getattr(found, "pooler_output", found)
-    features = read_embedding_rows(f"the model's {name} embeddings", found)
+    features = convert_embeddings_to_array(f"the model's {name} embeddings", found)
     if len(features) != rows:
         raise InputError(
             f"`model`: returned {len(features)} {name} embeddings for {rows} inputs; expected one for each"
@@ -321,12 +321,12 @@ def load_model(
 
 
 def _load_public_model(name: str, pretrained: str | None) -> "tuple[CLIP, Callable[[Any], torch.Tensor], Any]":
-    from gapctl.inference.model import build_transform, load_tokenizer, open_model
-    from gapctl.models.sources import check_model, find_or_download_weights
+    from gapctl.inference.model import build_transform, load_open_clip_model, load_tokenizer
+    from gapctl.models.sources import check_model_name, find_or_download_weights
 
     try:
-        check_model(name, pretrained)
-        opened = open_model(name, find_or_download_weights(name, pretrained))
+        check_model_name(name, pretrained)
+        opened = load_open_clip_model(name, find_or_download_weights(name, pretrained))
     except InputError as error:
         words = str(error).replace("--pretrained", "`pretrained`").replace("--model", "`model`")
         raise type(error)(words) from error
@@ -401,16 +401,16 @@ def intervene(
             label has no image with some attribute.
 
     """
-    from gapctl.interventions.fit import SHIFT_LAMBDAS, choose_removals, list_candidates
+    from gapctl.interventions.fit import SHIFT_LAMBDAS, list_candidates, list_default_removal_counts
     from gapctl.interventions.judge import judge_closing, judge_interventions
     from gapctl.metrics.classification import ZeroShotTasks
 
     encoded = getattr(images, "embeddings", None)
     if isinstance(encoded, Embeddings):
-        require_alone(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
+        reject_arrays_beside_encoded(texts=texts, labels=labels, attributes=attributes, text_to_image=text_to_image)
         embeddings = encoded
     else:
-        embeddings = read_paired_embeddings(images, texts, labels, attributes, text_to_image)[0]
+        embeddings = build_paired_embeddings(images, texts, labels, attributes, text_to_image)[0]
     if not isinstance(calibration, int | float) or isinstance(calibration, bool) or not 0 < calibration < 1:
         raise InputError(f"`calibration`: found {calibration!r}; expected a share between 0 and 1")
     if not isinstance(seed, int) or seed < 0:
@@ -418,7 +418,7 @@ def intervene(
     width = embeddings.image_ND.shape[1]
     tried = list_candidates(
         SHIFT_LAMBDAS if lambdas is None else _read_numbers("lambdas", lambdas, float),
-        choose_removals(width) if remove is None else _read_numbers("remove", remove, int),
+        list_default_removal_counts(width) if remove is None else _read_numbers("remove", remove, int),
         ideal_words=ideal_words,
     )
     report = judge_interventions(embeddings, ZeroShotTasks(), tried, calibration, seed)

@@ -287,11 +287,10 @@ class Analysis:
     def _require_metric(self, metric: str) -> None:
         columns = [name for name in self.trials.columns if "/" in name]
         if metric not in columns:
-            from gapctl.config.base import did_you_mean
+            from gapctl.config.base import format_word_suggestion
 
-            raise InputError(
-                f"`metric`: found {metric!r}; expected a metric of these trials{did_you_mean(metric, columns)}"
-            )
+            suggestion = format_word_suggestion(metric, columns)
+            raise InputError(f"`metric`: found {metric!r}; expected a metric of these trials{suggestion}")
 
     def __repr__(self) -> str:
         analysis = self._judged.analysis

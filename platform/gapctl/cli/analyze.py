@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gapctl.analysis.documents import build_combined_document, build_search_document, build_sweep_document
+from gapctl.analysis.documents import build_analysis_json, build_comparison_json, build_search_json
 from gapctl.analysis.service import judge_plans, rebuild_plans
 from gapctl.cli.completion import complete_sweeps
 from gapctl.cli.console import SafeConsole
@@ -24,7 +24,7 @@ from gapctl.cli.options import (
     RunsOption,
     ScaleOption,
     SetOption,
-    load_ledger_plan,
+    load_plan_or_drawn_points,
     read_search_record,
 )
 from gapctl.cli.output import (
@@ -143,7 +143,7 @@ def analyze_command(
         written.append(_write_models(models, found))
     several = every or len(files or ()) > 1
     print_json_or_text(
-        build_combined_document(found) if several else _build_document(found.sweeps[0], ledger),
+        build_comparison_json(found) if several else _build_document(found.sweeps[0], ledger),
         lambda: _print_analysis(found, ledger, written),
         as_json,
         allow_nan=False,
@@ -156,7 +156,7 @@ def _write_models(path: Path, found: "SweepComparison") -> str:
     """Write the models of every cohort, each with its sweep; raise InputError where no model is measured."""
     import polars as pl
 
-    from gapctl.report.models import build_models_table, list_model_pages
+    from gapctl.report.models import build_models_table, map_models_to_pages
     from gapctl.report.models_page import build_cohort_tables, render_models_latex, render_models_page
 
     tables = build_cohort_tables(found.sweeps)
@@ -171,7 +171,7 @@ def _write_models(path: Path, found: "SweepComparison") -> str:
             return f"{sum(len(table.leaderboard.models) for table in tables):,} models: {path}"
     listed = {table.sweep for table in tables}
     parts = [
-        build_models_table(judged.analysis, list_model_pages(judged.plan)).select(
+        build_models_table(judged.analysis, map_models_to_pages(judged.plan)).select(
             pl.lit(judged.name).alias("sweep"), pl.all()
         )
         for judged in found.sweeps
@@ -219,7 +219,7 @@ def load_plans(
     files: Sequence[Path], scale: str | None, overrides: Sequence[str] | None, ledger: Ledger, *, declared: bool
 ) -> list[Plan]:
     """Load the files' plans; with `declared`, as they stood before their first trials."""
-    plans = [load_ledger_plan(file, scale, overrides, ledger) for file in files]
+    plans = [load_plan_or_drawn_points(file, scale, overrides, ledger) for file in files]
     first: dict[str, Path] = {}
     for plan in plans:
         name, path = plan.sweep.spec.name, plan.sweep.path
@@ -245,10 +245,10 @@ def _rebuild_declared_plan(plan: Plan, ledger: Ledger) -> Plan:
 
 
 def _build_document(judged: "SweepAnalysis", ledger: Ledger) -> dict[str, object]:
-    document = build_sweep_document(judged.analysis, judged.damaged)
+    document = build_analysis_json(judged.analysis, judged.damaged)
     is_search = judged.plan.sweep.spec.search is not None
     if is_search and (record := read_search_record(judged.plan, ledger)) is not None:
-        document["search"] = build_search_document(record)
+        document["search"] = build_search_json(record)
     return document
 
 
@@ -289,11 +289,11 @@ def _render_report_files(form: ReportFormat, found: "SweepComparison", ledger: L
         from gapctl.report.latex import render_latex
 
         return {name: render_latex(found.sweeps, declared).encode()}
-    from gapctl.report.markdown import render_comparison_markdown, render_markdown
+    from gapctl.report.markdown import render_comparison_markdown, render_sweep_markdown
 
     folder = f"{Path(name).stem}-figures"
     if alone:
-        pages = render_markdown(found.sweeps[0], ledger, folder, declared[0])
+        pages = render_sweep_markdown(found.sweeps[0], ledger, folder, declared[0])
     else:
         pages = render_comparison_markdown(found, ledger, folder, declared)
     return {**pages.figures, name: pages.text.encode()}

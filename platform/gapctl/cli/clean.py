@@ -36,10 +36,10 @@ def clean_command(
 
     Results, histories and checkpoints of unfinished trainings stay, and weights that other trainings begin with.
     """
-    from gapctl.cli.options import load_ledger_plan
+    from gapctl.cli.options import load_plan_or_drawn_points
 
     ledger = Ledger(runs)
-    plan = load_ledger_plan(file, scale, overrides, ledger)
+    plan = load_plan_or_drawn_points(file, scale, overrides, ledger)
     parents = {trial.parent for trial in plan.trials}
     without = [trial.id for trial in plan.trainings if weights and trial.id not in parents]
     found = ledger.find_garbage([trial.id for trial in plan.trainings], weights_of=without)

@@ -19,20 +19,20 @@ from gapctl.cli.options import (
     SetOption,
     SweepFileArgument,
     announce_shipped_sweep,
+    load_and_announce_sweep,
     load_plan,
-    open_sweep,
 )
 from gapctl.cli.output import describe_counts, print_json_or_text
 from gapctl.cluster.cost import (
     CostEstimate,
     PriceTable,
+    choose_speed_reference_preset,
     estimate_costs,
     format_money,
     load_shipped_prices,
-    name_speed_class,
     read_prices,
 )
-from gapctl.cluster.files import find_clusters, read_documents
+from gapctl.cluster.files import parse_cluster_documents, read_documents
 from gapctl.cluster.jobs import DEFAULT_ADDRESS, JobServer, JobState, build_job
 from gapctl.cluster.lint import lint_cluster_file
 from gapctl.errors import INTERRUPTED, InputError
@@ -75,7 +75,7 @@ def _make_sizing_plan(file: Path, scale: str | None, overrides: Sequence[str] | 
 
     Its fingerprints are the data's addresses, so that its trial ids are not those of the sweep.
     """
-    return make_plan(open_sweep(file, scale, overrides), lambda data: data.source)
+    return make_plan(load_and_announce_sweep(file, scale, overrides), lambda data: data.source)
 
 
 @cluster_app.command("lint")
@@ -129,7 +129,7 @@ def cost_command(
     """
     plan, trials = _list_trials_to_pay(sweep, scale, overrides, runs)
     table = read_prices(prices) if prices else load_shipped_prices()
-    cluster, *_ = find_clusters(read_documents(file))
+    cluster, *_ = parse_cluster_documents(read_documents(file))
     estimates = estimate_costs(cluster, trials, plan.sweep.spec.resources, table)
     flops = sum(count_trial_flops(trial) or 0 for trial in trials)
     rows = [
@@ -182,7 +182,7 @@ def _print_costs(
         )
     console.print(table)
     assumed = prices.assumptions
-    presets = sorted({name_speed_class(trial.config.model) for trial in trials})
+    presets = sorted({choose_speed_reference_preset(trial.config.model) for trial in trials})
     reached = ", ".join(f"{assumed.gpu_mfu[name]:.0%} ({name})" for name in presets) or "some"
     state = "checked" if prices.checked else "typed in and not checked: compare them with the clouds' lists"
     regions = ", ".join(f"{region} ({cloud})" for cloud, region in prices.region.items())

@@ -60,12 +60,12 @@ def complete_metrics(incomplete: str) -> Offers:
 def complete_settings(ctx: typer.Context, incomplete: str) -> Offers:
     """Offer the paths of settings that `--set` takes, up to the equals sign."""
     from gapctl.config.base import flatten_document
-    from gapctl.config.settings import list_known_paths
+    from gapctl.config.settings import list_setting_paths
     from gapctl.config.trial import TrialConfig
 
     with _quietly():
         base = TrialConfig.model_validate(_read_sweep(ctx).get("base", {}))
-        known = [path for path in list_known_paths(base) if ".init_from." not in path]
+        known = [path for path in list_setting_paths(base) if ".init_from." not in path]
         leaves = flatten_document(base.model_dump(exclude={"init_from"}, exclude_none=True))
         short = [path.rpartition(".")[2] for path in leaves]
         once = (name for name in short if short.count(name) == 1)

@@ -19,11 +19,11 @@ from gapctl.cli.data_pack import pack_command
 from gapctl.cli.data_pairs import captions_command, index_command, reshard_command, stats_command, verify_command
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import format_megabytes, print_json_or_text, require_choice
-from gapctl.config.base import WrongValueError, did_you_mean, format_choices
+from gapctl.config.base import WrongValueError, format_choices, format_word_suggestion
 from gapctl.config.evaluation_sets import NamedSet, load_shipped_sets, require_set
 from gapctl.config.trial import MOST_SYNONYMS, NO_FACTORS, Data, DrawTime, MadData, PairData
 from gapctl.data.download import MIRRORS, MNIST_FILES, fetch_files
-from gapctl.data.image_text.source import BUNDLED, open_pairs, resolve_pair_paths
+from gapctl.data.image_text.source import BUNDLED, load_pair_manifests, resolve_pair_paths
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.source import SHARD_FORMATS, SPLITS, ShardFormat, Split, compute_dataset_fingerprint
 from gapctl.errors import InputError, WorkError
@@ -108,8 +108,8 @@ def fetch_command(
 
 def _fetch_evaluation_set(name: str, out: Path | None, mirrors: list[str] | None, as_json: bool) -> None:
     """Download an evaluation set that comes with gapctl and check its counts, or say how to get it."""
-    from gapctl.data.hub import fetch_set
-    from gapctl.data.image_text.evaluation_sets import locate_fetched, open_set
+    from gapctl.data.hub import download_evaluation_set
+    from gapctl.data.image_text.evaluation_sets import locate_downloaded_set, open_set
 
     shipped = load_shipped_sets()[name]
     if not shipped.fetch:
@@ -122,9 +122,9 @@ def _fetch_evaluation_set(name: str, out: Path | None, mirrors: list[str] | None
     for mirror in mirrors or ():
         if not mirror.startswith(("http://", "https://")):
             raise InputError(f"--mirror {mirror}: expected an address that begins with http:// or https://")
-    folder = locate_fetched(name) if out is None else out
+    folder = locate_downloaded_set(name) if out is None else out
     with show_progress() as show:
-        fetched = fetch_set(shipped.hub, shipped.split, folder, show, mirrors[0] if mirrors else None)
+        fetched = download_evaluation_set(shipped.hub, shipped.split, folder, show, mirrors[0] if mirrors else None)
     definition = require_set(name).model_copy(update={"source": str(folder)})
     with show_progress(in_bytes=True) as show:
         opened = open_set(NamedSet(name, definition), lambda done, total: show(f"checking {name}", done, total))
@@ -202,7 +202,7 @@ def _parse_splits(text: str) -> tuple[Split, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in SPLITS:
-            close = did_you_mean(name, SPLITS)
+            close = format_word_suggestion(name, SPLITS)
             raise InputError(f"--splits {text}: no split {name!r}; expected {', '.join(SPLITS)} or one of them{close}")
     return tuple(split for split in SPLITS if split in names)
 
@@ -265,18 +265,18 @@ def _make_shards(
 def _fill_image_cache(source: str, splits: tuple[Split, ...], workers: int | None, as_json: bool) -> None:
     """Make the images of the splits that the cache lacks; `seconds` is the time that making or finding them took."""
     from gapctl.data.mad.digits import load_digits
-    from gapctl.data.mad.images import find_variants, load_variants, locate_variants_file
+    from gapctl.data.mad.images import find_variant_images, load_variant_images, locate_variants_file
 
     prepared: list[dict[str, object]] = []
     table = make_table("split", "digits", "images", "file", "size", "", right=(1, 2, 4))
     for split in splits:
         load_digits(source, split)
         began = time.perf_counter()
-        found = find_variants(source, split)
+        found = find_variant_images(source, split)
         variants = found
         if variants is None:
             with show_progress() as show:
-                variants = load_variants(source, split, partial(show, MAKING_VARIANTS), workers=workers)
+                variants = load_variant_images(source, split, partial(show, MAKING_VARIANTS), workers=workers)
         file, (digits, shapes) = locate_variants_file(source, split), variants.images_NVHW.shape[:2]
         size, seconds = file.stat().st_size, time.perf_counter() - began
         facts = {"split": split, "file": str(file), "digits": digits, "images": digits * shapes, "bytes": size}
@@ -384,15 +384,15 @@ def load_data(data: Data, console: Console, *, announce: bool = False) -> "Datas
     with show_progress(console, announce=announce) as show:
         loaded = load_dataset(data, on_progress=partial(show, MAKING_VARIANTS))
     if isinstance(data, PairData):
-        from gapctl.data.image_text.manifest import describe_captions, tally_manifest
+        from gapctl.data.image_text.manifest import format_caption_notes, tally_manifest
 
-        pairs = open_pairs(resolve_pair_paths(data))
+        pairs = load_pair_manifests(resolve_pair_paths(data))
         for source, manifest in {data.source: pairs.train, data.held_out or data.source: pairs.held_out}.items():
             tally = tally_manifest(manifest)
             if tally.lines:
                 console.print(f"{source}: {tally.usable:,} usable of {tally.samples:,} samples", soft_wrap=True)
             for line in tally.lines:
                 console.print(line, soft_wrap=True)
-            for line in describe_captions(manifest) if source != BUNDLED else ():
+            for line in format_caption_notes(manifest) if source != BUNDLED else ():
                 console.print(f"{source}: {line}", soft_wrap=True)
     return loaded

@@ -1,7 +1,7 @@
 """`gapctl data pack`, and the packing that other verbs do first when they are given no shards.
 
 1. `pack_command` writes image-text data of any layout as shards into a folder.
-2. `find_or_pack_data` does the same into the cache, and `describe_packed` says so.
+2. `find_or_pack_data` does the same into the cache, and `format_packed_places` says so.
 """
 
 from collections.abc import Sequence
@@ -56,12 +56,12 @@ def pack_command(
     Each caption becomes a line of the sample's .txt. `measure`, `intervene`, `data index` and trainings take the same
     places as they are, and keep the shards in the cache. Stopped work goes on when the same command is run again.
     """
-    from gapctl.data.image_text.pack import pack_place
+    from gapctl.data.image_text.pack import pack_place_into_shards
     from gapctl.data.image_text.records import LayoutOptions
 
     with show_progress() as show:
         options = LayoutOptions(images, image_column, caption_column)
-        packed = pack_place(place, out, options, lambda done, total: show("packing", done, total or None))
+        packed = pack_place_into_shards(place, out, options, lambda done, total: show("packing", done, total or None))
 
     def render() -> None:
         console = make_plain_console()
@@ -101,7 +101,7 @@ def list_shard_places(resolved: "Sequence[ResolvedPlace]") -> list[str]:
     return [shards for place in resolved for shards in place.shards]
 
 
-def describe_packed(resolved: "Sequence[ResolvedPlace]") -> list[str]:
+def format_packed_places(resolved: "Sequence[ResolvedPlace]") -> list[str]:
     """Return a line about each place that was packed."""
     lines = []
     for place in resolved:

@@ -17,7 +17,7 @@ import typer
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
 from gapctl.cli.data_pack import find_or_pack_data, list_shard_places
 from gapctl.cli.options import AddressOption, JsonOption
-from gapctl.cli.output import check_page, format_megabytes, print_json_or_text, require_choice, write_page
+from gapctl.cli.output import check_page_file_name, format_megabytes, print_json_or_text, require_choice, write_page
 from gapctl.config.base import format_choices
 from gapctl.config.trial import UNDRAWN_TREATMENTS, DrawTime, PairCaptions
 from gapctl.data.image_text.questions import CaptionLineMode
@@ -83,7 +83,7 @@ def index_command(
     command again reads only shards that are new, changed or were damaged.
     """
     from gapctl.data.image_text.index import index_shards
-    from gapctl.data.image_text.manifest import describe_captions, tally_manifest
+    from gapctl.data.image_text.manifest import format_caption_notes, tally_manifest
     from gapctl.data.image_text.storage import list_shards
 
     began = time.perf_counter()
@@ -125,7 +125,7 @@ def index_command(
         )
         kept = len(found.shards) - indexed.read
         console.print(f"{indexed.read:,} shards read and {kept:,} kept in {seconds:.1f} s")
-        for line in (*describe_captions(found), *tally.lines):
+        for line in (*format_caption_notes(found), *tally.lines):
             console.print(line)
         if tally.damaged or tally.problems:
             console.print(f"`gapctl data verify {target}` names each of them, and decodes every image")
@@ -162,9 +162,9 @@ def _count_captions(manifest: "Manifest") -> dict[str, object]:
 
 def _load_usable_manifest(places: list[str], workers: "Workers") -> "Manifest":
     """Load or build a manifest; raise InputError where it has no usable sample."""
-    from gapctl.data.image_text.read import load_manifest
+    from gapctl.data.image_text.read import load_or_index_manifest
 
-    manifest = load_manifest(places, workers)
+    manifest = load_or_index_manifest(places, workers)
     if not len(manifest.usable):
         raise InputError(f"{places[0]}: no sample that can be used; `gapctl data verify` says why")
     return manifest
@@ -210,7 +210,7 @@ def captions_command(
 
     Of an image's several captions that is one, drawn anew in each epoch.
     """
-    from gapctl.data.treatments import draw_caption, find_treatment, treat_caption
+    from gapctl.data.treatments import find_treatment, sample_caption, treat_caption
 
     require_choice("--draw", draw, get_args(DrawTime))
     rules = _parse_rules(keep, rate, sentences, field, draw)
@@ -227,7 +227,7 @@ def captions_command(
     samples: list[dict[str, object]] = []
     listing = ["bits of chance: what only the text has, by which words and in which order, for twelve words\n"]
     for number, sample in _read_first_samples(places, show) if places else []:
-        caption = draw_caption(sample.texts, seed, epoch, number)
+        caption = sample_caption(sample.texts, seed, epoch, number)
         found = {rule.keep: treat_caption(rule, caption, sample.about, seed, epoch, number) for rule in rules}
         texts = {name: None if treated is None else treated._asdict() for name, treated in found.items()}
         samples.append(
@@ -360,7 +360,7 @@ def stats_command(
     from gapctl.data.image_text.tools import compute_pair_stats
     from gapctl.data.shard_jobs import Workers
 
-    check_page("--report", report)
+    check_page_file_name("--report", report)
     who = _choose_workers(workers, address)
     manifest = _load_usable_manifest(places, who)
     small = sum(shard.bytes for shard in manifest.shards) < MAX_LOCAL_BYTES and address is None
@@ -373,7 +373,7 @@ def stats_command(
 
 
 def _print_stats(stats: "PairStats", manifest: "Manifest") -> None:
-    from gapctl.data.image_text.manifest import describe_captions
+    from gapctl.data.image_text.manifest import format_caption_notes
 
     console = make_plain_console()
     left_out = _list_problems(stats)
@@ -381,7 +381,7 @@ def _print_stats(stats: "PairStats", manifest: "Manifest") -> None:
         f"{stats.usable:,} usable of {stats.samples:,} samples, {format_megabytes(stats.bytes)}"
         + (f"; left out: {left_out}" if left_out else "")
     )
-    for line in describe_captions(manifest):
+    for line in format_caption_notes(manifest):
         console.print(line)
     table = make_table(*STATS_HEADINGS, right=range(1, len(STATS_HEADINGS)))
     for row in _format_spreads(stats):
@@ -465,12 +465,12 @@ def verify_command(
         return
     from gapctl.data.image_text.manifest import read_manifest, tally_manifest
     from gapctl.data.image_text.storage import list_shards
-    from gapctl.data.image_text.tools import verify_manifest, verify_shards
+    from gapctl.data.image_text.tools import verify_manifest_shards, verify_shards
 
     who = _choose_workers(workers, address)
     with show_progress(in_bytes=True) as show:
         if len(places) == 1 and places[0].endswith(".parquet"):
-            verified = verify_manifest(read_manifest(expand_home(places[0])), who, partial(show, "decoding"))
+            verified = verify_manifest_shards(read_manifest(expand_home(places[0])), who, partial(show, "decoding"))
         else:
             verified = verify_shards(list_shards(places), who, partial(show, "decoding"))
     seconds, found = time.perf_counter() - began, verified.found
@@ -501,7 +501,7 @@ def verify_command(
 
 
 def _print_pairs_check(verified: "PairVerification", tally: "ManifestTally", seconds: float) -> None:
-    from gapctl.data.image_text.manifest import NO_SAMPLES, describe_captions
+    from gapctl.data.image_text.manifest import NO_SAMPLES, format_caption_notes
 
     found, console = verified.found, make_plain_console()
     for wrong in verified.wrong:
@@ -520,7 +520,7 @@ def _print_pairs_check(verified: "PairVerification", tally: "ManifestTally", sec
         f"{tally.usable:,} of {tally.samples:,} samples in {len(found.shards):,} shards can be used; "
         f"all images decoded in {seconds:.1f} s"
     )
-    for line in describe_captions(found):
+    for line in format_caption_notes(found):
         console.print(line)
     if tally.problems:
         console.print(f"left out: {tally.reasons}")

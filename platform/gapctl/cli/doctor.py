@@ -36,8 +36,8 @@ from gapctl.errors import GapctlError, InputError, find_version, is_installed
 from gapctl.folders import CACHE_REMEDY, expand_home, find_cache_root
 from gapctl.io.passwords import hide_password
 from gapctl.proxies import bypass_proxies
-from gapctl.sweep.ray_session import SHORT_FOLDER, find_default_ray_folder, find_folder_fault
-from gapctl.tracking.store import OtherDatabaseError, check_uri, find_database_file, is_server, open_read_only
+from gapctl.sweep.ray_session import SHORT_FOLDER, explain_unusable_ray_folder, find_default_ray_folder
+from gapctl.tracking.store import OtherDatabaseError, check_uri, find_database_file, is_server_address, open_read_only
 from gapctl.training.nvidia import read_nvidia_driver
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ def check_folder(name: str, folder: Path, elsewhere: str) -> CheckResult:
 
 def check_temporary_folder(folder: Path) -> CheckResult:
     """Check Ray's temporary folder, which has its sessions and the arrays that do not fit into shared memory."""
-    fault = find_folder_fault(folder)
+    fault = explain_unusable_ray_folder(folder)
     used = Path(SHORT_FOLDER) if fault and not folder.is_dir() else folder
     if fault is not None and not os.access(SHORT_FOLDER, os.W_OK | os.X_OK):
         found = f"{folder}: {fault}; and {SHORT_FOLDER}, where Ray's sockets would go instead, cannot be written"
@@ -364,7 +364,7 @@ def check_temporary_folder(folder: Path) -> CheckResult:
 
 def check_images(source: str) -> CheckResult:
     """Check whether MAD's images are in the cache, both splits whole."""
-    from gapctl.data.mad.images import find_variants
+    from gapctl.data.mad.images import find_variant_images
     from gapctl.data.mad.source import SPLITS
 
     try:
@@ -372,7 +372,7 @@ def check_images(source: str) -> CheckResult:
     except InputError as error:
         return CheckResult("MAD's images", "warning", "not made yet", str(error))
     try:
-        splits = [find_variants(source, split) for split in SPLITS]
+        splits = [find_variant_images(source, split) for split in SPLITS]
     except GapctlError as error:
         return CheckResult("MAD's images", "problem", str(error), "install gapctl again")
     found = [split.images_NVHW.shape[:2] for split in splits if split is not None]
@@ -390,7 +390,7 @@ def check_tracking(uri: str) -> CheckResult:
         return CheckResult("MLflow", "problem", error.finding, error.fix)
     except InputError as error:
         return CheckResult("MLflow", "problem", str(error), "correct tracking.uri")
-    if is_server(uri):
+    if is_server_address(uri):
         return _check_server(uri)
     file = find_database_file(uri)
     if file is None:

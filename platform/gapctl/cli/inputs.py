@@ -1,7 +1,7 @@
 """The inputs of `gapctl measure` and `gapctl intervene`: shared options, and the embeddings that they lead to.
 
-`add_input_options` gives a verb the options of `InputOptions`. `load_inputs` then reads saved embeddings, encodes a
-trial's gallery, or encodes image-text pairs with an open_clip model (`_encode_pairs`), and returns `Inputs`.
+`add_input_options` gives a verb the options of `InputOptions`. `load_requested_embeddings` then reads saved embeddings,
+encodes a trial's gallery, or encodes image-text pairs with an open_clip model (`_encode_pairs`), and returns `Inputs`.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ import typer
 from gapctl.cli.completion import complete_sets, complete_trials
 from gapctl.cli.console import make_plain_console, show_progress
 from gapctl.cli.data import load_data
-from gapctl.cli.data_pack import describe_packed, find_or_pack_data, list_shard_places
-from gapctl.cli.options import DEFAULT_RUNS, RunsOption, compute_fingerprint
+from gapctl.cli.data_pack import find_or_pack_data, format_packed_places, list_shard_places
+from gapctl.cli.options import DEFAULT_RUNS, RunsOption, compute_data_source_fingerprint
 from gapctl.config.evaluation_sets import NamedSet, require_set
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import Data
@@ -194,7 +194,7 @@ def add_input_options(verb: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def load_inputs(asked: InputOptions, *, pairs: bool = False) -> Inputs:
+def load_requested_embeddings(asked: InputOptions, *, pairs: bool = False) -> Inputs:
     """Read, rebuild or encode the requested embeddings; raise InputError for anything wrong with them.
 
     With `pairs`, trials on MAD and evaluation sets are shown prompts of objects with attributes too.
@@ -209,9 +209,9 @@ def load_inputs(asked: InputOptions, *, pairs: bool = False) -> Inputs:
     choices = list_models(asked)
     if len(choices) > 1:
         raise InputError(f"{len(choices)} times --model; expected one here. `gapctl measure` takes several")
-    from gapctl.models.sources import check_model
+    from gapctl.models.sources import check_model_name
 
-    check_model(*choices[0])
+    check_model_name(*choices[0])
     with _open_data(asked, pairs=pairs) as encode:
         return encode(choices[0])
 
@@ -259,17 +259,17 @@ def list_models(asked: InputOptions) -> tuple[ModelChoice, ...]:
     return choices
 
 
-def load_models(asked: InputOptions, choices: Sequence[ModelChoice]) -> Iterator[Inputs | FailedModel]:
+def encode_with_each_model(asked: InputOptions, choices: Sequence[ModelChoice]) -> Iterator[Inputs | FailedModel]:
     """Encode the same data with each model in turn; one that fails does not stop the others.
 
     Raise InputError, before anything is encoded, for a name that nothing has, or for wrong data.
     """
-    from gapctl.models.sources import HubError, check_model
+    from gapctl.models.sources import HubError, check_model_name
 
     failed: dict[ModelChoice, str] = {}
     for choice in choices:
         try:
-            check_model(*choice)
+            check_model_name(*choice)
         except HubError as error:
             failed[choice] = str(error)
     with _open_data(asked) as encode:
@@ -334,10 +334,10 @@ def _load_embeddings_file(place: str) -> Inputs:
 
 
 def _load_trial_inputs(prefix: str, runs: str, *, pairs: bool) -> Inputs:
-    from gapctl.inference.trial import encode_trial
+    from gapctl.inference.trial import encode_gallery_with_trial_model
     from gapctl.metrics.sampling import TRIAL_LIMITS
 
-    trial = encode_trial(Ledger(runs), prefix, _load_trial_data, pairs=pairs)
+    trial = encode_gallery_with_trial_model(Ledger(runs), prefix, _load_trial_data, pairs=pairs)
     encoded = trial.encoded
     facts = {
         "trial": trial.id,
@@ -352,11 +352,11 @@ def _load_trial_inputs(prefix: str, runs: str, *, pairs: bool) -> Inputs:
 
 def _show_set_to_trial(asked: InputOptions, trial_id: str, name: str, *, pairs: bool) -> Inputs:
     """Show an evaluation set to a trial's model, by the code that trials are measured by."""
-    from gapctl.inference.trial import encode_trial_set
+    from gapctl.inference.trial import encode_set_with_trial_model
 
     declared = _read_declared_sets(asked)
     with show_progress() as show:
-        trial = encode_trial_set(
+        trial = encode_set_with_trial_model(
             Ledger(asked.runs),
             trial_id,
             lambda described: _open_named_set(name, {**described.sets, **declared}),
@@ -371,15 +371,15 @@ def _show_set_to_model(choice: ModelChoice, opened: "OpenedEvaluationSet", *, pa
     """Show an evaluation set to an open_clip model, by the code that trials are measured by."""
     import torch
 
-    from gapctl.inference.model import build_open_set_model, open_model
+    from gapctl.inference.model import build_open_clip_set_model, load_open_clip_model
     from gapctl.models.sources import find_or_download_weights
     from gapctl.training.set_evaluation import encode_set
 
-    model = open_model(choice.name, find_or_download_weights(*choice))
+    model = load_open_clip_model(choice.name, find_or_download_weights(*choice))
     model.model.to("cuda" if torch.cuda.is_available() else "cpu")
     with show_progress() as show:
         bar = partial(show, f"encoding {opened.name}")
-        encoded = encode_set(opened, build_open_set_model(model), bar, pairs=pairs)
+        encoded = encode_set(opened, build_open_clip_set_model(model), bar, pairs=pairs)
     facts = {
         "model": choice.name,
         "pretrained": choice.pretrained,
@@ -432,7 +432,7 @@ def _open_named_set(name: str, declared: "Mapping[str, EvaluationSet]") -> "Open
 
 def _load_trial_data(data: Data, fingerprint: str) -> "Dataset":
     """Load the data that a trial was trained on; raise InputError for any other."""
-    found = compute_fingerprint(data)
+    found = compute_data_source_fingerprint(data)
     if found != fingerprint:
         raise InputError(
             f"{data.source}: data of fingerprint {found}; expected {fingerprint}, which the trial was trained on. "
@@ -474,7 +474,7 @@ def _open_pair_data(asked: InputOptions) -> Iterator[PairsToEncode]:
     from gapctl.data.image_text.index import build_damage_error, build_manifest
     from gapctl.data.image_text.manifest import tally_manifest
     from gapctl.data.image_text.pack import find_packed_classes
-    from gapctl.data.image_text.storage import list_local_shards
+    from gapctl.data.image_text.storage import list_or_pack_local_shards
     from gapctl.data.image_text.tar_layouts import CLASS_KEY
     from gapctl.data.shard_jobs import Workers, count_available_cores
     from gapctl.inference.pairs import LabelOptions, check_first_sample
@@ -489,7 +489,7 @@ def _open_pair_data(asked: InputOptions) -> Iterator[PairsToEncode]:
     classes = find_packed_classes(list_shard_places(resolved))
     if classes is not None and asked.label_key is None:
         labels = labels._replace(label_key=CLASS_KEY, classes=classes.build_prompts())
-    manifest = build_manifest(list_local_shards(list_shard_places(resolved)), Workers(workers))
+    manifest = build_manifest(list_or_pack_local_shards(list_shard_places(resolved)), Workers(workers))
     for shard in manifest.shards:  # one that ends early may lack most of its samples
         if shard.damage is not None:
             raise build_damage_error(shard.address, shard.samples, shard.damage)
@@ -529,19 +529,19 @@ def _list_prompt_files(asked: InputOptions) -> dict[str, Path | None]:
 
 def _encode_pairs(choice: ModelChoice, data: PairsToEncode) -> Inputs:
     """Show a model the pairs; raise InputError for anything wrong with it."""
-    from gapctl.inference.model import open_model
-    from gapctl.inference.pairs import assemble_pairs
+    from gapctl.inference.model import load_open_clip_model
+    from gapctl.inference.pairs import assemble_encoded_pairs
     from gapctl.inference.shards import ShardCache, encode_shards
     from gapctl.models.sources import find_or_download_weights
 
-    opened = open_model(choice.name, find_or_download_weights(*choice))
+    opened = load_open_clip_model(choice.name, find_or_download_weights(*choice))
     cache = ShardCache(find_cache_root() / "embeddings")
     with show_progress() as show:
         bar = partial(show, "encoding shards")
         encoded = encode_shards(data.paths, opened, cache, data.open_ray, data.workers, bar, data.problems, data.rule)
     tally = data.tally.add_undecodable(data.tally.usable - sum(len(shard.samples) for shard in encoded.shards))
     tally.require_usable(data.place)
-    pairs = assemble_pairs(opened, encoded.shards, data.labels)
+    pairs = assemble_encoded_pairs(opened, encoded.shards, data.labels)
     files = _list_prompt_files(data.asked)
     facts = {
         "model": choice.name,
@@ -567,7 +567,7 @@ def _encode_pairs(choice: ModelChoice, data: PairsToEncode) -> Inputs:
     packed = {place.place: asdict(place.packed) for place in data.resolved if place.packed is not None}
     if packed:
         facts["packed"] = packed
-    notes = (*_list_notes(opened, pairs, data.rule), *tally.lines, *describe_packed(data.resolved))
+    notes = (*_list_notes(opened, pairs, data.rule), *tally.lines, *format_packed_places(data.resolved))
     return Inputs(pairs.embeddings, facts, title, pairs.zero_shot, pairs.temperature, notes)
 
 

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gapctl.cli.console import SafeConsole, make_plain_console
-from gapctl.cli.inputs import InputOptions, Inputs, ReportOption, add_input_options, load_inputs
+from gapctl.cli.inputs import InputOptions, Inputs, ReportOption, add_input_options, load_requested_embeddings
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import check_page, print_json_or_text, write_page
+from gapctl.cli.output import check_page_file_name, print_json_or_text, write_page
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def intervene_command(
     or inconclusive.
     """
     shifts, removals = _parse_numbers("--lambdas", lambdas, float), _parse_numbers("--remove", remove, int)
-    check_page("--report", report)
-    inputs = load_inputs(asked, pairs=ideal_words)
-    from gapctl.interventions.fit import SHIFT_LAMBDAS, choose_removals, list_candidates
+    check_page_file_name("--report", report)
+    inputs = load_requested_embeddings(asked, pairs=ideal_words)
+    from gapctl.interventions.fit import SHIFT_LAMBDAS, list_candidates, list_default_removal_counts
     from gapctl.interventions.judge import judge_closing, judge_interventions
 
     tried = list_candidates(
         SHIFT_LAMBDAS if shifts is None else shifts,
-        choose_removals(inputs.embeddings.image_ND.shape[1]) if removals is None else removals,
+        list_default_removal_counts(inputs.embeddings.image_ND.shape[1]) if removals is None else removals,
         ideal_words=ideal_words,
     )
     with make_plain_console(stderr=True).status("fitting and judging"):
@@ -212,7 +212,7 @@ def _print_judgement(
 
 def _build_table(judgement: "InterventionReport", keys: Sequence[str]) -> Table:
     """Return the table of these measures: gaps as they are, all others as changes in points."""
-    from gapctl.report.intervene_page import convert_to_points, label_measure
+    from gapctl.report.intervene_page import convert_to_percentage_points, label_measure
 
     table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in map(label_measure, keys):
@@ -220,7 +220,7 @@ def _build_table(judgement: "InterventionReport", keys: Sequence[str]) -> Table:
     before = (
         f"{judgement.before[key]:.3f}"
         if key in GAP_METRICS
-        else f"{convert_to_points(key, judgement.before[key]):.1f}  "
+        else f"{convert_to_percentage_points(key, judgement.before[key]):.1f}  "
         for key in keys
     )
     table.add_row("nothing", *before)
@@ -231,10 +231,12 @@ def _build_table(judgement: "InterventionReport", keys: Sequence[str]) -> Table:
 
 
 def _format_cell(judged: "InterventionResult", key: str) -> Text:
-    from gapctl.report.intervene_page import convert_to_points, format_signed
+    from gapctl.report.intervene_page import convert_to_percentage_points, format_signed
 
     change = judged.changes[key]
     if key in GAP_METRICS:
         return Text(f"{change.value:.3f}")
     mark = VERDICT_MARKS[change.verdict]
-    return Text(f"{format_signed(convert_to_points(key, change.change))} {mark}", style=MARK_STYLES.get(mark, ""))
+    return Text(
+        f"{format_signed(convert_to_percentage_points(key, change.change))} {mark}", style=MARK_STYLES.get(mark, "")
+    )

@@ -12,10 +12,10 @@ import typer
 
 from gapctl.analysis.service import judge_ledger, judge_plans
 from gapctl.cli.console import make_plain_console, make_table
-from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, compute_fingerprint
+from gapctl.cli.options import DEFAULT_RUNS, JsonOption, RunsOption, compute_data_source_fingerprint
 from gapctl.cli.output import exit_on_problems, print_json_or_text
 from gapctl.cli.plan import format_hours
-from gapctl.config.load import DEFAULT_SCALE_NAME, is_shipped, list_sweep_files, load_sweep
+from gapctl.config.load import DEFAULT_SCALE_NAME, is_shipped_sweep, list_sweep_files, load_sweep
 from gapctl.errors import GapctlError
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.ledger.search_record import SearchRecord
@@ -101,7 +101,7 @@ def _judge_files(priced: Mapping[Path, SweepCosts], ledger: LedgerSnapshot) -> "
         for scale in costs.costs:
             if (scale or DEFAULT_SCALE_NAME) in declared:
                 try:
-                    plans.append(make_plan(load_sweep(path, scale), compute_fingerprint))
+                    plans.append(make_plan(load_sweep(path, scale), compute_data_source_fingerprint))
                 except GapctlError as error:
                     problems.append(error)
     begun = [plan for plan in plans if ledger.finished([trial.id for trial in plan.trials])]
@@ -138,7 +138,7 @@ def _print_sweep_listings(listings: Sequence[SweepListing]) -> None:
     for index, listing in enumerate(listings):
         spec = listing.priced.sweep.spec
         console.print(f"{'' if index == 0 else chr(10)}{spec.name}: {spec.question}")
-        console.print(f"  gapctl sweep {listing.path.stem if is_shipped(listing.path) else listing.path}")
+        console.print(f"  gapctl sweep {listing.path.stem if is_shipped_sweep(listing.path) else listing.path}")
         if listing.sources:
             console.print(f"  sources: {'; '.join(listing.sources)}")
         table = make_table("", "", "", "", right=(2,), show_header=False, padding=(0, 2, 0, 0))
@@ -172,9 +172,9 @@ def _summarise(listing: SweepListing, scale: str | None) -> str:
         return summarise_search(record)
     if (judged := listing.judged.get(scale)) is None:
         return ""
-    from gapctl.report.markdown import count_marks
+    from gapctl.report.markdown import format_mark_counts
 
     analysis = judged.analysis
     counts = Counter(verdict.verdict for verdict in analysis.verdicts)
     told = [f"{counts[word]} {word}" for word in ("supported", "refuted", "inconclusive") if counts[word]]
-    return ", ".join([f"{len(analysis.trials)} of {analysis.planned} done", *told, *count_marks(analysis)])
+    return ", ".join([f"{len(analysis.trials)} of {analysis.planned} done", *told, *format_mark_counts(analysis)])

@@ -1,6 +1,6 @@
 """`gapctl measure`: gap, entropy, object bias and quality of embeddings, of a trial, or of an open_clip model.
 
-1. `load_inputs` reads or encodes the embeddings; `_load_second_inputs` does so for `--against`.
+1. `load_requested_embeddings` reads or encodes the embeddings; `_load_second_inputs` does so for `--against`.
 2. `_measure_inputs` computes the metrics at the requested logit scales.
 3. `measure_command` prints them, and writes the report (`_render_page`) or an MLflow run.
 4. `_measure_models` does all of this for several models, and puts them beside each other.
@@ -24,13 +24,13 @@ from gapctl.cli.inputs import (
     ModelChoice,
     ReportOption,
     add_input_options,
+    encode_with_each_model,
     list_models,
-    load_inputs,
-    load_models,
+    load_requested_embeddings,
 )
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import check_page, exit_on_problems, print_json_or_text, write_page
-from gapctl.config.metrics import DEFAULT_LOGIT_SCALES, LARGEST_LOGIT_SCALE, explain_metric, format_metric
+from gapctl.cli.output import check_page_file_name, exit_on_problems, print_json_or_text, write_page
+from gapctl.config.metrics import DEFAULT_LOGIT_SCALES, LARGEST_LOGIT_SCALE, explain_metric, format_metric_value
 from gapctl.config.sweep import Tracking
 from gapctl.errors import InputError
 from gapctl.extensions import ExtensionError
@@ -113,13 +113,13 @@ def measure_command(
     store = uri or Tracking().uri
     if log:
         check_uri(store)
-    check_page("--report", report)
+    check_page_file_name("--report", report)
     other = _load_second_inputs(asked, against)
     choices = list_models(asked)
     if len(choices) > 1:
         _measure_models(asked, choices, asked_scales, as_json=as_json, report=report, store=store if log else None)
         return
-    inputs = load_inputs(asked)
+    inputs = load_requested_embeddings(asked)
     shared = None if other is None else _compare_dimensions(str(against), inputs, other)
     logit_scales = _choose_logit_scales(inputs, asked_scales)
     with make_plain_console(stderr=True).status("measuring"):
@@ -164,7 +164,7 @@ def _measure_models(
     """Measure several models on the same data; log each as soon as it is measured; exit with 1 where one failed."""
     measured: list[MeasuredModel] = []
     failed: list[FailedModel] = []
-    for choice, found in zip(choices, load_models(asked, choices), strict=True):
+    for choice, found in zip(choices, encode_with_each_model(asked, choices), strict=True):
         if isinstance(found, FailedModel):
             failed.append(found)
             continue
@@ -211,7 +211,7 @@ def _list_metric_keys(measured: Sequence[MeasuredModel]) -> list[str]:
 
 
 def _format_values(measured: Sequence[MeasuredModel], key: str) -> list[str]:
-    return [format_metric(key, each.metrics[key]) if key in each.metrics else "" for each in measured]
+    return [format_metric_value(key, each.metrics[key]) if key in each.metrics else "" for each in measured]
 
 
 def _render_models_page(measured: Sequence[MeasuredModel], problems: Sequence[str]) -> str:
@@ -244,11 +244,11 @@ def _choose_logit_scales(inputs: Inputs, asked: tuple[float, ...]) -> tuple[floa
 
 def _measure_inputs(inputs: Inputs, logit_scales: Sequence[float]) -> "MetricEstimates":
     from gapctl.metrics.sampling import THOROUGH_LIMITS
-    from gapctl.metrics.suite import measure_at_scales
+    from gapctl.metrics.suite import measure_at_logit_scales
 
     effort = inputs.effort or THOROUGH_LIMITS
     try:
-        return measure_at_scales(inputs.embeddings, logit_scales, effort, inputs.zero_shot, inputs.temperature)
+        return measure_at_logit_scales(inputs.embeddings, logit_scales, effort, inputs.zero_shot, inputs.temperature)
     except ExtensionError as error:
         raise InputError(f"{error}; mend or uninstall that package") from error
 
@@ -309,7 +309,7 @@ def _print_measured_metrics(
         table = make_table(group, "", "", right=(1,), header_style="bold")
         for key in keys:
             name = "  " + key.removeprefix(f"{group}/")
-            table.add_row(name, format_metric(key, metrics[key]), explain_metric(key))
+            table.add_row(name, format_metric_value(key, metrics[key]), explain_metric(key))
         console.print()
         console.print(table)
     if samples:
@@ -334,7 +334,7 @@ def _load_second_inputs(asked: InputOptions, against: str | None) -> Inputs | No
         )
     saved = asked.embeddings is not None
     try:
-        return load_inputs(replace(asked, embeddings=against) if saved else replace(asked, trial=against))
+        return load_requested_embeddings(replace(asked, embeddings=against) if saved else replace(asked, trial=against))
     except InputError as error:
         raise InputError(str(error).replace(f"--trial {against}", f"--against {against}")) from error
 
@@ -375,7 +375,9 @@ def _render_page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
     page = MeasurePage(
         title=inputs.title,
         notes=inputs.notes,
-        lines=[MeasureLine(key, (format_metric(key, value),), explain_metric(key)) for key, value in metrics.items()],
+        lines=[
+            MeasureLine(key, (format_metric_value(key, value),), explain_metric(key)) for key, value in metrics.items()
+        ],
         facts=dict(_flatten_facts("", inputs.facts)),
         images=[PlanePoint(*map(float, row)) for row in plane.image_P2],
         texts=[PlanePoint(*map(float, row)) for row in plane.text_P2],
@@ -397,7 +399,7 @@ def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Re
 
     from gapctl.metrics.embedding_set import assign_match_keys, normalise_rows
     from gapctl.metrics.plots import measure_gap_after_removal, measure_recall_after_removal
-    from gapctl.metrics.sampling import DrawPurpose, sample_rows
+    from gapctl.metrics.sampling import DrawPurpose, sample_row_numbers
     from gapctl.report.measure_page import Removal
 
     if embeddings.prompt_of_N is not None:
@@ -405,7 +407,7 @@ def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Re
     order_D = np.argsort(-np.abs(picture.difference_D), kind="stable")
     image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     steps = measure_gap_after_removal(image_ND, text_MD, order_D, embeddings.text_to_image_M)
-    image_P = sample_rows(DrawPurpose.PAIRS, len(image_ND), MAX_RECALL_PAIRS)
+    image_P = sample_row_numbers(DrawPurpose.PAIRS, len(image_ND), MAX_RECALL_PAIRS)
     text_P = image_P
     if embeddings.text_to_image_M is not None:  # the first text of each image
         text_P = np.unique(embeddings.text_to_image_M, return_index=True)[1][image_P]

@@ -12,7 +12,7 @@ from gapctl.cli.console import SafeConsole, make_table
 from gapctl.cli.options import JsonOption
 from gapctl.cli.output import print_json_or_text, require_choice
 from gapctl.config.base import format_choices
-from gapctl.config.evaluation_sets import is_set_metric, list_set_names, require_set
+from gapctl.config.evaluation_sets import is_metric_of_set_kind, list_set_names, require_set
 from gapctl.config.metrics import MetricName, find_metric, list_metric_names, load_metrics_by_name
 from gapctl.errors import InputError
 
@@ -62,7 +62,7 @@ def _list_metrics_of_sets(words: Sequence[str]) -> dict[str, MetricName]:
     for name in (name for name in names if name in list_set_names()):
         kind = require_set(name).kind
         assert kind is not None  # as every definition that was checked has one
-        keys = [key for key in list_metric_names() if is_set_metric(key, kind)]
+        keys = [key for key in list_metric_names() if is_metric_of_set_kind(key, kind)]
         found |= {f"{name}/{key}": metric for key in keys if (metric := find_metric(f"{name}/{key}")) is not None}
     return found
 

@@ -11,10 +11,10 @@ from gapctl.cli.completion import complete_sweeps
 from gapctl.cli.console import make_plain_console
 from gapctl.cli.output import build_write_error
 from gapctl.config.hypotheses import SLUG
-from gapctl.config.load import SUFFIX, find_sweep_file, load_sweep, load_text
+from gapctl.config.load import SUFFIX, find_sweep_file, load_sweep, load_sweep_text
 from gapctl.config.yaml_file import YamlSource, parse_yaml_value, read_yaml
 from gapctl.errors import InputError
-from gapctl.io.atomic import write_atomically
+from gapctl.io.atomic import stage_file_replacement
 
 SCHEMA_LINE: Final = re.compile(r"^(# yaml-language-server: \$schema=)(?!\w+://|/)(\S+)$", re.MULTILINE)
 """The line by which editors check a sweep file as it is typed; its path is relative to the file."""
@@ -49,9 +49,9 @@ def new_command(
             "ledger keeps what was declared by name"
         )
     text = _point_to_schema(_rename_sweep(source, name), source.path, target)
-    load_text(text, target)
+    load_sweep_text(text, target)
     try:
-        with write_atomically(target) as temporary:
+        with stage_file_replacement(target) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise build_write_error("FILE", target, error) from error

@@ -11,14 +11,14 @@ import typer
 
 from gapctl.cli.completion import complete_scales, complete_settings, complete_sweeps
 from gapctl.config.evaluation_sets import NamedSet
-from gapctl.config.load import LoadedSweep, is_shipped, load_sweep
+from gapctl.config.load import LoadedSweep, is_shipped_sweep, load_sweep
 from gapctl.config.trial import OpenClipModel, PairData
 from gapctl.data.image_text.source import find_held_out_shortage, hash_pair_data
 from gapctl.data.mad.source import BUNDLED, compute_dataset_fingerprint
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
-from gapctl.plan.plan import PROVISIONAL, DataSource, Plan, locate_error, make_plan, make_search_plan, name_study
+from gapctl.plan.plan import PROVISIONAL, DataSource, Plan, build_located_error, make_plan, make_search_plan, name_study
 
 DEFAULT_RUNS = "runs"
 
@@ -63,12 +63,14 @@ def load_plan(file: Path, scale: str | None, overrides: Sequence[str] | None, *,
 
     With `provisional`, models whose weights are not known are listed too (`make_plan`).
     """
-    plan = make_plan(open_sweep(file, scale, overrides), compute_fingerprint, provisional=provisional)
+    plan = make_plan(
+        load_and_announce_sweep(file, scale, overrides), compute_data_source_fingerprint, provisional=provisional
+    )
     _check_held_out_data(plan)
     return plan
 
 
-def open_sweep(file: Path, scale: str | None, overrides: Sequence[str] | None) -> LoadedSweep:
+def load_and_announce_sweep(file: Path, scale: str | None, overrides: Sequence[str] | None) -> LoadedSweep:
     """Load a sweep by its path or name; announce it where it is one that comes with gapctl."""
     sweep = load_sweep(file, scale, tuple(overrides or ()))
     announce_shipped_sweep(file, sweep.source.path)
@@ -77,11 +79,11 @@ def open_sweep(file: Path, scale: str | None, overrides: Sequence[str] | None) -
 
 def announce_shipped_sweep(typed: Path, read: Path) -> None:
     """Print to standard error which file was read, where a name meant a sweep that comes with gapctl."""
-    if read != typed and is_shipped(read):
+    if read != typed and is_shipped_sweep(read):
         typer.echo(f"{typed}: the sweep that comes with gapctl, {read}", err=True)
 
 
-def compute_fingerprint(data: DataSource) -> str:
+def compute_data_source_fingerprint(data: DataSource) -> str:
     """Return the fingerprint of a trial's data, public model or evaluation set, quickly enough for `gapctl plan`.
 
     The images of an evaluation set are decoded once, when it is first seen, with a progress bar.
@@ -116,30 +118,30 @@ def _check_held_out_data(plan: Plan) -> None:
         if isinstance(data, PairData):
             if (most := find_held_out_shortage(data, gallery)) is not None:
                 text = f"evaluate.gallery is {gallery:,}, but {most:,} pairs are held out; expected at most so many"
-                raise locate_error(plan.sweep, trial.factors, "evaluate.gallery", text, trial.model)
+                raise build_located_error(plan.sweep, trial.factors, "evaluate.gallery", text, trial.model)
         elif data.source != BUNDLED:
             from gapctl.data.mad.images import count_digits
-            from gapctl.data.mad.sampler import check_gallery
+            from gapctl.data.mad.sampler import check_gallery_size
 
             key = "data.source"
             try:
                 digits = count_digits(data.source)["test"]
                 key = "evaluate.gallery"
-                check_gallery(gallery, digits)
+                check_gallery_size(gallery, digits)
             except InputError as error:
-                raise locate_error(plan.sweep, trial.factors, key, str(error), trial.model) from error
+                raise build_located_error(plan.sweep, trial.factors, key, str(error), trial.model) from error
 
 
-def load_ledger_plan(file: Path, scale: str | None, overrides: Sequence[str] | None, ledger: Ledger) -> Plan:
+def load_plan_or_drawn_points(file: Path, scale: str | None, overrides: Sequence[str] | None, ledger: Ledger) -> Plan:
     """Load a plan as `load_plan` does; for a search, its drawn points are the trials.
 
     Raise InputError where no point was drawn yet.
     """
     plan = load_plan(file, scale, overrides)
-    return plan if plan.sweep.spec.search is None else load_search_plan(plan, ledger)
+    return plan if plan.sweep.spec.search is None else plan_drawn_search_points(plan, ledger)
 
 
-def load_search_plan(plan: Plan, ledger: Ledger) -> Plan:
+def plan_drawn_search_points(plan: Plan, ledger: Ledger) -> Plan:
     """Return the drawn points of a search that `load_plan` checked, as a plan."""
     record = read_search_record(plan, ledger)
     if record is None or not record.drawn:
@@ -148,11 +150,11 @@ def load_search_plan(plan: Plan, ledger: Ledger) -> Plan:
             f"one, with the same --scale and --set. Run `gapctl sweep {plan.sweep.path}` first, or name the ledger "
             "with --runs"
         )
-    return make_search_plan(plan.sweep, [drawn.point for drawn in record.drawn], compute_fingerprint)
+    return make_search_plan(plan.sweep, [drawn.point for drawn in record.drawn], compute_data_source_fingerprint)
 
 
 def read_search_record(plan: Plan, ledger: Ledger) -> SearchRecord | None:
     """Read the ledger's record of a search as it is defined now; None where it has none, or another study's."""
     spec = plan.sweep.spec
-    study = name_study(plan.sweep, compute_fingerprint(spec.base.data))
+    study = name_study(plan.sweep, compute_data_source_fingerprint(spec.base.data))
     return ledger.read_study_search(f"{spec.name}.{plan.sweep.scale_name_or_base}", study)

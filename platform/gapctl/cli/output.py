@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TextIO, cast
 import typer
 
 from gapctl.errors import InputError
-from gapctl.io.atomic import write_atomically
+from gapctl.io.atomic import stage_file_replacement
 from gapctl.text import join_or
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def check_table_file(option: str, out: Path, others: Sequence[str] = ()) -> None
 def write_table(option: str, out: Path, table: "pl.DataFrame") -> None:
     """Write a table atomically: the whole table appears under its name, or the previous file stays."""
     try:
-        with write_atomically(out) as temporary:
+        with stage_file_replacement(out) as temporary:
             _TABLE_WRITERS[out.suffix](table, temporary)
     except OSError as error:
         raise build_write_error(option, out, error) from error
@@ -179,7 +179,7 @@ def build_write_error(option: str, out: Path, reason: OSError | str) -> InputErr
     )
 
 
-def check_page(option: str, out: Path | None) -> None:
+def check_page_file_name(option: str, out: Path | None) -> None:
     """Raise InputError where the name is not a page's; call it before anything is computed."""
     if out is not None and out.suffix != ".html":
         raise InputError(f"{option} {out}: found a name that ends in {out.suffix or 'nothing'}; expected .html")

@@ -29,10 +29,10 @@ from gapctl.ledger.search_record import SearchRecord
 from gapctl.plan.estimate import (
     Cost,
     count_pair_flops,
-    count_slots,
+    count_parallel_trials,
     count_trial_flops,
     count_trial_parameters,
-    estimate_cost,
+    estimate_training_cost,
 )
 from gapctl.plan.plan import (
     PROVISIONAL,
@@ -46,13 +46,13 @@ from gapctl.plan.plan import (
 )
 from gapctl.plan.power import (
     describe_smallest_effects,
-    find_undecidable,
-    find_unreachable,
+    explain_undecidable_hypotheses,
+    explain_unreachable_smallest_effects,
     list_few_step_warnings,
     list_measurement_notes,
 )
 from gapctl.sweep.disk_space import measure_disks
-from gapctl.text import format_count, list_first_names
+from gapctl.text import format_count_with_noun, format_first_names
 
 
 def plan_command(
@@ -64,12 +64,12 @@ def plan_command(
 ) -> None:
     """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
     plan, ledger = load_plan(file, scale, overrides, provisional=True), Ledger(runs)
-    slots = count_slots(plan, os.cpu_count() or 1)
+    slots = count_parallel_trials(plan, os.cpu_count() or 1)
     later = f"Ids that end in {PROVISIONAL} change once it is there"
     missing = [f"{message.rstrip('.')}. {later}" for message in plan.missing_data]
     if plan.sweep.spec.search is not None:
         record = None if missing else read_search_record(plan, ledger)
-        cost = estimate_cost(list_planned_trainings(plan), slots)
+        cost = estimate_training_cost(list_planned_trainings(plan), slots)
         search = get_search(plan.sweep).model_dump(mode="json", exclude_none=True)
         rent = estimate_rent(list_planned_trainings(plan), plan.sweep.spec.resources, load_shipped_prices())
         totals: dict[str, object] = {**cost.list_fields(), "ended": count_ended_points(record)}
@@ -80,10 +80,10 @@ def plan_command(
         return
     finished = frozenset(ledger.finished([trial.id for trial in plan.trainings]))
     remaining = list_remaining_trials(plan, finished)
-    cost, left = estimate_cost(plan.trainings, slots), estimate_cost(remaining, slots)
+    cost, left = estimate_training_cost(plan.trainings, slots), estimate_training_cost(remaining, slots)
     rent = estimate_rent(remaining, plan.sweep.spec.resources, load_shipped_prices()) if remaining else None
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
-    notes, unreachable = list_measurement_notes(plan), find_unreachable(plan.sweep.spec)
+    notes, unreachable = list_measurement_notes(plan), explain_unreachable_smallest_effects(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
     unknown = {address: each.message for address, each in plan.unknown_weights.items()}
 
@@ -130,8 +130,8 @@ def plan_command(
             packs = f"{len(pack_trials(plan.trials, most))} packs of at most {most} trials"
             console.print(f"in {packs} that train together; hours are those of trials one by one")
         hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale_name_or_base}"
-        console.print(f"{format_count(len(spec.hypotheses), 'hypothesis', 'hypotheses')}; {hashes}")
-        for line in (*describe_smallest_effects(spec), *find_undecidable(spec), *unreachable):
+        console.print(f"{format_count_with_noun(len(spec.hypotheses), 'hypothesis', 'hypotheses')}; {hashes}")
+        for line in (*describe_smallest_effects(spec), *explain_undecidable_hypotheses(spec), *unreachable):
             console.print(line)
 
     print_json_or_text(build_document(), render, as_json)
@@ -175,7 +175,7 @@ def _list_information(trials: Sequence[Trial]) -> list[str]:
                 f"captions leave {bits.image_given_caption:.3g} bits unsaid; {bits.caption_given_image:.3g} of theirs"
             )
             arms.setdefault(f"{said} cannot be foreseen{known}", []).append(trial.arm_label)
-    return [f"{text}: {list_first_names(list(dict.fromkeys(names)), 2)}" for text, names in arms.items()]
+    return [f"{text}: {format_first_names(list(dict.fromkeys(names)), 2)}" for text, names in arms.items()]
 
 
 def _describe_model(trial: Trial) -> dict[str, object]:
@@ -197,7 +197,10 @@ def _list_recipes(spec: SweepFile) -> list[str]:
         for recipe in recipes
     ]
     return (
-        [f"{format_count(len(recipes), 'recipe')}, drawn from replicates.space, the same in every arm:", *lines]
+        [
+            f"{format_count_with_noun(len(recipes), 'recipe')}, drawn from replicates.space, the same in every arm:",
+            *lines,
+        ]
         if lines
         else []
     )
@@ -223,7 +226,8 @@ def _note_unknown_weights(plan: Plan) -> list[str]:
     """Say which ids are provisional, and what makes them known; nothing where all are known."""
     models = {trial.config.model for trial in plan.trainings}
     for first in list(plan.unknown_weights.values())[:1]:
-        some = f"of {len(plan.unknown_weights)} of {format_count(len(models), 'model')} the sha256 of the weights"
+        those = f"of {len(plan.unknown_weights)} of {format_count_with_noun(len(models), 'model')}"
+        some = f"{those} the sha256 of the weights"
         note = f"{some} is not known yet, which ids hold: ids that end in {PROVISIONAL} change once it is"
         return [f"{note}, and until then `gapctl sweep` lists what it lacks. The first:", first.message]
     return []
@@ -238,7 +242,9 @@ def _note_tokenizers(plan: Plan) -> list[str]:
     )
     if not needed or is_installed("transformers"):
         return []
-    named = f"{format_count(needed, 'model')} cannot be trained or measured here without the transformers library"
+    named = (
+        f"{format_count_with_noun(needed, 'model')} cannot be trained or measured here without the transformers library"
+    )
     return [f"{named}, of which the tokenizer is: run `pip install transformers sentencepiece`"]
 
 
@@ -253,7 +259,7 @@ def _print_trials(plan: Plan, finished: Collection[str]) -> None:
 def _describe_cost(cost: Cost) -> str:
     hours = f"about {format_hours(cost.cpu_hours)} of one CPU core, {format_hours(cost.wall_hours)} on this machine"
     if cost.unknown:
-        hours += f", without {format_count(cost.unknown, 'trial')} whose operations are not known"
+        hours += f", without {format_count_with_noun(cost.unknown, 'trial')} whose operations are not known"
     return f"{cost.samples:,} samples, {cost.flops:.2e} FLOPs: {hours}"
 
 
@@ -271,7 +277,11 @@ def _describe_rent(rent: RentEstimate | None, cost: Cost) -> list[str]:
     prices = load_shipped_prices()
     state = "checked" if prices.checked else "not checked"
     kind = f"{rent.machine} ({rent.gpu})" if rent.gpu else rent.machine
-    without = f", without {format_count(cost.unknown, 'trial')} whose operations are not known" if cost.unknown else ""
+    without = (
+        f", without {format_count_with_noun(cost.unknown, 'trial')} whose operations are not known"
+        if cost.unknown
+        else ""
+    )
     spent = f"{format_hours(rent.hours)} and {format_money(rent.cost)} {prices.currency}"
     line = (
         f"rented: {spent} on one {kind}, the cheapest for this, on demand{without}; downloads are not counted. "

@@ -5,13 +5,13 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
-from gapctl.analysis.documents import build_sweep_document
+from gapctl.analysis.documents import build_analysis_json
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
 from gapctl.plan.command_line import build_ui_arguments
 from gapctl.plan.plan import Plan, get_search
 from gapctl.tracking.mlflow_sync import read_run_links
-from gapctl.tracking.store import is_server
+from gapctl.tracking.store import is_server_address
 from gapctl.tracking.views import SweepFindings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def find_run_pages(plan: Plan, ledger: Ledger) -> "RunPages | None":
     shown = read_run_links(ledger, plan.sweep.spec.name)
     if shown is None:
         return None
-    if is_server(shown.uri):
+    if is_server_address(shown.uri):
         return RunPages(shown.uri.rstrip("/"), None, shown.pages)
     served = shlex.join(["gapctl", "ui", *build_ui_arguments(plan.sweep)])
     return RunPages(LOCAL_MLFLOW, served, shown.pages)
@@ -51,17 +51,17 @@ def render_artifacts(analysis: "AnalysisResults", record: "RunRecord") -> dict[s
     from gapctl.report.sweep_page import render_report
 
     figures = {f"figures/{name}": content for name, content in render_figure_files(analysis, record).items()}
-    verdicts = json.dumps(build_sweep_document(analysis, ()), indent=1, allow_nan=False)
+    verdicts = json.dumps(build_analysis_json(analysis, ()), indent=1, allow_nan=False)
     return {REPORT_FILE: render_report(analysis, record).encode(), "verdicts.json": verdicts.encode(), **figures}
 
 
 def summarise_run(analysis: "AnalysisResults", record: "RunRecord") -> SweepFindings:
     """Summarise an analysis for the sweep's own run in MLflow."""
-    from gapctl.report.markdown import render_verdict_markdown, summarise_verdicts
+    from gapctl.report.markdown import format_verdict_counts, render_verdict_markdown
 
     marked = (f"{verdict.id}: {', '.join(verdict.marks)}" for verdict in analysis.verdicts if verdict.marks)
     return SweepFindings(
-        summarise_verdicts(analysis),
+        format_verdict_counts(analysis),
         render_verdict_markdown(analysis),
         render_artifacts(analysis, record),
         marks="; ".join(marked),
@@ -87,9 +87,9 @@ def _build_verdict_metrics(analysis: "AnalysisResults") -> dict[str, float]:
 def render_search_page(plan: Plan, record: SearchRecord, ledger: Ledger) -> str:
     """Render the page of a search; equal ledgers give the same text."""
     from gapctl.report.page_parts import build_commands
-    from gapctl.report.search_page import render_search
+    from gapctl.report.search_page import render_search_document
 
-    return render_search(
+    return render_search_document(
         plan, get_search(plan.sweep), record, build_commands(plan, ledger), find_run_pages(plan, ledger)
     )
 
@@ -99,13 +99,14 @@ def summarise_search(plan: Plan, record: SearchRecord, ledger: Ledger) -> SweepF
     from gapctl.report.search_page import (
         format_base_yaml,
         format_set_options,
-        render_search_files,
+        render_search_figure_files,
         render_search_markdown,
         summarise_search,
     )
 
     figures = {
-        f"figures/{name}": content for name, content in render_search_files(get_search(plan.sweep), record).items()
+        f"figures/{name}": content
+        for name, content in render_search_figure_files(get_search(plan.sweep), record).items()
     }
     best = {"best.yaml": f"{format_base_yaml(record.best)}\n".encode()} if record.best else {}
     files = {REPORT_FILE: render_search_page(plan, record, ledger).encode(), **best, **figures}

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from gapctl.cli.console import SafeConsole, make_plain_console
 from gapctl.cli.data import load_data
-from gapctl.cli.options import compute_fingerprint, load_search_plan, read_search_record
+from gapctl.cli.options import compute_data_source_fingerprint, plan_drawn_search_points, read_search_record
 from gapctl.cli.run_record import REPORT_FILE, summarise_search
 from gapctl.cli.sweep import (
     RESUME_WITH_MACHINES,
-    delete_garbage,
+    delete_abandoned_files,
     exit_after_training,
     require_cluster,
     store_and_announce_report,
@@ -53,7 +53,9 @@ def run_search_sweep(plan: Plan, ledger: Ledger, budget: Budget, address: str | 
             tracker.update_plan(drawn)
             lines.note_change(drawn, record)
 
-        controller = SearchController(sweep, Study(get_search(sweep), name), ledger, compute_fingerprint, require)
+        controller = SearchController(
+            sweep, Study(get_search(sweep), name), ledger, compute_data_source_fingerprint, require
+        )
         _print_remaining(controller, console)
         controller.set_listener(changed)
 
@@ -98,7 +100,7 @@ def _prepare_disks(plan: Plan, ledger: Ledger, address: str | None, console: Saf
     record = read_search_record(plan, ledger)
     left = list_planned_trainings(plan)[: max(0, get_search(plan.sweep).trials - count_ended_points(record))]
     if left and record is not None and record.drawn:
-        delete_garbage(load_search_plan(plan, ledger), ledger, console)
+        delete_abandoned_files(plan_drawn_search_points(plan, ledger), ledger, console)
     if left:
         warn_of_full_disks(plan, left, ledger, address, console)
 

@@ -23,7 +23,7 @@ from gapctl.cli.options import (
     RunsOption,
     ScaleOption,
     SetOption,
-    load_ledger_plan,
+    load_plan_or_drawn_points,
 )
 from gapctl.cli.output import exit_on_problems, print_json_or_text
 from gapctl.errors import GapctlError, InputError, WorkError
@@ -79,7 +79,7 @@ def status_command(
             raise InputError("--scale and --set belong to a sweep; expected its file or name before them")
         _report_all_sweeps(ledger, as_json=as_json)
         return
-    plan = load_ledger_plan(file, scale, overrides, ledger)
+    plan = load_plan_or_drawn_points(file, scale, overrides, ledger)
     rows = _read_statuses(ledger, plan.trainings, searched=plan.sweep.spec.search is not None)
     totals = {state: sum(row.state == state for row in rows) for state in get_args(TrialStateName)}
     print_json_or_text(

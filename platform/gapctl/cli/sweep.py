@@ -2,7 +2,8 @@
 
 1. `sweep_command` loads the plan and checks the machine, the ledger and the budget; a file with `search` goes to
    `search.py`.
-2. `_find_remaining` lists the trials to train. `require_cluster`, `delete_garbage` and `warn_of_full_disks` prepare
+2. `_find_remaining` lists the trials to train. `require_cluster`, `delete_abandoned_files` and `warn_of_full_disks`
+  prepare
    for them.
 3. `_train_remaining` trains them on Ray, within the budget of hours and money (`train_within_budget`).
 4. `_judge_sweep` prints the verdicts and stores the report.
@@ -39,13 +40,13 @@ from gapctl.config.sweep import Limits
 from gapctl.errors import INTERRUPTED, InputError, WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger, LedgerSnapshot
-from gapctl.plan.command_line import build_ledger_arguments, build_ui_arguments, name_result_files
+from gapctl.plan.command_line import build_ledger_arguments, build_ui_arguments, format_result_file_prefix
 from gapctl.plan.estimate import Cost, explain_exceeded_limits
 from gapctl.plan.plan import Plan, Trial
 from gapctl.sweep.budget import Budget
 from gapctl.sweep.disk_space import check_disk_space, measure_disks
 from gapctl.sweep.progress import LiveTable, ProgressLog
-from gapctl.sweep.ray_session import check_address, prepare_environment
+from gapctl.sweep.ray_session import check_address, set_ray_environment
 from gapctl.sweep.ray_session import start_local_ray as start_ray
 from gapctl.tracking.store import check_uri
 from gapctl.tracking.tracker import Tracker
@@ -75,12 +76,12 @@ def sweep_command(
         command = shlex.join(["gapctl", "plan", str(file), *options])
         raise InputError(f"--dry-run: a sweep has none; `{command}` lists what it would train, and runs nothing")
     from gapctl.data.shard_jobs import count_available_cores
-    from gapctl.sweep.capacity import check_this_machine
+    from gapctl.sweep.capacity import check_machine_capacity
 
     plan, ledger, console = load_plan(file, scale, overrides), Ledger(runs), SafeConsole()
     check_uri(plan.sweep.spec.tracking.uri)
     if address is None:
-        check_this_machine(plan.sweep.spec.resources, count_available_cores())
+        check_machine_capacity(plan.sweep.spec.resources, count_available_cores())
     ledger.require_writable()
     budget = _build_budget(plan, ledger, address)
     if plan.sweep.spec.search is not None:
@@ -92,7 +93,7 @@ def sweep_command(
     todo = _find_remaining(plan, ledger, console)
     if todo.left:
         require_cluster(address, console)
-        delete_garbage(plan, ledger, console)
+        delete_abandoned_files(plan, ledger, console)
         warn_of_full_disks(plan, todo.left, ledger, address, console)
     with Tracker(plan, ledger, plan.sweep.spec.tracking.uri) as tracker:
         outcome = _train_remaining(plan, todo, ledger, tracker, budget, address, console)
@@ -152,10 +153,10 @@ def _train_remaining(
 
 
 def _judge_sweep(plan: Plan, ledger: Ledger, tracker: Tracker, console: SafeConsole) -> None:
-    from gapctl.analysis.analyze import analyze_plan
+    from gapctl.analysis.analyze import analyze_finished_trials
 
     snapshot = LedgerSnapshot(ledger.root)
-    analysis = analyze_plan(plan, snapshot)
+    analysis = analyze_finished_trials(plan, snapshot)
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)
@@ -177,7 +178,7 @@ def train_within_budget(budget: Budget, train: "Callable[[], SweepOutcome]") -> 
 
 def store_and_announce_report(plan: Plan, page: bytes, ledger: Ledger, console: SafeConsole) -> None:
     """Store the page in the ledger, and print where it and the runs can be seen."""
-    where = ledger.keep(f"{name_result_files(plan.sweep)}.report.html", page)
+    where = ledger.keep(f"{format_result_file_prefix(plan.sweep)}.report.html", page)
     lines = f"report: {where}\nruns in MLflow: {shlex.join(['gapctl', 'ui', *build_ui_arguments(plan.sweep)])}"
     console.print(lines, soft_wrap=True)
 
@@ -256,7 +257,7 @@ def _explain_stop(plan: Plan, ledger: Ledger, budget: Budget, reason: str) -> st
     )
 
 
-def delete_garbage(plan: Plan, ledger: Ledger, console: SafeConsole) -> None:
+def delete_abandoned_files(plan: Plan, ledger: Ledger, console: SafeConsole) -> None:
     """Delete what killed writers left on a disk of this machine; object stores have no half-written files."""
     found = ledger.find_garbage([trial.id for trial in plan.trainings]) if ledger.disk is not None else []
     ledger.delete_files(found)
@@ -284,7 +285,7 @@ def require_cluster(address: str | None, console: SafeConsole) -> None:
 @contextmanager
 def start_local_ray(workers: int) -> Iterator[None]:
     """Start Ray with `workers` CPUs, whatever the machine has, so that no task waits for one; stop it at the end."""
-    prepare_environment(RAY_DATA_DISABLE_PROGRESS_BARS="1")
+    set_ray_environment(RAY_DATA_DISABLE_PROGRESS_BARS="1")
     import ray
     import ray.data
 

@@ -11,7 +11,7 @@ from gapctl.cli.options import (
     ScaleOption,
     SetOption,
     SweepFileArgument,
-    load_ledger_plan,
+    load_plan_or_drawn_points,
     read_search_record,
 )
 from gapctl.cli.run_record import read_run_record_with_pages, summarise_run, summarise_search
@@ -47,7 +47,7 @@ def sync_command(
 ) -> None:
     """Rebuild a sweep's runs in MLflow from the ledger; what is there already stays."""
     ledger, console = Ledger(runs), SafeConsole()
-    plan = load_ledger_plan(file, scale, overrides, ledger)
+    plan = load_plan_or_drawn_points(file, scale, overrides, ledger)
     store = uri or plan.sweep.spec.tracking.uri
     with console.status("reading the ledger, writing MLflow"):
         synced = sync_sweep(plan, ledger, store, lambda: _summarise_findings(plan, ledger))
@@ -64,11 +64,11 @@ def _summarise_findings(plan: Plan, ledger: Ledger) -> SweepFindings | None:
 
     Return None before a trial is done.
     """
-    from gapctl.analysis.analyze import analyze_plan
+    from gapctl.analysis.analyze import analyze_finished_trials
 
     snapshot = LedgerSnapshot(ledger.root)
     if plan.sweep.spec.search is not None:
         record = read_search_record(plan, snapshot)
         return summarise_search(plan, record, snapshot) if record is not None else None
-    analysis = analyze_plan(plan, snapshot)
+    analysis = analyze_finished_trials(plan, snapshot)
     return summarise_run(analysis, read_run_record_with_pages(plan, snapshot)) if len(analysis.trials) else None

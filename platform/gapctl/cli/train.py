@@ -10,7 +10,14 @@ import typer
 from gapctl.cli.completion import complete_trials
 from gapctl.cli.console import SafeConsole, make_plain_console
 from gapctl.cli.data import load_data
-from gapctl.cli.options import DEFAULT_RUNS, RunsOption, ScaleOption, SetOption, SweepFileArgument, load_ledger_plan
+from gapctl.cli.options import (
+    DEFAULT_RUNS,
+    RunsOption,
+    ScaleOption,
+    SetOption,
+    SweepFileArgument,
+    load_plan_or_drawn_points,
+)
 from gapctl.config.sweep import Resources
 from gapctl.errors import INTERRUPTED, GapctlError, WorkError
 from gapctl.ledger import LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
@@ -43,7 +50,7 @@ def train_command(
     ResNet's excepted, which normalises by what one worker sees.
     """
     ledger, console = Ledger(runs), make_plain_console(stderr=True)
-    plan = load_ledger_plan(file, scale, overrides, ledger)
+    plan = load_plan_or_drawn_points(file, scale, overrides, ledger)
     chosen = find_trial(plan, trial)
     if ledger.result(chosen.id) is not None:
         console.print(f"{chosen.label} ({chosen.id}) is done; nothing to train")

@@ -12,13 +12,18 @@ from rich.console import Console
 
 from gapctl.cli.completion import complete_sweeps
 from gapctl.cli.console import SafeConsole
-from gapctl.cli.options import ScaleOption, open_sweep
+from gapctl.cli.options import ScaleOption, load_and_announce_sweep
 from gapctl.config.sweep import Tracking
 from gapctl.errors import InputError
 from gapctl.io.passwords import hide_password
-from gapctl.tracking.server import Server, find_free_port, run_server
-from gapctl.tracking.store import check_uri, find_database_file, is_server
-from gapctl.tracking.views import find_curves_address, find_page_address, format_overview_address, format_sweep_address
+from gapctl.tracking.server import Server, find_free_port, open_mlflow_server
+from gapctl.tracking.store import check_uri, find_database_file, is_server_address
+from gapctl.tracking.views import (
+    find_curves_address,
+    find_experiment_page_address,
+    format_overview_address,
+    format_sweep_address,
+)
 
 DESKTOP_PLATFORMS: Final = ("darwin", "win32")
 DEFAULT_EXPERIMENT: Final = "Default"
@@ -46,13 +51,13 @@ def ui_command(
     ] = True,
 ) -> None:
     """Show the runs in MLflow's pages, until Ctrl-C."""
-    spec = None if file is None else open_sweep(file, scale, None).spec
+    spec = None if file is None else load_and_announce_sweep(file, scale, None).spec
     name, store = (None, Tracking().uri) if spec is None else (spec.name, spec.tracking.uri)
     store, console = uri or store, SafeConsole()
     check_uri(store)
-    if is_server(store):
+    if is_server_address(store):
         with console.status(f"asking {hide_password(store)} for the sweep's page"):
-            page = find_page_address(store.rstrip("/"), store, name)
+            page = find_experiment_page_address(store.rstrip("/"), store, name)
         _show_page(page, console, browser=browser)
         return
     database = find_database_file(store)
@@ -65,7 +70,7 @@ def ui_command(
     if chosen != port:
         console.print(f"port {port} is taken; using {chosen}")
     try:
-        with run_server(store, host, chosen) as server:
+        with open_mlflow_server(store, host, chosen) as server:
             _open_server(server, store, name, console, browser=browser)
     except KeyboardInterrupt:
         console.print("MLflow's pages are closed")

@@ -69,9 +69,9 @@ def _print_table(analysis: "AnalysisResults", console: Console) -> None:
 
     Where that is too wide, its name stands on a line above; where even that is, the marks on a line below.
     """
-    from gapctl.report.text import format_confidence_level, format_marks, name_replicates
+    from gapctl.report.text import format_confidence_level, format_marks, format_replicates_heading
 
-    counted, level = name_replicates(analysis.verdicts), format_confidence_level(analysis.alpha)
+    counted, level = format_replicates_heading(analysis.verdicts), format_confidence_level(analysis.alpha)
     header = ["verdict", "estimate", f"{level} interval", "p (Holm)", counted]
     marks = ["", *(format_marks(verdict.marks) for verdict in analysis.verdicts)]
     cells = [header, *(_format_cells(verdict) for verdict in analysis.verdicts)]
@@ -140,9 +140,9 @@ def _explain_verdict(verdict: "Verdict", width: int, first: dict[str, str], alph
 
 def _format_numbers(verdict: "Verdict") -> list[str]:
     """Format estimate, interval and p, with the ASCII minus sign that the reasons use."""
-    from gapctl.report.text import align_numbers, format_p_value
+    from gapctl.report.text import format_aligned_numbers, format_p_value
 
-    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
+    estimate, low, high = format_aligned_numbers([verdict.estimate, *verdict.ci])
     interval = f"{low} to {high}" if math.isfinite(verdict.ci.low) else low
     return [text.translate(ASCII_REPLACEMENTS) for text in (estimate, interval, format_p_value(verdict.p))]
 
@@ -177,15 +177,19 @@ def print_comparison(combined: "SweepComparison", ledger: Ledger, console: Conso
 
 
 def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", console: Console) -> None:
-    from gapctl.report.compare_page import describe_comparison, explain_interval_levels, list_column_names
+    from gapctl.report.compare_page import (
+        explain_interval_levels,
+        format_response_comparison,
+        list_verdict_column_names,
+    )
 
     if not comparisons:
         console.print("No response and factor is judged by more than one sweep.", highlight=False)
     for comparison in comparisons:
         for effect in dict.fromkeys(finding.effect for finding in comparison.findings):
-            console.print(Text(f"\n{describe_comparison(comparison)}; {effect}".translate(ASCII_REPLACEMENTS)))
+            console.print(Text(f"\n{format_response_comparison(comparison)}; {effect}".translate(ASCII_REPLACEMENTS)))
             findings = [finding for finding in comparison.findings if finding.effect == effect]
-            console.print(_build_table(findings, list_column_names(comparison), console.width))
+            console.print(_build_table(findings, list_verdict_column_names(comparison), console.width))
         _print_lines(list(filter(None, [explain_interval_levels(comparison)])), console)
 
 

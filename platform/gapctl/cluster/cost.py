@@ -16,8 +16,8 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gapctl.cluster.files import INSTANCE_LABEL, ClusterFile, NodeType
-from gapctl.config.base import FrozenModel, SpecError, build_spec_error, did_you_mean, format_path
-from gapctl.config.errors import list_problems
+from gapctl.config.base import FrozenModel, SpecError, build_spec_error, format_key_path, format_word_suggestion
+from gapctl.config.errors import list_validation_problems
 from gapctl.config.presets import PRESETS, PatchTower, ResNet, Tower
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import MadData, Model, OpenClipModel, TrialConfig, get_model_name, is_table
@@ -106,8 +106,8 @@ def read_prices(path: Path = PRICES_FILE) -> PriceTable:
     try:
         return PriceTable.model_validate(source.document)
     except ValidationError as error:
-        problems = list_problems(error, source.document, PriceTable)
-        lines = [f"{source.locate(each.path)}: {format_path(each.path)}: {each.text}" for each in problems]
+        problems = list_validation_problems(error, source.document, PriceTable)
+        lines = [f"{source.locate(each.path)}: {format_key_path(each.path)}: {each.text}" for each in problems]
         raise build_spec_error(lines) from error
 
 
@@ -125,7 +125,7 @@ def find_gpu_memory(prices: PriceTable, instance: str) -> float | None:
 
 def build_instance_error(prices: PriceTable, instance: str, where: str) -> SpecError:
     """Return the error for a machine that the table lacks."""
-    near = did_you_mean(instance, list(prices.instances))
+    near = format_word_suggestion(instance, list(prices.instances))
     return SpecError(
         f"{where}: found the machine {instance!r}, of which no price is known{near}; expected one of the table's "
         f"{len(prices.instances)}. Copy {PRICES_FILE.name} of gapctl.cluster, add it there, and give the "
@@ -175,7 +175,7 @@ def estimate_trial_memory(config: TrialConfig, pack: int = 1, workers: int = 1) 
     return pack * (state + activations + logits + pixels) + images + RUNTIME_BYTES
 
 
-def name_speed_class(model: Model | OpenClipModel) -> str:
+def choose_speed_reference_preset(model: Model | OpenClipModel) -> str:
     """Return the preset whose share of a GPU's peak a model is taken to reach: an architecture's nearest kind."""
     if isinstance(model, Model):
         return "mad-tiny" if model.is_table else model.preset
@@ -366,7 +366,12 @@ def _estimate_pack_hours(
     def rate(trial: Trial) -> float:
         if share > 0 and machine.gpu is not None:
             peak = prices.gpus[machine.gpu].peak_tflops * 1e12
-            return resources.workers * share * peak * prices.assumptions.gpu_mfu[name_speed_class(trial.config.model)]
+            return (
+                resources.workers
+                * share
+                * peak
+                * prices.assumptions.gpu_mfu[choose_speed_reference_preset(trial.config.model)]
+            )
         return resources.workers * resources.cpus * FLOPS_PER_CPU
 
     return [

@@ -1,6 +1,6 @@
 """Read cluster files: one document for `ray up`, or several manifests of KubeRay.
 
-1. `read_documents` parses the file; `find_clusters` finds those documents that describe a cluster.
+1. `read_documents` parses the file; `parse_cluster_documents` finds those documents that describe a cluster.
 2. `describe_ray_up` or `describe_kuberay` turns each into a `ClusterFile` of `NodeType`s. They accept files with any
    mistake, so that the linter can report all of them.
 
@@ -346,7 +346,7 @@ def read_documents(path: Path) -> list[YamlSource]:
     return sources
 
 
-def find_clusters(sources: list[YamlSource]) -> list[ClusterFile]:
+def parse_cluster_documents(sources: list[YamlSource]) -> list[ClusterFile]:
     """Return the clusters in documents. Raises SpecError if there is none."""
     found = list(_iterate_clusters(sources))
     if not found:

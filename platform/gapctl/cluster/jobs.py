@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gapctl.cluster.ray_internals import quiet_job_client
-from gapctl.config.arms import list_arms, resolve_arm
+from gapctl.config.arms import list_arms, resolve_arm_config
 from gapctl.config.load import LoadedSweep, load_sweep
 from gapctl.config.trial import PairData
 from gapctl.errors import INTERRUPTED, InputError, WorkError, first_line_of_error
@@ -86,7 +86,7 @@ def _check_ledger(runs: str) -> None:
 
 
 def _check_data(sweep: LoadedSweep) -> None:
-    data = [resolve_arm(sweep.spec, arm).data for arm in list_arms(sweep.spec)]
+    data = [resolve_arm_config(sweep.spec, arm).data for arm in list_arms(sweep.spec)]
     places = [("data.source", each.source) for each in data]
     for pairs in (each for each in data if isinstance(each, PairData)):
         places += [("data.held_out", pairs.held_out), ("data.classes", pairs.classes)]

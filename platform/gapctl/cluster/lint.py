@@ -26,13 +26,13 @@ from gapctl.cluster.files import (
     ClusterFile,
     LintIssue,
     Severity,
-    find_clusters,
     get_list_or_empty,
     get_mapping_or_empty,
     get_text_or_empty,
     get_value_or_none,
     iterate_strings,
     locate_container,
+    parse_cluster_documents,
     parse_number_or_none,
     parse_python_version,
     parse_ray_version,
@@ -486,7 +486,7 @@ def lint_cluster_file(path: Path, plan: Plan | None = None, prices: PriceTable |
         if (kind := _find_secret(content)) is not None
     ]
     access = "store-access" if is_store_used(sources, plan) else "store-access-unnamed"
-    for cluster in find_clusters(sources):
+    for cluster in parse_cluster_documents(sources):
         findings = [(key, each) for key, find in FINDERS.items() for each in find(cluster)]
         findings += [(access, each) for each in find_missing_store_access(cluster)]
         findings += find_unsuited_workers(cluster, plan, prices or load_shipped_prices()) if plan else []

@@ -36,7 +36,7 @@ _TEXTS: Final[ContextVar[Mapping[str, str]]] = ContextVar("architecture_texts")
 
 
 @contextmanager
-def use_architecture_texts(texts: Mapping[str, str]) -> Iterator[None]:
+def override_architecture_texts(texts: Mapping[str, str]) -> Iterator[None]:
     """Let cohorts that are read meanwhile keep these texts of json files, by path: what files say may change later."""
     token = _TEXTS.set(texts)
     try:
@@ -45,7 +45,7 @@ def use_architecture_texts(texts: Mapping[str, str]) -> Iterator[None]:
         _TEXTS.reset(token)
 
 
-def get_architecture_texts() -> Mapping[str, str]:
+def get_overriding_architecture_texts() -> Mapping[str, str]:
     """Return the texts of json files that a cohort which is being read keeps."""
     return _TEXTS.get({})
 
@@ -66,17 +66,17 @@ def list_architectures() -> dict[str, Path]:
 
 
 @overload
-def strip_folder(value: str) -> str: ...
+def strip_model_folder(value: str) -> str: ...
 
 
 @overload
-def strip_folder(value: object) -> object: ...
+def strip_model_folder(value: object) -> object: ...
 
 
-def strip_folder(value: object) -> object:
+def strip_model_folder(value: object) -> object:
     """Return a model's file, or each of a list, by its name where it is an absolute path; anything else as it is."""
     if isinstance(value, list):
-        return [strip_folder(each) for each in value]
+        return [strip_model_folder(each) for each in value]
     if not isinstance(value, str) or not Path(value.removeprefix(LOCAL_FOLDER)).is_absolute():
         return value
     return Path(value.removeprefix(LOCAL_FOLDER)).name

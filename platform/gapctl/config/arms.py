@@ -1,7 +1,7 @@
 """The arms of a sweep: every combination of its factors' levels, and the configuration that each stands for.
 
-`list_arms` and `resolve_arm` serve plans. `ArmGrid` describes the arms of one correlation and counts in how many ways a
-permutation test can reassign them.
+`list_arms` and `resolve_arm_config` serve plans. `ArmGrid` describes the arms of one correlation and counts in how many
+ways a permutation test can reassign them.
 """
 
 import math
@@ -24,7 +24,7 @@ def list_arms(spec: SweepFile) -> list[dict[str, Level]]:
     return select_arms(spec.vary, {})
 
 
-def resolve_arm(
+def resolve_arm_config(
     spec: SweepFile,
     arm: Mapping[str, Level],
     model: CohortModel | None = None,
@@ -34,7 +34,7 @@ def resolve_arm(
 
     Raise pydantic's ValidationError where levels or these values do not fit.
     """
-    changes = {path: level for factor in arm for path, level in list_changes(spec, factor, arm[factor])}
+    changes = {path: level for factor in arm for path, level in list_factor_level_settings(spec, factor, arm[factor])}
     return resolve_config(spec.base, {**(model.changes if model else {}), **recipe, **changes})
 
 
@@ -46,15 +46,17 @@ def resolve_config(base: TrialConfig, values: Mapping[str, Level]) -> TrialConfi
     return TrialConfig.model_validate(document)
 
 
-def list_changes(spec: SweepFile, factor: str, level: Level) -> list[tuple[str, Level]]:
+def list_factor_level_settings(spec: SweepFile, factor: str, level: Level) -> list[tuple[str, Level]]:
     """List what a factor at this level sets, as (dotted path, value): itself, or its treatment's changes."""
     return list(spec.treatments[factor][str(level)].items()) if factor in spec.treatments else [(factor, level)]
 
 
-def find_origin(spec: SweepFile, arm: Mapping[str, Level], path: str, model: CohortModel | None = None) -> KeyPath:
+def locate_trial_value_in_file(
+    spec: SweepFile, arm: Mapping[str, Level], path: str, model: CohortModel | None = None
+) -> KeyPath:
     """Return the place in the sweep file of the value that a trial of this arm and model has at a dotted path."""
     for factor, level in arm.items():
-        if any(path == changed for changed, _ in list_changes(spec, factor, level)):
+        if any(path == changed for changed, _ in list_factor_level_settings(spec, factor, level)):
             listed = ("vary", factor, spec.vary[factor].index(level))
             return ("treatments", factor, str(level), path) if factor in spec.treatments else listed
     if model is not None and path in model.changes:
@@ -144,7 +146,9 @@ class ArmGrid:
         return min(1.0, sides / self.counted)
 
 
-def build_arm_grid(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level], given: Collection[str]) -> ArmGrid:
+def build_correlation_arm_grid(
+    vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level], given: Collection[str]
+) -> ArmGrid:
     """Build the grid of the arms with the levels of `where`; ignore names in `given` that are not factors."""
     kept = _select_levels(vary, where).values()
     doses = tuple(map(_order_dose, kept))

@@ -55,7 +55,7 @@ class Problem(NamedTuple):
     text: str
 
 
-def format_path(path: KeyPath) -> str:
+def format_key_path(path: KeyPath) -> str:
     """Write a path the way people write it: `hypotheses[0].factor`."""
     text = ""
     for step in path:
@@ -63,7 +63,7 @@ def format_path(path: KeyPath) -> str:
     return text or "the file"
 
 
-def format_value(value: object) -> str:
+def format_yaml_value(value: object) -> str:
     """Write a value the way a sweep file writes it, cut to `LONGEST_VALUE` characters."""
     if value is None:
         return "nothing"
@@ -72,7 +72,7 @@ def format_value(value: object) -> str:
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list | tuple):
-        return cut_text(f"[{', '.join(format_value(item) for item in value)}]") if value else "an empty list"
+        return cut_text(f"[{', '.join(format_yaml_value(item) for item in value)}]") if value else "an empty list"
     return cut_text(repr(value))
 
 
@@ -191,7 +191,7 @@ def replace_at_path(document: Mapping[str, object], path: Sequence[str], value: 
     return {**document, head: replace_at_path(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
-def read_path(document: object, path: Sequence[str | int]) -> object:
+def get_value_at_path(document: object, path: Sequence[str | int]) -> object:
     """Return the value at a path of nested dictionaries and lists, None where there is none."""
     for step in path:
         if isinstance(document, list) and isinstance(step, int) and step < len(document):
@@ -219,7 +219,7 @@ def find_nearest(word: str, known: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(word, list(known), n=1, cutoff=0.5)), None)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def format_word_suggestion(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean ...?` where a known word is close, else an empty text."""
     close = find_nearest(word, known)
     return "" if close is None else f"; did you mean {close}?"

@@ -1,6 +1,7 @@
 """What a sweep file must satisfy beyond the types of its values.
 
-`check_document` runs all checks and returns the file with all its problems. Each check is a generator of `Problem`s:
+`validate_sweep_document` runs all checks and returns the file with all its problems. Each check is a generator of
+`Problem`s:
 
 1. `check_factors`: `vary` and `treatments` name values of `base`, and every combination is a valid configuration.
 2. `check_hypothesis` and `find_unlogged_metrics`: hypotheses name factors, levels and metrics that exist. Those about
@@ -22,30 +23,30 @@ from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import ValidationError
 
-from gapctl.config.arms import build_arm_grid
+from gapctl.config.arms import build_correlation_arm_grid
 from gapctl.config.base import (
     KeyPath,
     Problem,
-    did_you_mean,
     format_choices,
-    format_value,
+    format_word_suggestion,
+    format_yaml_value,
+    get_value_at_path,
     list_leaf_paths,
-    read_path,
     replace_at_path,
 )
-from gapctl.config.cohort import Cohort, check_cohort, get_column_value, is_same_level
+from gapctl.config.cohort import Cohort, get_cohort_model_value, is_same_level, iterate_cohort_problems
 from gapctl.config.errors import (
     SweepParts,
     TreatmentChanges,
     collect_parts,
-    list_problems,
-    list_values_by_path,
+    collect_varied_values,
+    list_validation_problems,
     select_valid_parts,
 )
 from gapctl.config.evaluation_sets import (
     SetKind,
     explain_unknown_set,
-    is_set_metric,
+    is_metric_of_set_kind,
     list_set_names,
     require_set,
 )
@@ -57,13 +58,13 @@ from gapctl.config.hypotheses import (
     Scope,
     Threshold,
     Trend,
-    list_named_metrics,
+    list_hypothesis_metrics,
 )
 from gapctl.config.metrics import (
     ONLY_OF_SETS,
     OPTIMUM_EXCESSES,
     PUBLISHED,
-    find_nearest_metric,
+    format_metric_suggestion,
     is_analysis_metric,
     is_cross_trial_metric,
     is_extension_metric,
@@ -71,7 +72,7 @@ from gapctl.config.metrics import (
     is_posterior_metric,
     is_seed_pair_metric,
     list_metric_names,
-    split_set_metric,
+    split_set_from_metric,
 )
 from gapctl.config.presets import TABLE
 from gapctl.config.recipes import list_recipes
@@ -81,15 +82,15 @@ from gapctl.config.trial import LOSSES, FactorName, Model, PairData, TrialConfig
 from gapctl.text import join_and, join_or
 
 
-def check_document(document: Mapping[str, object]) -> tuple[SweepFile | None, list[Problem]]:
+def validate_sweep_document(document: Mapping[str, object]) -> tuple[SweepFile | None, list[Problem]]:
     """Return the file that a document describes, None if a value has the wrong type, and all its problems."""
     try:
         spec = SweepFile.model_validate(document)
     except ValidationError as error:
-        found = list_problems(error, document, SweepFile)
+        found = list_validation_problems(error, document, SweepFile)
         others = _check_factors_and_hypotheses(select_valid_parts(document, found))
-        unknown = [read_path(document, problem.path) for problem in found if problem.path[:3] == _METRIC_LIST]
-        return None, [*found, *(each for each in others if read_path(document, each.path) not in unknown)]
+        unknown = [get_value_at_path(document, problem.path) for problem in found if problem.path[:3] == _METRIC_LIST]
+        return None, [*found, *(each for each in others if get_value_at_path(document, each.path) not in unknown)]
     return spec, [
         *check_resources(spec),
         *check_grid_or_search(spec),
@@ -132,7 +133,7 @@ def _check_factors_and_hypotheses(parts: SweepParts) -> list[Problem]:
         else:
             found += check_hypothesis(hypothesis, at, vary)
         if parts.base and (vary or parts.cohort):
-            values = list_values_by_path(parts)
+            values = collect_varied_values(parts)
             found += find_unlogged_metrics(hypothesis, ("hypotheses", index), parts.base, values, parts.kinds)
     found += [*check_unused_rate(parts), *check_evaluation_sets(parts)]
     return list(dict.fromkeys(found))
@@ -143,7 +144,7 @@ def _find_repeated_ids(hypotheses: Mapping[int, Hypothesis]) -> Iterator[Problem
     for index, hypothesis in hypotheses.items():
         if hypothesis.id in seen:
             yield Problem(
-                ("hypotheses", index, "id"), f"found {format_value(hypothesis.id)} again; expected each id once"
+                ("hypotheses", index, "id"), f"found {format_yaml_value(hypothesis.id)} again; expected each id once"
             )
         seen.add(hypothesis.id)
 
@@ -215,7 +216,7 @@ def _check_treatments(
         for index, found in enumerate((vary or {}).get(name) or ()):
             if found not in levels:
                 expected = format_choices(str(found), levels)
-                yield Problem(("vary", name, index), f"found {format_value(found)}; {expected}")
+                yield Problem(("vary", name, index), f"found {format_yaml_value(found)}; {expected}")
 
 
 def _find_repeated_levels(vary: Mapping[str, Sequence[Level] | None]) -> Iterator[Problem]:
@@ -223,7 +224,9 @@ def _find_repeated_levels(vary: Mapping[str, Sequence[Level] | None]) -> Iterato
         seen: set[tuple[bool, Level]] = set()
         for index, level in enumerate(levels or ()):
             if make_level_key(level) in seen:
-                yield Problem(("vary", factor, index), f"found {format_value(level)} again; expected each level once")
+                yield Problem(
+                    ("vary", factor, index), f"found {format_yaml_value(level)} again; expected each level once"
+                )
             seen.add(make_level_key(level))
 
 
@@ -256,7 +259,7 @@ def _find_misfits(base: TrialConfig, settings: Mapping[str, Sequence[_FactorSett
         try:
             TrialConfig.model_validate(document)
         except ValidationError as error:
-            for problem in list_problems(error, document, TrialConfig):
+            for problem in list_validation_problems(error, document, TrialConfig):
                 yield _assign_blame(problem, chosen)
 
 
@@ -289,11 +292,11 @@ def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> 
     given = {name: getattr(hypothesis, name) for name in type(hypothesis).model_fields}
     for key in ("response", "against"):
         if key in given and not is_metric(given[key]):
-            text = f"expected a metric such as gap/rmg or bias/moad_image{find_nearest_metric(given[key])}"
-            yield Problem((*at, key), f"found {format_value(given[key])}; {text}")
+            text = f"expected a metric such as gap/rmg or bias/moad_image{format_metric_suggestion(given[key])}"
+            yield Problem((*at, key), f"found {format_yaml_value(given[key])}; {text}")
     for key, other, text in _DIFFERENT:
         if key in given and make_level_key(given[key]) == make_level_key(given[other]):
-            yield Problem((*at, key), f"found {format_value(given[key])}{text}")
+            yield Problem((*at, key), f"found {format_yaml_value(given[key])}{text}")
     yield from _check_smallest_effect(hypothesis, at)
     if isinstance(hypothesis, Correlation):
         yield from _refuse_cohort_keys(hypothesis, at)
@@ -317,9 +320,9 @@ def _refuse_cohort_keys(hypothesis: Correlation, at: KeyPath) -> Iterator[Proble
     """Yield the keys of a correlation that only a cohort of models has."""
     wanted = "which is of a cohort of models, and this sweep trains arms; expected"
     if hypothesis.scope is not None:
-        yield Problem((*at, "scope"), f"found {format_value(hypothesis.scope)}, {wanted} no scope")
+        yield Problem((*at, "scope"), f"found {format_yaml_value(hypothesis.scope)}, {wanted} no scope")
     if hypothesis.sets:
-        yield Problem((*at, "sets"), f"found {format_value(hypothesis.sets)}, {wanted} no sets")
+        yield Problem((*at, "sets"), f"found {format_yaml_value(hypothesis.sets)}, {wanted} no sets")
     if hypothesis.direction == "weak":
         yield Problem((*at, "direction"), f"found 'weak', {wanted} increasing, decreasing or either")
 
@@ -333,9 +336,8 @@ def check_cohort_hypothesis(
 ) -> Iterator[Problem]:
     """Yield what is wrong with a hypothesis about a cohort that has these covariates, evaluation sets and factors."""
     if not isinstance(hypothesis, Correlation):
-        text = (
-            f"found {format_value(hypothesis.test)}; expected correlation or threshold, the tests of a cohort of models"
-        )
+        expected = "expected correlation or threshold, the tests of a cohort of models"
+        text = f"found {format_yaml_value(hypothesis.test)}; {expected}"
         yield Problem((*at, "test"), text)
         return
     yield from _check_smallest_effect(hypothesis, at)
@@ -345,29 +347,29 @@ def check_cohort_hypothesis(
     elif scope == "given_covariates" and not hypothesis.given:
         yield Problem((*at, "given"), "missing; expected the covariates of scope given_covariates")
     elif scope == "overall" and hypothesis.given:
-        text = f"found {format_value(hypothesis.given)} with scope overall; expected scope given_covariates"
+        text = f"found {format_yaml_value(hypothesis.given)} with scope overall; expected scope given_covariates"
         yield Problem((*at, "given"), text)
     for place, name in enumerate(hypothesis.sets):
         if name not in sets:
-            found = f"found {format_value(name)}; {format_choices(name, sets)}"
-            yield Problem((*at, "sets", place), found if sets else f"found {format_value(name)}; expected no sets")
+            found = f"found {format_yaml_value(name)}; {format_choices(name, sets)}"
+            yield Problem((*at, "sets", place), found if sets else f"found {format_yaml_value(name)}; expected no sets")
     seen: set[str] = set()
     given = [(("given", place), name) for place, name in enumerate(hypothesis.given)]
     for key, name in [(("response",), hypothesis.response), (("against",), hypothesis.against), *given]:
         plain = name.removeprefix(LOGARITHM)
         if plain in seen:
-            yield Problem((*at, *key), f"found {format_value(name)} again; expected another metric or covariate")
+            yield Problem((*at, *key), f"found {format_yaml_value(name)} again; expected another metric or covariate")
         elif plain not in covariates and not _is_set_metric(plain, sets):
-            close = did_you_mean(plain, [*covariates, *list_metric_names()])
+            close = format_word_suggestion(plain, [*covariates, *list_metric_names()])
             text = f"expected a metric such as gap/rmg, or a covariate: {', '.join(covariates) or 'there are none'}"
-            yield Problem((*at, *key), f"found {format_value(name)}; {text}{close}")
+            yield Problem((*at, *key), f"found {format_yaml_value(name)}; {text}{close}")
         seen.add(plain)
     for name, level in hypothesis.where.items():
         levels = vary.get(name)
         if name not in (known := [*covariates, "stratum", "lineage", *vary]):
-            yield Problem((*at, "where", name), f"found {format_value(name)}; {format_choices(name, known)}")
+            yield Problem((*at, "where", name), f"found {format_yaml_value(name)}; {format_choices(name, known)}")
         elif levels is not None and not is_among(level, levels):
-            text = f"found {format_value(level)}; expected a level of {name}: {format_value(levels)}"
+            text = f"found {format_yaml_value(level)}; expected a level of {name}: {format_yaml_value(levels)}"
             yield Problem((*at, "where", name), text)
 
 
@@ -382,7 +384,7 @@ def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyP
     compared: list[tuple[str, KeyPath]] = [(given[key], (*at, key)) for key in ("factor", "mediator") if key in given]
     for path, place in [*compared, *((path, (*at, "where", path)) for path in hypothesis.where)]:
         if path not in vary:
-            text = f"found {format_value(path)}, which does not vary; {format_choices(path, vary)}"
+            text = f"found {format_yaml_value(path)}, which does not vary; {format_choices(path, vary)}"
             yield Problem(place, text)
     named: list[tuple[str, KeyPath, Level]] = [
         (path, (*at, "where", path), level) for path, level in hypothesis.where.items()
@@ -398,15 +400,17 @@ def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyP
     for path, place, level in named:
         levels = vary.get(path)
         if levels is not None and not is_among(level, levels):
-            yield Problem(place, f"found {format_value(level)}; expected a level of {path}: {format_value(levels)}")
+            yield Problem(
+                place, f"found {format_yaml_value(level)}; expected a level of {path}: {format_yaml_value(levels)}"
+            )
     if "between" in given and is_among(given["between"][0], given["between"][1:]):
-        text = f"found {format_value(given['between'][1])} again; expected two different levels"
+        text = f"found {format_yaml_value(given['between'][1])} again; expected two different levels"
         yield Problem((*at, "between", 1), text)
     levels = vary.get(given["factor"]) if isinstance(hypothesis, Trend) else None
     if levels is not None and any(isinstance(level, bool | str) for level in levels):
-        yield Problem((*at, "factor"), f"its levels are {format_value(levels)}; expected numbers for a trend")
+        yield Problem((*at, "factor"), f"its levels are {format_yaml_value(levels)}; expected numbers for a trend")
     elif levels is not None and len(levels) < 2:  # a quick scale may leave two; the analysis says what those can show
-        text = f"its only level is {format_value(levels[0])}; expected at least two for a trend"
+        text = f"its only level is {format_yaml_value(levels[0])}; expected at least two for a trend"
         yield Problem((*at, "factor"), text)
 
 
@@ -415,14 +419,14 @@ def _check_given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[P
     for index, name in enumerate(hypothesis.given):
         place = (*at, "given", index)
         if name in seen:
-            yield Problem(place, f"found {format_value(name)} again; expected another metric or factor")
+            yield Problem(place, f"found {format_yaml_value(name)} again; expected another metric or factor")
         elif name not in vary and not is_metric(name):
-            close = did_you_mean(name, [*vary, *list_metric_names()])
+            close = format_word_suggestion(name, [*vary, *list_metric_names()])
             text = f"expected a metric such as gap/rmg or a factor that varies: {', '.join(vary)}{close}"
-            yield Problem(place, f"found {format_value(name)}; {text}")
+            yield Problem(place, f"found {format_yaml_value(name)}; {text}")
         seen.add(name)
     known = {path: levels for path, levels in vary.items() if levels}
-    if len(known) == len(vary) and not build_arm_grid(known, hypothesis.where, hypothesis.given).pairs:
+    if len(known) == len(vary) and not build_correlation_arm_grid(known, hypothesis.where, hypothesis.given).pairs:
         held = [name for name in (*hypothesis.where, *hypothesis.given) if name in vary]
         left = f"with {', '.join(held)} held, no two arms are left" if held else "the sweep has one arm"
         key = "given" if hypothesis.given else "test"
@@ -456,7 +460,7 @@ def check_resources(spec: SweepFile) -> Iterator[Problem]:
         yield Problem(("resources", "pack"), text)
     drawn = {} if spec.search is None else {path: domain.values for path, domain in spec.search.space.items()}
     batches = set(
-        {**list_values_by_path(collect_parts(spec)), **drawn}.get("train.batch_size") or [spec.base.train.batch_size]
+        {**collect_varied_values(collect_parts(spec)), **drawn}.get("train.batch_size") or [spec.base.train.batch_size]
     )
     if spec.base.parent is not None:
         batches.add(spec.base.parent.train.batch_size)
@@ -475,7 +479,7 @@ def check_unused_rate(parts: SweepParts) -> Iterator[Problem]:
     if parts.base is None or parts.base.temperature.lr is None:
         return
     base = parts.base
-    modes = list_values_by_path(parts).get("temperature.mode") or [base.temperature.mode]
+    modes = collect_varied_values(parts).get("temperature.mode") or [base.temperature.mode]
     before = [] if base.parent is None else [base.parent.temperature.mode]
     if "learned" not in (*modes, *before):
         text = (
@@ -492,20 +496,20 @@ def check_cohort_trials(spec: SweepFile) -> Iterator[Problem]:
         for key in ("response", "against"):
             name = str(getattr(hypothesis, key, ""))
             if name.startswith(PUBLISHED) and name not in published:
-                text = f"found {format_value(name)}, which no model of a cohort has{did_you_mean(name, published)}"
+                suggestion = format_word_suggestion(name, published)
+                text = f"found {format_yaml_value(name)}, which no model of a cohort has{suggestion}"
                 yield Problem(("hypotheses", index, key), text)
     if cohort is None:
         return
     for index, hypothesis in enumerate(spec.hypotheses):
-        for name in filter(is_cross_trial_metric, list_named_metrics(hypothesis)):
-            text = (
-                f"found {format_value(name)}, which compares trainings with each other; expected a metric of one model"
-            )
+        for name in filter(is_cross_trial_metric, list_hypothesis_metrics(hypothesis)):
+            expected = "expected a metric of one model"
+            text = f"found {format_yaml_value(name)}, which compares trainings with each other; {expected}"
             yield Problem(("hypotheses", index), text)
     if spec.seeds != 1:
         text = f"found {spec.seeds} beside cohort, whose models are the replicates; expected 1"
         yield Problem(("seeds",), text)
-    found = list(check_cohort(cohort))
+    found = list(iterate_cohort_problems(cohort))
     yield from found
     for index, hypothesis in enumerate(spec.hypotheses if not found else ()):
         if isinstance(hypothesis, Correlation):
@@ -535,8 +539,10 @@ def check_recipes(spec: SweepFile) -> Iterator[Problem]:
     for key in (key for key, is_there in beside.items() if is_there):
         yield Problem((key,), "found beside replicates, whose recipes are the replicates; expected one of them")
     for index, hypothesis in enumerate(spec.hypotheses):
-        for name in filter(is_seed_pair_metric, list_named_metrics(hypothesis)):
-            text = f"found {format_value(name)}, which compares two seeds of one recipe; expected seeds as replicates"
+        for name in filter(is_seed_pair_metric, list_hypothesis_metrics(hypothesis)):
+            text = (
+                f"found {format_yaml_value(name)}, which compares two seeds of one recipe; expected seeds as replicates"
+            )
             yield Problem(("hypotheses", index), text)
     settings = {factor: _list_settings(factor, levels, spec.treatments) for factor, levels in spec.vary.items()}
     setters = {path: name for name, listed in settings.items() for setting in listed for path in setting.changes}
@@ -565,10 +571,10 @@ def _check_named_facts(hypothesis: Correlation, at: KeyPath, cohort: Cohort) -> 
         yield Problem((*at, "scope"), f"{text} models")
     known_columns = ("stratum", "lineage", *cohort.covariate_names)
     for name, level in hypothesis.where.items():
-        values = [get_column_value(cohort, member, name) for member in cohort.members]
+        values = [get_cohort_model_value(cohort, member, name) for member in cohort.members]
         if name in known_columns and not any(is_same_level(value, level) for value in values):
             known = dict.fromkeys(str(value) for value in values if value is not None)
-            text = f"found {format_value(level)}, which no model has; {format_choices(str(level), known)}"
+            text = f"found {format_yaml_value(level)}, which no model has; {format_choices(str(level), known)}"
             yield Problem((*at, "where", name), text)
     given = [(("given", place), name) for place, name in enumerate(hypothesis.given) if name.startswith(LOGARITHM)]
     for key, written in [(("response",), hypothesis.response), (("against",), hypothesis.against), *given]:
@@ -577,7 +583,7 @@ def _check_named_facts(hypothesis: Correlation, at: KeyPath, cohort: Cohort) -> 
             value = member.get_fact(name)
             if isinstance(value, bool) or not isinstance(value, int | float) or (logged and value <= 0):
                 number = "a number above 0" if logged else "a number"
-                text = f"found {format_value(written)}, and {name} of {member.name} is {format_value(value)}"
+                text = f"found {format_yaml_value(written)}, and {name} of {member.name} is {format_yaml_value(value)}"
                 yield Problem((*at, *key), f"{text}; expected a covariate that is {number} in every model")
                 break
 
@@ -616,7 +622,7 @@ def _explain_unlogged_of_set(name: str, key: str, base: TrialConfig, kinds: Mapp
     if is_extension_metric(key):
         return _explain_unnamed_extension(key, base)
     kind = kinds[name] if name in kinds else require_set(name).kind
-    if kind is not None and not is_set_metric(key, kind):
+    if kind is not None and not is_metric_of_set_kind(key, kind):
         return f"sets of kind {kind}, as {name} is, have no {key}"
     return ""
 
@@ -653,10 +659,10 @@ def find_unlogged_metrics(
     for place, key in asked:
         if not is_metric(key):
             continue
-        names = [key] if not sets or split_set_metric(key)[0] else [f"{name}/{key}" for name in sets]
+        names = [key] if not sets or split_set_from_metric(key)[0] else [f"{name}/{key}" for name in sets]
         why = next((why for name in names if (why := explain_unlogged(name, base, vary, kinds))), "")
         if why:
-            yield Problem(place, f"found {format_value(key)}, which no training of this sweep logs: {why}")
+            yield Problem(place, f"found {format_yaml_value(key)}, which no training of this sweep logs: {why}")
 
 
 def explain_unlogged(
@@ -668,7 +674,7 @@ def explain_unlogged(
     """
     if key.startswith(PUBLISHED):
         return ""  # `check_cohort_trials` looks for it among the models
-    name, plain = split_set_metric(key)
+    name, plain = split_set_from_metric(key)
     if name:
         return _explain_unlogged_of_set(name, plain, base, kinds)
     if is_extension_metric(key):
@@ -833,18 +839,18 @@ def check_grid_or_search(spec: SweepFile) -> Iterator[Problem]:
 def _check_search_metric(search: Search, spec: SweepFile) -> Iterator[Problem]:
     at, key = ("search", "metric"), search.metric
     if not is_metric(key):
-        expected = f"expected a metric such as train/loss or quality/i2t_recall_10{find_nearest_metric(key)}"
-        yield Problem(at, f"found {format_value(key)}; {expected}")
+        expected = f"expected a metric such as train/loss or quality/i2t_recall_10{format_metric_suggestion(key)}"
+        yield Problem(at, f"found {format_yaml_value(key)}; {expected}")
         return
     if is_analysis_metric(key):
         text = "which the analysis computes; expected a metric that each training logs, such as train/loss"
-        yield Problem(at, f"found {format_value(key)}, {text}")
+        yield Problem(at, f"found {format_yaml_value(key)}, {text}")
         return
     levels = {path: list(domain.values) for path, domain in search.space.items()}
     if why := explain_unlogged(key, spec.base, levels, collect_parts(spec).kinds):
-        yield Problem(at, f"found {format_value(key)}, which no training of this sweep logs: {why}")
+        yield Problem(at, f"found {format_yaml_value(key)}, which no training of this sweep logs: {why}")
     moves = _MOVED_BY.get(key) or _MOVED_BY.get(key.partition("/")[0], ())
     moved = [path for path in search.space if path.startswith(moves)]
     if moved:
         text = f"with {', '.join(moved)} in space, which moves it by itself; expected one of quality"
-        yield Problem(at, f"found {format_value(key)} {text}")
+        yield Problem(at, f"found {format_yaml_value(key)} {text}")

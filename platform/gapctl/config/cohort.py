@@ -5,8 +5,8 @@
 of its training by dotted path (`architecture` and `weights` are those of `model`), numbers that others published
 (`published/NAME`), and facts: whatever else is known of it.
 
-`Cohort.members` are the rows that `where` keeps, `Cohort.excluded` the others, each with the reason. `check_cohort`
-finds what is wrong with them.
+`Cohort.members` are the rows that `where` keeps, `Cohort.excluded` the others, each with the reason.
+`iterate_cohort_problems` finds what is wrong with them.
 """
 
 import csv
@@ -22,7 +22,12 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
-from gapctl.config.architectures import Architecture, find_architecture, get_architecture_texts, parse_architecture
+from gapctl.config.architectures import (
+    Architecture,
+    find_architecture,
+    get_overriding_architecture_texts,
+    parse_architecture,
+)
 from gapctl.config.base import (
     FrozenModel,
     KeyPath,
@@ -30,11 +35,11 @@ from gapctl.config.base import (
     SpecError,
     flatten_document,
     format_choices,
-    format_value,
+    format_yaml_value,
 )
 from gapctl.config.hypotheses import LOGARITHM, Level
 from gapctl.config.metrics import PUBLISHED
-from gapctl.text import format_count
+from gapctl.text import format_count_with_noun
 
 TABLES: Final = Path(__file__).parent / "cohorts"
 """The folder of the tables of models that gapctl ships."""
@@ -124,7 +129,7 @@ class Cohort(FrozenModel):
     strata: str = ""
     lineage: str = ""
     source: str = ""
-    _architecture_texts: Mapping[str, str] = PrivateAttr(default_factory=get_architecture_texts)
+    _architecture_texts: Mapping[str, str] = PrivateAttr(default_factory=get_overriding_architecture_texts)
 
     @field_validator("where", mode="after")
     @classmethod
@@ -134,7 +139,7 @@ class Cohort(FrozenModel):
         for name, condition in where.items():
             named = condition if name == EXCLUDE else [name]
             if not isinstance(named, list):
-                raise ValueError(f"{EXCLUDE}: found {format_value(named)}; expected a list of facts")
+                raise ValueError(f"{EXCLUDE}: found {format_yaml_value(named)}; expected a list of facts")
             for fact in named:
                 if rows and fact not in known:
                     raise ValueError(f"no model has a fact {fact!r}; {format_choices(str(fact), known)}")
@@ -174,8 +179,8 @@ class Cohort(FrozenModel):
             if found is None:
                 return f"{name} is not known"
             if not _holds(found, condition):
-                shown = condition if isinstance(condition, str) else format_value(condition)
-                return f"{name} is {format_value(found)}, not {shown}"
+                shown = condition if isinstance(condition, str) else format_yaml_value(condition)
+                return f"{name} is {format_yaml_value(found)}, not {shown}"
         return ""
 
 
@@ -232,7 +237,7 @@ def _read_row(row: Mapping[str, Level], replicate: int, place: int, texts: Mappi
     return CohortModel(replicate, place, name_model(row), changes, facts, published, text)
 
 
-def check_cohort(cohort: Cohort) -> Iterator[Problem]:
+def iterate_cohort_problems(cohort: Cohort) -> Iterator[Problem]:
     """Yield what is wrong with a cohort's rows: names, facts without a value, and numbers that are none."""
     seen: dict[str, int] = {}
     if len(cohort.members) < 2:
@@ -244,21 +249,24 @@ def check_cohort(cohort: Cohort) -> Iterator[Problem]:
             yield Problem(at, "has no name; expected name, or architecture")
             continue
         if len(member.name) > LONGEST_NAME or not member.name.isprintable():
-            text = f"found the name {format_value(member.name)}; expected at most {LONGEST_NAME} printable characters"
+            text = (
+                f"found the name {format_yaml_value(member.name)}; expected at most {LONGEST_NAME} printable characters"
+            )
             yield Problem(at, text)
         if member.name in seen:
             text = f"found {member.name!r} again, as row {seen[member.name] + 1} has it; expected each model once"
             yield Problem(at, text)
         seen.setdefault(member.name, member.place)
         for path in (path for path in member.changes if path.startswith("evaluate.")):
-            text = f"found {format_value(member.changes[path])}; expected it in base, as all models are measured alike"
+            expected = "expected it in base, as all models are measured alike"
+            text = f"found {format_yaml_value(member.changes[path])}; {expected}"
             yield Problem((*at, path), text)
         yield from _check_facts(cohort, member, at)
         for key, value in member.facts.items():
             if "/" in key:
                 number = " and a number" if key.startswith(PUBLISHED) else ""
                 expected = f"expected a fact, or {PUBLISHED}NAME{number} for one that is published"
-                text = f"found {format_value(value)}; {expected}"
+                text = f"found {format_yaml_value(value)}; {expected}"
                 yield Problem((*at, key), text)
     published = dict.fromkeys(name for member in cohort.members for name in member.published)
     if published and not cohort.source:
@@ -275,7 +283,9 @@ def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[P
         name = written.removeprefix(LOGARITHM)
         if place[1] == "covariates" and name in TAKEN_NAMES:
             if member.replicate == 0:
-                text = f"found {format_value(written)}, which names another column of an analysis's table of trials"
+                text = (
+                    f"found {format_yaml_value(written)}, which names another column of an analysis's table of trials"
+                )
                 yield Problem(place, f"{text}; expected another name for this fact")
             continue
         if name not in known:
@@ -290,7 +300,9 @@ def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[P
             text = f"{member.name} has no {name}, by which {format_place(place)} tells models apart; expected a value"
             yield Problem((*at, name), text)
         elif written != name and not (isinstance(value, int | float) and value > 0):
-            yield Problem((*at, name), f"found {format_value(value)}; expected a number above 0, as for a logarithm")
+            yield Problem(
+                (*at, name), f"found {format_yaml_value(value)}; expected a number above 0, as for a logarithm"
+            )
 
 
 def _explain_architecture(member: CohortModel) -> str:
@@ -407,7 +419,7 @@ def _parse_columns(text: str, name: str) -> tuple[list[str], list[dict[str, Leve
     names = [cell.strip() for cell in header]
     wrong = next((place for place, key in enumerate(names) if not key or key in names[:place]), None)
     if wrong is not None:
-        shown = f"{format_value(names[wrong])} again" if names[wrong] else "no name"
+        shown = f"{format_yaml_value(names[wrong])} again" if names[wrong] else "no name"
         raise SpecError(f"cohort.models: {name}: column {wrong + 1} of the header has {shown}; expected each name once")
     for number, cells in enumerate(rows, start=1):
         if len(cells) != len(names):
@@ -436,12 +448,12 @@ def _parse_cell(column: str, cell: str) -> Level:
     return cell
 
 
-def name_stratum(cohort: Cohort, model: CohortModel) -> str:
+def get_model_stratum(cohort: Cohort, model: CohortModel) -> str:
     """Return a model's stratum; without strata, all models are of one."""
     return str(model.get_fact(cohort.strata)) if cohort.strata else ALL
 
 
-def read_lineage(cohort: Cohort, model: CohortModel) -> str | None:
+def get_model_lineage(cohort: Cohort, model: CohortModel) -> str | None:
     """Return the training run that a model belongs to, None where the cohort does not say."""
     found = model.get_fact(cohort.lineage) if cohort.lineage else None
     return None if found is None else str(found)
@@ -457,11 +469,11 @@ def is_same_level(found: Level | None, level: Level) -> bool:
         return False
 
 
-def get_column_value(cohort: Cohort, model: CohortModel, name: str) -> Level | None:
+def get_cohort_model_value(cohort: Cohort, model: CohortModel, name: str) -> Level | None:
     """Return what the table of trials says of a model: its stratum, its lineage, or a covariate."""
     if name == "stratum":
-        return name_stratum(cohort, model)
-    return read_lineage(cohort, model) if name == "lineage" else model.get_fact(name)
+        return get_model_stratum(cohort, model)
+    return get_model_lineage(cohort, model) if name == "lineage" else model.get_fact(name)
 
 
 def select_members(cohort: Cohort, where: Mapping[str, Level]) -> list[CohortModel]:
@@ -469,28 +481,28 @@ def select_members(cohort: Cohort, where: Mapping[str, Level]) -> list[CohortMod
     return [
         model
         for model in cohort.members
-        if all(is_same_level(get_column_value(cohort, model, name), level) for name, level in where.items())
+        if all(is_same_level(get_cohort_model_value(cohort, model, name), level) for name, level in where.items())
     ]
 
 
-def list_strata(cohort: Cohort) -> dict[str, list[str]]:
+def group_models_by_stratum(cohort: Cohort) -> dict[str, list[str]]:
     """Return the names of the models in each stratum, one stratum for all where the cohort names none."""
     found: dict[str, list[str]] = {}
     for member in cohort.members:
-        found.setdefault(name_stratum(cohort, member), []).append(member.name)
+        found.setdefault(get_model_stratum(cohort, member), []).append(member.name)
     return found
 
 
 def describe_cohort(cohort: Cohort) -> Sequence[str]:
     """Return lines for people: how many models, in which strata, and which were left out for which reason."""
-    strata = list_strata(cohort)
+    strata = group_models_by_stratum(cohort)
     lines = [f"{len(cohort.members)} models"]
     if cohort.strata:
         sizes = ", ".join(f"{name} {len(names)}" for name, names in sorted(strata.items(), key=lambda each: each[0]))
         alone = sum(len(names) == 1 for names in strata.values())
         lines[0] += f" in {len(strata)} strata of {cohort.strata} ({sizes})"
         if alone:
-            have = f"{format_count(alone, 'stratum', 'strata')} {'has' if alone == 1 else 'have'} one model"
+            have = f"{format_count_with_noun(alone, 'stratum', 'strata')} {'has' if alone == 1 else 'have'} one model"
             lines.append(f"{have}, which says nothing about differences within a stratum")
     lines += [f"left out: {name}: {reason}" for name, reason in cohort.excluded]
     return lines

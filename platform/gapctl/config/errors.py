@@ -1,7 +1,7 @@
 """pydantic's validation errors as located problems in plain words.
 
-`list_problems` is the entry. `select_valid_parts` returns what remains of a file with errors, so that the checks of
-`checks.py` can run on the valid rest and all problems show at once.
+`list_validation_problems` is the entry. `select_valid_parts` returns what remains of a file with errors, so that the
+checks of `checks.py` can run on the valid rest and all problems show at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ from gapctl.config.base import (
     KeyPath,
     Problem,
     WrongValueError,
-    did_you_mean,
     find_nearest,
     flatten_document,
-    format_value,
-    read_path,
+    format_word_suggestion,
+    format_yaml_value,
+    get_value_at_path,
 )
 from gapctl.config.cohort import Cohort
 from gapctl.config.evaluation_sets import KINDS, SetKind, complete_definitions
 from gapctl.config.hypotheses import TESTS, Hypothesis, Level
 from gapctl.config.recipes import list_recipes
-from gapctl.config.settings import explain_unknown_key, suggest_mapping
+from gapctl.config.settings import explain_unknown_key, format_mapping_suggestion
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import DATASETS, MODEL_KINDS, TrialConfig
 from gapctl.io.passwords import hide_password
@@ -55,7 +55,7 @@ EXPECTED = {
 ANY_LEVEL = {"true or false", "a whole number", "a number", "text"}
 
 
-def list_problems(error: ValidationError, document: object, model: type[BaseModel]) -> list[Problem]:
+def list_validation_problems(error: ValidationError, document: object, model: type[BaseModel]) -> list[Problem]:
     """List one problem for each path, the alternatives of a union in one sentence; `model` is what was validated."""
     at_path: dict[KeyPath, list[ErrorDetails]] = {}
     for found in error.errors():
@@ -94,10 +94,10 @@ def _describe_problem(path: KeyPath, errors: Sequence[ErrorDetails], model: type
         return str(first.get("ctx", {}).get("error", first["msg"]))
     wrong = first["ctx"]["tag"] if kind == "union_tag_invalid" else found
     shown = hide_password(wrong) if isinstance(wrong, str) else wrong
-    answer = f"found {format_value(shown)}; expected {_describe_expected(wrong, errors)}"
+    answer = f"found {format_yaml_value(shown)}; expected {_describe_expected(wrong, errors)}"
     if "trend" in first["loc"] and path[-1] == "direction" and wrong == "either":
         return f"{answer}, as a trend has one; a contrast between two levels allows either"
-    return answer + suggest_mapping(path, wrong)
+    return answer + format_mapping_suggestion(path, wrong)
 
 
 def _describe_expected(wrong: object, errors: Sequence[ErrorDetails]) -> str:
@@ -115,7 +115,7 @@ def _describe_expected(wrong: object, errors: Sequence[ErrorDetails]) -> str:
             phrases.append(template.format_map(context) if template else error["msg"])
     if set(phrases) == ANY_LEVEL:
         return "a number, text, true or false"
-    return join_or(phrases) + (did_you_mean(wrong, phrases) if isinstance(wrong, str) else "")
+    return join_or(phrases) + (format_word_suggestion(wrong, phrases) if isinstance(wrong, str) else "")
 
 
 def _locate_in_document(found: ErrorDetails, document: object) -> KeyPath:
@@ -127,7 +127,7 @@ def _locate_in_document(found: ErrorDetails, document: object) -> KeyPath:
         inside = isinstance(document, dict) and step in document
         inside = inside or (isinstance(document, list) and isinstance(step, int) and step < len(document))
         if inside and not is_tag:
-            document = read_path(document, [step])
+            document = get_value_at_path(document, [step])
             path.append(step)
         elif missing and position == len(location) - 1:
             path.append(step)
@@ -176,7 +176,7 @@ def collect_parts(spec: SweepFile) -> SweepParts:
     return SweepParts(spec.base, spec.treatments, spec.vary, hypotheses, kinds, spec.cohort, recipes)
 
 
-def list_values_by_path(parts: SweepParts) -> Mapping[str, Sequence[Level] | None]:
+def collect_varied_values(parts: SweepParts) -> Mapping[str, Sequence[Level] | None]:
     """Return the values that trainings have, by dotted path, for the paths that differ between trainings."""
     known = flatten_document(parts.base.model_dump()) if parts.base else {}
     found: dict[str, Sequence[Level] | None] = dict(parts.vary or {})

@@ -2,7 +2,7 @@
 
 1. `EvaluationSet` is what a sweep file says of a set under `evaluation_sets`; `ShippedSet` adds where others get it.
 2. `find_set` looks a name up: in the file first, then among the shipped definitions, then among those of packages.
-3. `is_set_metric` says which metrics a kind of set has; in trials they are named `<set>/<metric>`.
+3. `is_metric_of_set_kind` says which metrics a kind of set has; in trials they are named `<set>/<metric>`.
 
 Shipped definitions are the yaml files of the folder `shipped_sets` beside this one.
 """
@@ -21,7 +21,7 @@ from gapctl.config.base import NO_PASSWORD, Address, FrozenModel, WrongValueErro
 from gapctl.config.hypotheses import SLUG
 from gapctl.config.metrics import METRICS, OPTIMUM_EXCESSES, is_analysis_metric, is_posterior_metric
 from gapctl.errors import InputError
-from gapctl.extensions import ExtensionError, explain_failures, find_extension, list_extensions
+from gapctl.extensions import ExtensionError, find_extension, list_extensions, raise_as_extension_error
 from gapctl.text import join_or
 
 SetKind = Literal["retrieval", "classification", "composition"]
@@ -189,7 +189,7 @@ def find_set(name: str, declared: Mapping[str, EvaluationSet] | None = None) -> 
     if extension is None:
         return None
     try:
-        with explain_failures(extension):
+        with raise_as_extension_error(extension):
             found = extension.function()
     except ExtensionError as error:
         raise InputError(f"{error}; mend or uninstall that package") from error
@@ -232,7 +232,7 @@ _ABSENT: Final[Mapping[SetKind, tuple[str, ...]]] = {
 """Beginnings of the metrics that each kind of set lacks."""
 
 
-def is_set_metric(key: str, kind: SetKind) -> bool:
+def is_metric_of_set_kind(key: str, kind: SetKind) -> bool:
     """Return whether sets of a kind have a metric, named without the set."""
     computed = is_analysis_metric(key) or is_posterior_metric(key)
     return not key.startswith((*_NEVER, *_ABSENT[kind])) and key not in _NEVER_KEYS and not computed

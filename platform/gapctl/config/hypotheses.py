@@ -137,7 +137,7 @@ TESTS: dict[str, type[HypothesisBase]] = {
 }
 
 
-def list_named_metrics(hypothesis: Hypothesis) -> tuple[str, ...]:
+def list_hypothesis_metrics(hypothesis: Hypothesis) -> tuple[str, ...]:
     """List the metrics that a hypothesis is judged by; a correlation's `given` factors are among them."""
     if isinstance(hypothesis, Correlation):
         return (hypothesis.response, hypothesis.against, *hypothesis.given)

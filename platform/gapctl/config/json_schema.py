@@ -8,7 +8,7 @@ from typing import Any
 from gapctl.config.base import list_leaf_paths
 from gapctl.config.hypotheses import LOGARITHM, SLUG, TESTS, Correlation
 from gapctl.config.metrics import METRICS
-from gapctl.config.settings import list_known_paths
+from gapctl.config.settings import list_setting_paths
 from gapctl.config.sweep import LONGEST_SCALE_NAME, SCALE_NAME, SweepFile
 from gapctl.config.trial import Model, OpenClipModel, PairData, TrialConfig
 
@@ -27,7 +27,7 @@ def build_schema() -> Schema:
     scales["propertyNames"] = {"pattern": SCALE_NAME, "maxLength": LONGEST_SCALE_NAME}
     scales["additionalProperties"]["propertyNames"] = {
         "anyOf": [
-            {"enum": _merge_lists([*map(list_known_paths, _list_bases()), [f"vary.{path}" for path in paths]])},
+            {"enum": _merge_lists([*map(list_setting_paths, _list_bases()), [f"vary.{path}" for path in paths]])},
             {"pattern": SLUG.replace("^", r"^(vary|treatments)\.")},
             {"pattern": SLUG.replace("^", r"^evaluation_sets\.").replace("$", r"(\.[a-z_]+)+$")},
         ]

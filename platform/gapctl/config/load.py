@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import yaml
 
-from gapctl.config.architectures import LOCAL_FOLDER, MODEL_PATHS, is_architecture_file, use_architecture_texts
+from gapctl.config.architectures import LOCAL_FOLDER, MODEL_PATHS, is_architecture_file, override_architecture_texts
 from gapctl.config.base import (
     KeyPath,
     Problem,
@@ -27,18 +27,18 @@ from gapctl.config.base import (
     cut_text,
     find_nearest,
     format_choices,
-    format_path,
-    format_value,
-    read_path,
+    format_key_path,
+    format_yaml_value,
+    get_value_at_path,
     replace_at_path,
 )
-from gapctl.config.checks import check_document
+from gapctl.config.checks import validate_sweep_document
 from gapctl.config.cohort import SHORT_PATHS, expand_cohort_table
 from gapctl.config.settings import (
     explain_unknown_setting,
-    find_setting_paths,
-    list_evaluation_set_paths,
-    list_known_paths,
+    find_settings_by_ending,
+    list_evaluation_set_settings,
+    list_setting_paths,
 )
 from gapctl.config.sweep import SweepFile, hypotheses_sha256, spec_sha256
 from gapctl.config.yaml_file import (
@@ -79,9 +79,9 @@ class Setting(NamedTuple):
     def report(self, problem: Problem, source: YamlSource) -> str:
         """Describe a problem that this change caused, with the place where the change is written."""
         if isinstance(self.source, str):
-            return f"{self.source}: {format_path(problem.path)}: {problem.text}"
+            return f"{self.source}: {format_key_path(problem.path)}: {problem.text}"
         at = (*self.source, *problem.path[len(self.path) :])
-        return f"{source.locate(at)}: {format_path(at)}: {problem.text}"
+        return f"{source.locate(at)}: {format_key_path(at)}: {problem.text}"
 
 
 DEFAULT_SCALE_NAME: Final = "base"
@@ -129,7 +129,7 @@ def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = 
     return _build_sweep(path, read_yaml(find_sweep_file(path)), scale, overrides)
 
 
-def load_text(
+def load_sweep_text(
     text: str,
     path: Path,
     scale: str | None = None,
@@ -158,7 +158,7 @@ def _build_sweep(
     chosen = plain.default_scale if scale is None else scale
     if chosen is not None and chosen not in plain.scales:
         raise SpecError(
-            f"--scale {chosen}: {path} has no scale {format_value(chosen)}; {_describe_scales(plain, chosen)}"
+            f"--scale {chosen}: {path} has no scale {format_yaml_value(chosen)}; {_describe_scales(plain, chosen)}"
         )
     from_scale = [] if chosen is None else list_scale_settings(plain.scales, chosen)
     chosen_by_option = [resolve_override(parse_override(text), plain) for text in overrides]
@@ -186,7 +186,9 @@ def _check_plain_file(source: YamlSource, files: _Files) -> SweepFile:
     spec, problems = _check_values(expanded, files)
     if spec is not None and spec.default_scale not in (None, *spec.scales):
         wrong = str(spec.default_scale)
-        problems.append(Problem(("default_scale",), f"found {format_value(wrong)}; {_describe_scales(spec, wrong)}"))
+        problems.append(
+            Problem(("default_scale",), f"found {format_yaml_value(wrong)}; {_describe_scales(spec, wrong)}")
+        )
     lines = [
         _locate_in_file(problem, source) for problem in sorted(problems, key=lambda found: source.place(found.path))
     ]
@@ -243,8 +245,8 @@ def _check_values(document: Mapping[str, object], files: _Files) -> tuple[SweepF
             if isinstance(path, str) and is_architecture_file(path) and path not in files.texts:
                 with suppress(OSError, UnicodeDecodeError):  # the check says what is wrong with it
                     files.texts[path] = Path(path).read_text(encoding="utf-8")
-    with use_architecture_texts(files.texts):
-        return check_document(resolved)
+    with override_architecture_texts(files.texts):
+        return validate_sweep_document(resolved)
 
 
 MODEL_SUFFIXES: Final = (".json", ".pt", ".pth", ".bin", ".safetensors")
@@ -286,7 +288,7 @@ def _resolve_model_files(document: Mapping[str, object], folder: Path) -> dict[s
     found = {**document}
     for path in MODEL_PATHS:
         for place in (("base", *path.split(".")), ("vary", path)):
-            value = read_path(found, place)
+            value = get_value_at_path(found, place)
             if isinstance(value, str | list):
                 found = replace_at_path(found, place, resolve(value))
     for name, levels in _read_mapping(document.get("treatments")).items():
@@ -329,7 +331,7 @@ def _find_cause(problem: Problem, settings: Sequence[Setting]) -> Setting | None
 
 
 def _locate_in_file(problem: Problem, source: YamlSource) -> str:
-    return f"{source.locate(problem.path)}: {format_path(problem.path)}: {problem.text}"
+    return f"{source.locate(problem.path)}: {format_key_path(problem.path)}: {problem.text}"
 
 
 def _describe_scales(spec: SweepFile, wrong: str) -> str:
@@ -358,9 +360,9 @@ def resolve_override(setting: Setting, spec: SweepFile) -> Setting:
 
     Raise SpecError, with the candidates, where that may mean several. What means none stays as it is.
     """
-    if setting.written in list_known_paths(spec.base):
+    if setting.written in list_setting_paths(spec.base):
         return setting
-    meant = find_setting_paths(setting.written, spec)
+    meant = find_settings_by_ending(setting.written, spec)
     if len(meant) > 1:
         raise SpecError(f"{setting.source}: may mean {join_or(meant)}; expected one of them, written whole")
     return setting._replace(written=meant[0]) if meant else setting
@@ -369,9 +371,9 @@ def resolve_override(setting: Setting, spec: SweepFile) -> Setting:
 def find_unknown_settings(settings: Sequence[Setting], spec: SweepFile) -> Iterator[tuple[Setting, Problem]]:
     """Yield the changes of paths that do not exist or can only be changed in the file, each with its problem."""
     known = [
-        *list_known_paths(spec.base),
+        *list_setting_paths(spec.base),
         *(f"vary.{name}" for name in spec.treatments),
-        *list_evaluation_set_paths(spec),
+        *list_evaluation_set_settings(spec),
     ]
     treatments = [f"treatments.{name}" for name in spec.treatments]
     for setting in settings:
@@ -402,7 +404,7 @@ def find_sweep_file(typed: Path) -> Path:
     return typed
 
 
-def is_shipped(path: Path) -> bool:
+def is_shipped_sweep(path: Path) -> bool:
     """Return whether a sweep file is one that comes with gapctl."""
     return path.parent == locate_shipped_sweeps()
 

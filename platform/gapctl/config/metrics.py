@@ -2,14 +2,14 @@
 
 `METRICS` is the catalog; the code that computes them is in `gapctl.metrics`. `is_metric`, `find_metric` and
 `load_metrics_by_name` also know the metrics of other packages (`gapctl.extensions`). On an evaluation set, a metric
-has the set's name before its own: `split_set_metric` tells them apart.
+has the set's name before its own: `split_set_from_metric` tells them apart.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Final
 
-from gapctl.config.base import did_you_mean
+from gapctl.config.base import format_word_suggestion
 from gapctl.extensions import find_extension, list_extensions
 
 SAMPLES_TO_SMALL_GAP: Final = "gap/samples_to_small_l2m"
@@ -265,7 +265,7 @@ ONLY_OF_SETS: Final = ("quality/accuracy", "quality/mean_class_accuracy", "quali
 
 def is_metric(key: str) -> bool:
     """Return whether there is a metric of that name: gapctl's own, of another package, of a set, or published."""
-    plain = split_set_metric(key)[1]
+    plain = split_set_from_metric(key)[1]
     published = key.startswith(PUBLISHED) and key != PUBLISHED
     return plain in METRICS or is_extension_metric(plain) or published
 
@@ -275,7 +275,7 @@ def is_extension_metric(key: str) -> bool:
     return key not in METRICS and key in list_extensions("metrics")
 
 
-def split_set_metric(key: str) -> tuple[str, str]:
+def split_set_from_metric(key: str) -> tuple[str, str]:
     """Return the set and the metric of a name such as `coco/gap/rmg`; the set is empty in any other name."""
     name, _, rest = key.partition("/")
     return (name, rest) if name and "/" in rest else ("", key)
@@ -311,10 +311,10 @@ def is_seed_pair_metric(key: str) -> bool:
     return is_cross_trial_metric(key) and key.endswith("_seeds")
 
 
-def find_nearest_metric(key: str) -> str:
+def format_metric_suggestion(key: str) -> str:
     """Return `; did you mean ...?` where a metric's name is close, else an empty text."""
-    name = split_set_metric(key)[0]
-    return did_you_mean(key, [f"{name}/{known}" if name else known for known in list_metric_names()])
+    name = split_set_from_metric(key)[0]
+    return format_word_suggestion(key, [f"{name}/{known}" if name else known for known in list_metric_names()])
 
 
 def find_metric(key: str) -> MetricName | None:
@@ -322,7 +322,7 @@ def find_metric(key: str) -> MetricName | None:
 
     Raise InputError for a metric of another package that cannot be imported.
     """
-    name, plain = split_set_metric(key)
+    name, plain = split_set_from_metric(key)
     if name:
         own = find_metric(plain)
         return own and MetricName(key, f"on {name}: {own.meaning}", own.unit)
@@ -338,11 +338,11 @@ def explain_metric(key: str) -> str:
     """Return a metric's meaning, or an empty text for an unknown one."""
     if (name := find_metric(key)) is not None:
         return name.meaning
-    group, _, rest = split_set_metric(key)[1].partition("/accuracy_")
+    group, _, rest = split_set_from_metric(key)[1].partition("/accuracy_")
     return f"zero-shot accuracy of {rest}" if group == "quality" else ""
 
 
-def format_metric(key: str, value: float) -> str:
+def format_metric_value(key: str, value: float) -> str:
     """Return a metric's value as its unit asks for it, or `undefined` for NaN."""
     if math.isnan(value):
         return "undefined"

@@ -1,9 +1,10 @@
 """The settings of a sweep by their path: which there are, what a short form means, and what people type instead.
 
-1. `list_known_paths` lists the dotted paths that a scale or `--set` may change.
-2. `find_setting_paths` resolves a short form such as `lr`: the paths that end with it.
+1. `list_setting_paths` lists the dotted paths that a scale or `--set` may change.
+2. `find_settings_by_ending` resolves a short form such as `lr`: the paths that end with it.
 3. `explain_unknown_key` and `explain_unknown_setting` answer names of other tools (`epochs`, `batch`, `seed`), and keys
-   that stand elsewhere in the file; `suggest_mapping` answers a bare value where a section is meant (`loss: siglip`).
+   that stand elsewhere in the file; `format_mapping_suggestion` answers a bare value where a section is meant (`loss:
+   siglip`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ MAIN_KEYS: Final[Mapping[KeyPath, tuple[str, str]]] = {
 """The keys of a section that a bare number, and a bare text, in its place are meant for."""
 
 
-def list_known_paths(base: TrialConfig) -> list[str]:
+def list_setting_paths(base: TrialConfig) -> list[str]:
     """List every dotted path that a scale or `--set` may change."""
     paths = list_leaf_paths(base.model_dump())
     settings = [f"{top}.{path}" for top in ("base", "vary") for path in paths]
@@ -83,7 +84,7 @@ def _list_section_paths(sections: Mapping[str, type[FrozenModel]]) -> list[str]:
     return [f"{section}.{name}" for section, model in sections.items() for name in model.model_fields]
 
 
-def list_evaluation_set_paths(spec: SweepFile) -> list[str]:
+def list_evaluation_set_settings(spec: SweepFile) -> list[str]:
     """List the dotted paths of a file's evaluation sets that a scale or `--set` may change."""
     named = dict.fromkeys([*spec.evaluation_sets, *spec.base.evaluate.sets])
     inner = [
@@ -94,7 +95,7 @@ def list_evaluation_set_paths(spec: SweepFile) -> list[str]:
     return [f"evaluation_sets.{name}.{path}" for name in named for path in inner]
 
 
-def find_setting_paths(written: str, spec: SweepFile) -> list[str]:
+def find_settings_by_ending(written: str, spec: SweepFile) -> list[str]:
     """Return the settings whose paths end with what was written.
 
     A value that varies is meant by its levels in `vary`, as the one in `base` has no effect then. A value that `base`
@@ -161,7 +162,7 @@ def explain_unknown_setting(written: str, value: object, known: Sequence[str]) -
     return f"e{expected}" if close is None else f"did you mean {close}? E{expected}"
 
 
-def suggest_mapping(path: KeyPath, value: object) -> str:
+def format_mapping_suggestion(path: KeyPath, value: object) -> str:
     """Return `: write loss: {kind: siglip}` where a section of the file is a bare value, else an empty text.
 
     A list of seeds, or a number of replicates, is answered with `seeds`.

@@ -16,12 +16,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gapctl.config.architectures import MODEL_PATHS, strip_folder
+from gapctl.config.architectures import MODEL_PATHS, strip_model_folder
 from gapctl.config.base import (
     FrozenModel,
     OmitFromHash,
     WrongValueError,
-    format_value,
+    format_yaml_value,
     hash_value,
     select_hashed_fields,
 )
@@ -129,10 +129,10 @@ HYPOTHESES_HASH: Final = r"^[0-9a-f]{8,64}$"
 def _check_scale_name(name: str) -> str:
     """Return a scale's name unchanged; raise ValueError where it cannot be part of a file name."""
     if len(name) > LONGEST_SCALE_NAME:
-        raise ValueError(f"found {format_value(name)}; expected at most {LONGEST_SCALE_NAME} characters")
+        raise ValueError(f"found {format_yaml_value(name)}; expected at most {LONGEST_SCALE_NAME} characters")
     if not re.fullmatch(SCALE_NAME, name):
         raise ValueError(
-            f"found {format_value(name)}; expected letters, digits, ., - and _, with a letter or digit first"
+            f"found {format_yaml_value(name)}; expected letters, digits, ., - and _, with a letter or digit first"
         )
     return name
 
@@ -151,8 +151,8 @@ def _check_first_question(asked: str) -> str:
     if re.fullmatch(SLUG, name) and re.fullmatch(HYPOTHESES_HASH, when):
         return asked
     raise ValueError(
-        f"found {format_value(asked)}; expected the sweep that it replaces and the day it was asked, or the beginning "
-        "of its hypotheses' sha256: object_attribute@2026-11-25, or object_attribute@0123456789ab"
+        f"found {format_yaml_value(asked)}; expected the sweep that it replaces and the day it was asked, or the "
+        "beginning of its hypotheses' sha256: object_attribute@2026-11-25, or object_attribute@0123456789ab"
     )
 
 
@@ -295,9 +295,11 @@ def _strip_model_folders(hypothesis: dict[str, object]) -> dict[str, object]:
     """Return a hypothesis with files of models by their name, so that a moved folder keeps the hash."""
     found = dict(hypothesis)
     if found.get("factor") in MODEL_PATHS and "between" in found:
-        found["between"] = strip_folder(found["between"])
+        found["between"] = strip_model_folder(found["between"])
     if found.get("mediator") in MODEL_PATHS:
-        found |= {arm: strip_folder(found[arm]) for arm in ("free", "fixed")}
+        found |= {arm: strip_model_folder(found[arm]) for arm in ("free", "fixed")}
     if isinstance(where := found.get("where"), dict):
-        found["where"] = {path: strip_folder(level) if path in MODEL_PATHS else level for path, level in where.items()}
+        found["where"] = {
+            path: strip_model_folder(level) if path in MODEL_PATHS else level for path, level in where.items()
+        }
     return found

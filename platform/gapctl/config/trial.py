@@ -38,7 +38,7 @@ from gapctl.config.base import (
     find_nearest,
     flatten_document,
     format_choices,
-    format_value,
+    format_yaml_value,
     replace_at_path,
 )
 from gapctl.config.hypotheses import Level, Slug
@@ -147,7 +147,7 @@ def _read_fixed_factors(found: object) -> object:
     for name in found:
         if name not in FACTOR_VALUES:
             expected = format_choices(str(name), FACTOR_VALUES)
-            raise ValueError(f"found {format_value(name)}; {expected}, several in a list, or {NO_FACTORS}")
+            raise ValueError(f"found {format_yaml_value(name)}; {expected}, several in a list, or {NO_FACTORS}")
         if found.count(name) > 1:
             raise ValueError(f"found {name!r} {found.count(name)} times; expected each factor once")
     return tuple(name for name in FACTOR_VALUES if name in found)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from gapctl.config.base import KeyPath, Problem, SpecError, build_spec_error, format_path, format_value
+from gapctl.config.base import KeyPath, Problem, SpecError, build_spec_error, format_key_path, format_yaml_value
 from gapctl.errors import InputError
 
 UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -76,10 +76,12 @@ def parse_yaml(path: Path, text: str, kind: FileKind = SWEEP_KIND) -> YamlSource
     wrong = list(_walk_nodes(node, (), places)) if node is not None else []
     if wrong:
         raise build_spec_error(
-            [f"{path}:{at.line}:{at.column}: {format_path(key)}: {problem}" for at, (key, problem) in wrong]
+            [f"{path}:{at.line}:{at.column}: {format_key_path(key)}: {problem}" for at, (key, problem) in wrong]
         )
     if not isinstance(document, dict):
-        raise SpecError(f"{path}:1:1: found {format_value(document)}; expected {kind.noun}: a mapping with {kind.keys}")
+        raise SpecError(
+            f"{path}:1:1: found {format_yaml_value(document)}; expected {kind.noun}: a mapping with {kind.keys}"
+        )
     return YamlSource(path, text, document, places)
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData, TrialConfig
-from gapctl.data.mad.images import MadSplit, load_variants, render_images
+from gapctl.data.mad.images import MadSplit, compose_coloured_images, load_variant_images
 from gapctl.data.mad.sampler import CaptionImageSampler, ImageIndices, MadSampler, MadSamples
 from gapctl.data.shard_jobs import OnProgress
 
@@ -95,8 +95,8 @@ class MadFeed:
     def render(self, drawn: SampleDraw) -> MadBatch:
         """Return the samples with rendered images."""
         samples, pictures = drawn
-        images_BCHW = render_images(self._images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
-        pictures_BCHW = None if pictures is None else render_images(self._images_NVHW, *pictures)
+        images_BCHW = compose_coloured_images(self._images_NVHW, samples.digit_B, samples.variant_B, samples.colour_B)
+        pictures_BCHW = None if pictures is None else compose_coloured_images(self._images_NVHW, *pictures)
         return MadBatch(images_BCHW, samples.tokens_BL, pictures_BCHW)
 
 
@@ -106,11 +106,11 @@ def require_mad_data(config: TrialConfig) -> MadData:
     return config.data
 
 
-def load_trial_data(data: MadData, on_progress: OnProgress | None = None) -> TrialData:
+def load_mad_arrays(data: MadData, on_progress: OnProgress | None = None) -> TrialData:
     """Return the shared arrays of a data configuration, made and cached at first use."""
     return TrialData(
-        train=load_variants(data.source, "train", on_progress),
-        test=load_variants(data.source, "test", on_progress),
+        train=load_variant_images(data.source, "train", on_progress),
+        test=load_variant_images(data.source, "test", on_progress),
     )
 
 

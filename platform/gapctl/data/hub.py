@@ -1,7 +1,8 @@
 """Download evaluation sets from CLIP_benchmark's hub, with huggingface_hub's own resuming downloads.
 
-1. `fetch_set` reads `nshards.txt`, downloads the shards of a split and the files of classes, and checks each file.
-2. `explain_incomplete` says which shards such a folder lacks, whoever filled it.
+1. `download_evaluation_set` reads `nshards.txt`, downloads the shards of a split and the files of classes, and checks
+  each file.
+2. `explain_missing_shards` says which shards such a folder lacks, whoever filled it.
 
 The layout: `SPLIT/nshards.txt`, `SPLIT/0.tar` and so on, with `classnames.txt`, `zeroshot_classification_templates.txt`
 and `dataset_type.txt` in the folder above. The endpoint is `HF_ENDPOINT`, or else https://huggingface.co.
@@ -38,7 +39,9 @@ class FetchedSet(NamedTuple):
     bytes: int
 
 
-def fetch_set(page: str, split: str, folder: Path, on_progress: OnProgress, endpoint: str | None = None) -> FetchedSet:
+def download_evaluation_set(
+    page: str, split: str, folder: Path, on_progress: OnProgress, endpoint: str | None = None
+) -> FetchedSet:
     """Download a data set of a hub into a folder; what is there and whole is not downloaded again.
 
     `page` is its page at the hub, `endpoint` another hub with the same data. `on_progress` gets a text, the files done
@@ -129,7 +132,7 @@ class _Hub:
         return kind(problem.format(self._page))
 
 
-def explain_incomplete(folder: Path) -> str:
+def explain_missing_shards(folder: Path) -> str:
     """Return which shards a folder in CLIP_benchmark's layout lacks; an empty text if none, or for other layouts."""
     count_path = folder / SHARD_COUNT
     if not count_path.is_file():

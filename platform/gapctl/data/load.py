@@ -1,8 +1,8 @@
 """Load the data that all trials on one source share."""
 
 from gapctl.config.trial import Data, MadData
-from gapctl.data.feed import TrialData, load_trial_data
-from gapctl.data.image_text.source import PairPaths, open_pairs, resolve_pair_paths
+from gapctl.data.feed import TrialData, load_mad_arrays
+from gapctl.data.image_text.source import PairPaths, load_pair_manifests, resolve_pair_paths
 from gapctl.data.shard_jobs import OnProgress
 
 Dataset = TrialData | PairPaths
@@ -15,7 +15,7 @@ def load_dataset(data: Data, on_progress: OnProgress | None = None) -> Dataset:
     Raise InputError for data that is missing or does not fit together.
     """
     if isinstance(data, MadData):
-        return load_trial_data(data, on_progress)
+        return load_mad_arrays(data, on_progress)
     places = resolve_pair_paths(data)
-    open_pairs(places)
+    load_pair_manifests(places)
     return places

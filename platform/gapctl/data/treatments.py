@@ -1,6 +1,6 @@
 """Treat captions and images: remove or add words, or degrade pixels, to choose the information imbalance of a pair.
 
-1. `draw_caption` chooses among the captions of an image that has several.
+1. `sample_caption` chooses among the captions of an image that has several.
 2. `treat_caption` looks up the `Treatment` of a `PairCaptions` in `TREATMENT_TABLE` and applies it to the words.
 3. `degrade_image` does the same for images, with the table of `Degradation`s.
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gapctl.config.trial import PairCaptions, PairImages
 from gapctl.data.rng import Purpose, make_generator
-from gapctl.extensions import Extension, ExtensionError, explain_failures, require_extension
+from gapctl.extensions import Extension, ExtensionError, raise_as_extension_error, require_extension
 
 OBJECT_TAGS: Final = ("NOUN", "PROPN")
 ATTRIBUTE_TAGS: Final = ("ADJ", "NUM")
@@ -79,7 +79,7 @@ class Treatment(NamedTuple):
     apply: Callable[[_TreatmentInput], TreatedCaption | None]
 
 
-def draw_caption(captions: Sequence[str], seed: int, epoch: int, sample: int) -> str:
+def sample_caption(captions: Sequence[str], seed: int, epoch: int, sample: int) -> str:
     """Return the one of an image's captions that a training reads in this epoch, each with the same probability."""
     if len(captions) == 1:
         return captions[0]
@@ -253,7 +253,7 @@ def _wrap_extension(extension: Extension) -> Treatment:
     """Return another package's function as a treatment; its bits of chance are unknown."""
 
     def apply(sample: _TreatmentInput) -> TreatedCaption:
-        with explain_failures(extension):
+        with raise_as_extension_error(extension):
             text = extension.function(sample.caption, sample.draws)
         if not isinstance(text, str):
             raise ExtensionError(

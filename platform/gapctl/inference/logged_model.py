@@ -10,7 +10,7 @@ from typing import Final
 
 from open_clip.model import CLIP
 
-from gapctl.inference.trial import build_described_model, parse_description
+from gapctl.inference.trial import build_model_from_description, parse_description
 
 ALLOWED: Final = {("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2")}
 """All that the pickle of a dictionary of tensors refers to, besides storages, which torch reads itself."""
@@ -35,7 +35,7 @@ def build_unpickler(file: Path) -> type[pickle.Unpickler]:
         def load(self) -> CLIP:
             """Return the model."""
             weights = super().load()
-            model = build_described_model(described)
+            model = build_model_from_description(described)
             model.load_state_dict(weights)
             return model.eval()
 

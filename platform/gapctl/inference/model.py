@@ -1,7 +1,7 @@
 """Open an open_clip model: load its weights, and build its tokenizer and image transform.
 
 1. `models/sources.py` has found its configuration and its weights.
-2. `open_model` builds the model, and `models/weights.py` loads the file into it.
+2. `load_open_clip_model` builds the model, and `models/weights.py` loads the file into it.
 
 Index letters: B batch, L caption positions, D embedding.
 """
@@ -67,7 +67,7 @@ class _SkipInitialWeights(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def open_model(name: str, weights: WeightsFile) -> OpenModel:
+def load_open_clip_model(name: str, weights: WeightsFile) -> OpenModel:
     """Build a model on the CPU and load its weights. Raises InputError if they do not fit."""
     import open_clip
     from open_clip.transform import merge_preprocess_dict
@@ -119,7 +119,7 @@ def load_tokenizer(name: str, folder: Path | None = None) -> TextTokenizer:
     return found
 
 
-def build_open_set_model(opened: OpenModel) -> SetModel:
+def build_open_clip_set_model(opened: OpenModel) -> SetModel:
     """Return an open_clip model as evaluation sets are shown to it: with its own transform, tokenizer and context."""
     tokenizer = load_tokenizer(opened.name, opened.weights.folder)
 

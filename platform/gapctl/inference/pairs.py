@@ -17,7 +17,7 @@ from gapctl.inference.model import OpenModel, encode_texts
 from gapctl.inference.shards import Floats, SampleRecord, ShardEmbeddings
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.models.build import measure_temperature
+from gapctl.models.build import get_temperature_metrics
 
 
 class LabelOptions(NamedTuple):
@@ -41,14 +41,14 @@ class EncodedPairs(NamedTuple):
 
 
 def check_first_sample(manifest: Manifest, options: LabelOptions) -> None:
-    """Check the labels of one sample, before hours are spent on all. Raises InputError as `assemble_pairs` does."""
+    """Check the labels of one sample, before hours are spent on all; raise as `assemble_encoded_pairs` does."""
     _, first = next(read_rows_with_samples(manifest.usable[:1]))
     sample = [SampleRecord(first.key, [], first.about)]
     _read_class_labels(sample, options)
     _read_attribute_labels(sample, options)
 
 
-def assemble_pairs(opened: OpenModel, shards: Sequence[ShardEmbeddings], options: LabelOptions) -> EncodedPairs:
+def assemble_encoded_pairs(opened: OpenModel, shards: Sequence[ShardEmbeddings], options: LabelOptions) -> EncodedPairs:
     """Join shards and encode the prompts. Raises InputError if labels are needed and missing."""
     samples = [sample for shard in shards for sample in shard.samples]
     captions = [caption for sample in samples for caption in sample.captions]
@@ -63,7 +63,7 @@ def assemble_pairs(opened: OpenModel, shards: Sequence[ShardEmbeddings], options
         )
     labels = _read_class_labels(samples, options)
     attributes = _read_attribute_labels(samples, options)
-    temperature = measure_temperature(opened.model)
+    temperature = get_temperature_metrics(opened.model)
     zero_shot = _build_zero_shot(opened, options, labels, attributes)
     embeddings = Embeddings(
         image_ND=image_ND,

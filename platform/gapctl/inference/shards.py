@@ -25,13 +25,13 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.config.base import hash_value
-from gapctl.data.image_text.index import Sample, decode_image, read_samples
+from gapctl.data.image_text.index import Sample, decode_image, iterate_shard_samples
 from gapctl.data.image_text.questions import MAX_CAPTIONS, CaptionLineMode, split_captions
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.data.shard_jobs import OnProgress, StartRay, ignore_progress
 from gapctl.errors import InputError, WorkError
-from gapctl.inference.model import OpenModel, build_transform, load_tokenizer, open_model
-from gapctl.io.atomic import hash_file, write_atomically
+from gapctl.inference.model import OpenModel, build_transform, load_open_clip_model, load_tokenizer
+from gapctl.io.atomic import hash_file, stage_file_replacement
 from gapctl.models.sources import ImageSettings, WeightsFile
 
 EMBEDDINGS_VERSION: Final = 2
@@ -109,7 +109,7 @@ class ShardCache:
         """Write a shard's embeddings. Raises WorkError if that fails."""
         samples, skipped = _pack_json(list(shard.samples)), _pack_json(dict(shard.skipped))
         try:
-            with write_atomically(self._path(key), self._folder) as temporary, temporary.open("wb") as file:
+            with stage_file_replacement(self._path(key), self._folder) as temporary, temporary.open("wb") as file:
                 np.savez(file, image=shard.image_ND, text=shard.text_MD, samples=samples, skipped=skipped)
         except OSError as error:
             raise WorkError(
@@ -149,7 +149,7 @@ def read_batches(
     pictures: list[torch.Tensor] = []
     samples: list[SampleRecord] = []
     try:
-        for sample in read_samples(Path(row["path"]), frozenset(json.loads(row.get("left_out", "[]")))):
+        for sample in iterate_shard_samples(Path(row["path"]), frozenset(json.loads(row.get("left_out", "[]")))):
             texts = split_captions(sample.caption or "", captions)
             why = _explain_unusable(sample, texts)
             if why is None:
@@ -226,7 +226,7 @@ class EmbedderActor(Embedder):
 
     def __init__(self, model: str, weights: WeightsFile, device: str) -> None:
         torch.set_num_threads(1)
-        super().__init__(open_model(model, weights), device)
+        super().__init__(load_open_clip_model(model, weights), device)
 
     def __call__(self, row: RayRow) -> RayRow:
         """Return what an `Embedder` does, or the row with the reason why it `failed`: Ray would add advice to it."""
@@ -338,7 +338,7 @@ def encode_shards(
 def _is_small_work(opened: OpenModel, shards: Iterable[tuple[Path, Collection[int]]]) -> bool:
     """Return whether shards, each with the indices of samples to leave out, hold at most `SMALL_WORK` for a model."""
     parameters: int = sum(weight.numel() for weight in opened.model.parameters())
-    samples = chain.from_iterable(read_samples(*shard) for shard in shards)
+    samples = chain.from_iterable(iterate_shard_samples(*shard) for shard in shards)
     try:
         images = sum(1 for _ in islice(samples, SMALL_WORK // parameters + 1))
     except InputError:  # of a wrong shard, which its encoding reports after those before it

@@ -15,17 +15,17 @@ from gapctl.config.trial import Data, MadData, TrialConfig, is_table
 from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.load import Dataset
-from gapctl.data.mad.captions import parse_caption_texts
+from gapctl.data.mad.captions import convert_captions_to_tokens
 from gapctl.data.shard_jobs import OnProgress
 from gapctl.errors import InputError, first_line_of_error
 from gapctl.extensions import SINGULAR, explain_unusable
 from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.trial import CONFIGURATION, WEIGHTS
-from gapctl.models.public import read_model_input
-from gapctl.text import list_first_names
+from gapctl.models.public import get_model_input
+from gapctl.text import format_first_names
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.evaluation import GalleryEncoding
-from gapctl.training.set_evaluation import EncodedEvaluationSet, build_set_model, encode_set_for_trial
+from gapctl.training.set_evaluation import EncodedEvaluationSet, build_trial_set_model, encode_set_for_trial
 from gapctl.training.trial_state import build_evaluation, build_trial_model
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class EncodedTrial(NamedTuple):
     encoded: GalleryEncoding
 
 
-def encode_trial(ledger: Ledger, prefix: str, load_data: LoadData, *, pairs: bool = False) -> EncodedTrial:
+def encode_gallery_with_trial_model(
+    ledger: Ledger, prefix: str, load_data: LoadData, *, pairs: bool = False
+) -> EncodedTrial:
     """Encode the finished trial whose id begins with `prefix`, on the kind of device and threads of its training.
 
     With `pairs`, a model of MAD is shown prompts of the main factor with each other one too.
@@ -80,7 +82,7 @@ def _resolve_trial_id(ledger: Ledger, prefix: str) -> str:
         raise InputError(f"--trial {prefix}: {ledger.root} holds no trials; expected a ledger, which --runs names")
     problem = f"{len(found)} trials in {ledger.root} begin" if found else f"no trial in {ledger.root} begins"
     listed = found or known
-    raise InputError(f"--trial {prefix}: {problem} with that; expected one of {list_first_names(listed, MAX_LISTED)}")
+    raise InputError(f"--trial {prefix}: {problem} with that; expected one of {format_first_names(listed, MAX_LISTED)}")
 
 
 def _require_result(folder: TrialFolder, prefix: str) -> Result:
@@ -153,7 +155,7 @@ class EncodedTrialSet(NamedTuple):
     encoded: EncodedEvaluationSet
 
 
-def encode_trial_set(
+def encode_set_with_trial_model(
     ledger: Ledger,
     prefix: str,
     open_named: Callable[[TrialDescription], OpenedEvaluationSet],
@@ -163,8 +165,8 @@ def encode_trial_set(
 ) -> EncodedTrialSet:
     """Show an evaluation set to the model of the finished trial whose id begins with `prefix`, as its trial did.
 
-    `open_named` opens the set, given the trial. Raise as `encode_trial` does, and InputError for a trial on MAD, whose
-    models know no other words.
+    `open_named` opens the set, given the trial. Raise as `encode_gallery_with_trial_model` does, and InputError for a
+    trial on MAD, whose models know no other words.
     """
     folder = ledger.trial(_resolve_trial_id(ledger, prefix))
     result = _require_result(folder, prefix)
@@ -175,14 +177,14 @@ def encode_trial_set(
         )
     opened = open_named(described)
     model = _load_weights(folder, described).to(_choose_device(result))
-    shown = build_set_model(model, described.config)
+    shown = build_trial_set_model(model, described.config)
     encoded = encode_set_for_trial(opened, shown, described.config.evaluate, on_progress, pairs=pairs)
     return EncodedTrialSet(folder.trial_id, described, result, encoded)
 
 
 def _load_weights(folder: TrialFolder, described: TrialDescription) -> CLIP:
     """Build the trial's model on the CPU with its last weights; raise WorkError if their file is damaged."""
-    model = build_described_model(described)
+    model = build_model_from_description(described)
     content = folder.read(WEIGHTS)
     try:
         if content is None:
@@ -193,7 +195,7 @@ def _load_weights(folder: TrialFolder, described: TrialDescription) -> CLIP:
     return model
 
 
-def build_described_model(described: TrialDescription) -> CLIP:
+def build_model_from_description(described: TrialDescription) -> CLIP:
     """Build the trial's model on the CPU with the weights that it began with, unless it began with another's."""
     return build_trial_model(described.config, described.seed)
 
@@ -206,7 +208,10 @@ class TrialModel(NamedTuple):
 
 
 def load_trial_model(ledger: Ledger, prefix: str) -> TrialModel:
-    """Load the model of the finished trial whose id begins with `prefix`; raise as `encode_trial` does."""
+    """Load the model of the finished trial whose id begins with `prefix`.
+
+    Raise as `encode_gallery_with_trial_model` does.
+    """
     folder = ledger.trial(_resolve_trial_id(ledger, prefix))
     _require_result(folder, prefix)
     described = _read_description(folder)
@@ -222,7 +227,7 @@ def build_preprocess(config: TrialConfig) -> "Callable[[Image.Image], torch.Tens
     """Return the transform from a PIL image to the model's input (3, H, W), as a trial's evaluation reads images."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    seen = read_model_input(config.model)
+    seen = get_model_input(config.model)
     settings = PreprocessCfg(size=seen.image_size, mean=seen.mean, std=seen.std)
     if seen.resize is not None and seen.interpolation is not None:
         settings.resize_mode, settings.interpolation = seen.resize, seen.interpolation
@@ -238,9 +243,9 @@ def build_tokenizer(config: TrialConfig) -> "Callable[[str | Sequence[str]], tor
     """
     encode: Callable[[Sequence[str]], NDArray[np.int64]]
     if isinstance(config.data, MadData):
-        encode = partial(parse_caption_texts, synonyms=config.data.captions.synonyms)
+        encode = partial(convert_captions_to_tokens, synonyms=config.data.captions.synonyms)
     else:
-        seen = read_model_input(config.model)
+        seen = get_model_input(config.model)
         encode = get_tokenizer(seen.tokenizer, seen.context)
 
     def tokenize(captions: str | Sequence[str]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Resample held-out images and captions in pairs, and compute intervals that hold for all interventions at once.
 
-1. `derive_units` decides which units are drawn; each `Statistic` computes measures from the units' weights.
+1. `derive_resampling_units` decides which units are drawn; each `Statistic` computes measures from the units' weights.
 2. `bootstrap_measures` computes all statistics of all states under the same resamples.
 3. `compute_simultaneous_intervals` turns the changes between two states into a maximum-t band.
 
@@ -41,7 +41,7 @@ class ResamplingUnits(NamedTuple):
         return self.images + self.captions
 
 
-def derive_units(embeddings: Embeddings) -> ResamplingUnits:
+def derive_resampling_units(embeddings: Embeddings) -> ResamplingUnits:
     """Return the units of resampling. Texts are drawn with their image, or with their caption if captions are shared.
 
     Class prompts are never drawn.

@@ -138,7 +138,7 @@ def transform_embeddings(fitted: FittedIntervention, embeddings: Embeddings) -> 
     )
 
 
-def transform_questions(fitted: FittedIntervention, zero_shot: ZeroShotTasks) -> ZeroShotTasks:
+def transform_zero_shot_prompts(fitted: FittedIntervention, zero_shot: ZeroShotTasks) -> ZeroShotTasks:
     """Apply the texts' map to the prompts of zero-shot questions."""
     moved = {
         name: question._replace(prompt_CD=_transform_rows(fitted.texts, question.prompt_CD))
@@ -290,6 +290,6 @@ def find_candidate(name: str) -> InterventionCandidate:
     )
 
 
-def choose_removals(width: int) -> tuple[int, ...]:
+def list_default_removal_counts(width: int) -> tuple[int, ...]:
     """Return the default removal counts: those of at most half of the dimensions."""
     return tuple(count for count in REMOVAL_COUNTS if count <= width // 2)

@@ -28,7 +28,7 @@ from gapctl.interventions.bootstrap import (
     Statistic,
     bootstrap_measures,
     compute_simultaneous_intervals,
-    derive_units,
+    derive_resampling_units,
 )
 from gapctl.interventions.fit import (
     EmbeddingClouds,
@@ -41,11 +41,11 @@ from gapctl.interventions.ideal_words import average_pair_texts, replace_by_idea
 from gapctl.metrics.checks import Integers
 from gapctl.metrics.classification import ClassPrompts, PairQuestion, ZeroShotTasks, measure_flips
 from gapctl.metrics.clustering import k_means
-from gapctl.metrics.comparisons import find_hits
+from gapctl.metrics.comparisons import find_recall_hits
 from gapctl.metrics.embedding_set import Embeddings, assign_match_keys, assign_partner_keys, normalise_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.retrieval import KeyedRows, compute_query_gains
-from gapctl.metrics.sampling import THOROUGH_LIMITS, DrawPurpose, sample_rows
+from gapctl.metrics.retrieval import KeyedRows, compute_cross_modal_query_gains
+from gapctl.metrics.sampling import THOROUGH_LIMITS, DrawPurpose, sample_row_numbers
 from gapctl.metrics.separability import predict_modalities
 
 LEAST_IMAGES = 8
@@ -151,7 +151,7 @@ def judge_interventions(
         except InputError as error:
             states.append(error)
     possible = [state for state in states if not isinstance(state, InputError)]
-    units = derive_units(held_out)
+    units = derive_resampling_units(held_out)
     before, *after = bootstrap_measures([unchanged, *possible], units.images, units.captions, seed)
     drawn = {key: count for statistic in unchanged for key, count in statistic.drawn().items()}
     changes = iter(_compute_changes(before, after, drawn))
@@ -308,7 +308,7 @@ def build_statistics(
         object_question = ClassPrompts(held_out.text_MD, held_out.prompt_of_N)
         zero_shot = ZeroShotTasks({"object": object_question}, main="object")
     items = dict(_measure_zero_shot(clouds, zero_shot, fitted))
-    units = derive_units(held_out)
+    units = derive_resampling_units(held_out)
     if held_out.prompt_of_N is not None:
         return gap, ItemMeans.of(items, units.total)
     items = _measure_separability(held_out, clouds, units) | _measure_retrieval(held_out, clouds, units) | items
@@ -336,7 +336,7 @@ def _measure_separability(
 
 def _measure_clusters(clouds: EmbeddingClouds, label_N: Integers, units: ResamplingUnits) -> ClusterStatistic:
     """Cluster both modalities by k-means, with as many clusters as there are objects."""
-    image_S, text_S = (sample_rows(DrawPurpose.PAIRS, len(cloud), THOROUGH_LIMITS.pairs) for cloud in clouds)
+    image_S, text_S = (sample_row_numbers(DrawPurpose.PAIRS, len(cloud), THOROUGH_LIMITS.pairs) for cloud in clouds)
     row_RD = np.concatenate([clouds.image_ND[image_S], clouds.text_MD[text_S]])
     label_R = label_N[np.concatenate([image_S, units.image_of_text_M[text_S]])]
     cluster_R = k_means(row_RD, len(np.unique(label_R))).cluster_R
@@ -348,8 +348,8 @@ def _measure_retrieval(held_out: Embeddings, clouds: EmbeddingClouds, units: Res
     image_key_N, text_key_M = assign_match_keys(held_out)
     image, text = clouds.image_ND.astype(np.float32), clouds.text_MD.astype(np.float32)
     hits = {
-        "i2t": (find_hits(image, text, image_key_N, text_key_M, RECALL_DEPTHS), np.arange(len(image))),
-        "t2i": (find_hits(text, image, text_key_M, image_key_N, RECALL_DEPTHS), units.unit_of_text_M),
+        "i2t": (find_recall_hits(image, text, image_key_N, text_key_M, RECALL_DEPTHS), np.arange(len(image))),
+        "t2i": (find_recall_hits(text, image, text_key_M, image_key_N, RECALL_DEPTHS), units.unit_of_text_M),
     }
     items = {
         f"quality/{direction}_recall_{depth}": ItemValues(hit_Q, unit_Q)
@@ -358,11 +358,12 @@ def _measure_retrieval(held_out: Embeddings, clouds: EmbeddingClouds, units: Res
     }
     images, texts = KeyedRows(clouds.image_ND, image_key_N), KeyedRows(clouds.text_MD, text_key_M)
     image_Q, text_Q = (
-        sample_rows(DrawPurpose.QUERIES, len(each.key_N), THOROUGH_LIMITS.queries // 2) for each in (images, texts)
+        sample_row_numbers(DrawPurpose.QUERIES, len(each.key_N), THOROUGH_LIMITS.queries // 2)
+        for each in (images, texts)
     )
     gains = [
-        compute_query_gains(images, image_Q, texts, MIXED_DEPTH),
-        compute_query_gains(texts, text_Q, images, MIXED_DEPTH),
+        compute_cross_modal_query_gains(images, image_Q, texts, MIXED_DEPTH),
+        compute_cross_modal_query_gains(texts, text_Q, images, MIXED_DEPTH),
     ]
     unit_Q = np.concatenate([image_Q, units.unit_of_text_M[text_Q]])
     return {**items, "quality/mixed_ndcg_10": ItemValues(np.concatenate(gains), unit_Q)}

@@ -11,18 +11,18 @@ from typing import Final
 TEMPORARY: Final = ".part"
 
 
-def name_part_file(path: Path, scratch: Path | None = None) -> Path:
+def build_temporary_path(path: Path, scratch: Path | None = None) -> Path:
     """Return a hidden name of its own for what will become `path`, in `scratch` or beside it."""
     return (scratch or path.parent) / f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
 
 
 @contextmanager
-def write_atomically(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+def stage_file_replacement(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     """Yield a temporary file to write, in `scratch` or beside `path`. It becomes `path` on success, else is deleted.
 
     What was written outlasts a power cut.
     """
-    temporary = name_part_file(path, scratch)
+    temporary = build_temporary_path(path, scratch)
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -34,7 +34,7 @@ def write_atomically(path: Path, scratch: Path | None = None) -> Iterator[Path]:
 
 def write_file_atomically(path: Path, content: bytes, scratch: Path | None = None) -> None:
     """Write a file atomically."""
-    with write_atomically(path, scratch) as temporary:
+    with stage_file_replacement(path, scratch) as temporary:
         temporary.write_bytes(content)
 
 

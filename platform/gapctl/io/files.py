@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.io.atomic import name_part_file, write_file_atomically
+from gapctl.io.atomic import build_temporary_path, write_file_atomically
 from gapctl.io.passwords import has_password, hide_password
 from gapctl.io.retry import UnavailableError, open_file_system, retry
 
@@ -66,7 +66,7 @@ class Disk:
         """
         target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        ready = name_part_file(target)
+        ready = build_temporary_path(target)
         try:
             ready.write_bytes(new)
             return (old is None or _remove_if_unchanged(target, old)) and _link_file(ready, target)
@@ -101,7 +101,7 @@ class Disk:
 
 def _remove_if_unchanged(target: Path, old: bytes) -> bool:
     """Remove the file if it still has the content `old`; return whether this process did."""
-    away = name_part_file(target)
+    away = build_temporary_path(target)
     try:
         if target.read_bytes() != old:
             return False

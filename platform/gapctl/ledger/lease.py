@@ -49,14 +49,14 @@ def get_this_process() -> Process:
     return _get_process(os.getpid())
 
 
-def is_gone(process: Process) -> bool:
+def has_process_ended(process: Process) -> bool:
     """Return whether the process has certainly ended. Processes of other machines count as alive."""
     return process.machine == _read_machine_id() and _read_start_time(process.pid) != process.started
 
 
 def is_running_here(process: Process) -> bool:
     """Return whether the process runs on this machine."""
-    return process.machine == _read_machine_id() and not is_gone(process)
+    return process.machine == _read_machine_id() and not has_process_ended(process)
 
 
 @cache
@@ -144,7 +144,7 @@ class Lease:
     @property
     def seems_alive(self) -> bool:
         """Whether the holder renewed it lately, as far as one look at clocks and processes tells."""
-        return time.time() - self.renewed < LEASE_SECONDS and not is_gone(self.process)
+        return time.time() - self.renewed < LEASE_SECONDS and not has_process_ended(self.process)
 
 
 LEASE: Final = DocumentKind(TypeAdapter(Lease), "")
@@ -253,7 +253,7 @@ def acquire_lease(
     found = runs.read(name)
     for _ in range(ACQUIRE_ATTEMPTS):
         lease = parse_lease(found)
-        free = lease is not None and (lease.run == claimant.run or is_gone(lease.process))
+        free = lease is not None and (lease.run == claimant.run or has_process_ended(lease.process))
         if found is not None and found != expired and not free:
             return lease or UNREADABLE_LEASE
         now, process = time.time(), asdict(get_this_process())

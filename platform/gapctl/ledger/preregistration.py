@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, with_config
 
 from gapctl.config.base import is_private_override
 from gapctl.config.evaluation_sets import NamedSet
-from gapctl.config.load import LoadedSweep, load_text
+from gapctl.config.load import LoadedSweep, load_sweep_text
 from gapctl.config.trial import OpenClipModel
 from gapctl.errors import InputError, WorkError
 from gapctl.io.passwords import hide_passwords
@@ -188,7 +188,7 @@ def find_declared_file(declaration: Declaration, scale: str) -> SweepFileRecord 
 def load_recorded_sweep(asked: SweepFileRecord) -> LoadedSweep:
     """Return the sweep of a kept file. Raises InputError if it cannot be read."""
     folder = Path(asked.folder) if asked.folder else None
-    return load_text(asked.text, Path(asked.file), asked.scale, asked.overrides, asked.tables, folder)
+    return load_sweep_text(asked.text, Path(asked.file), asked.scale, asked.overrides, asked.tables, folder)
 
 
 def _list_scale_files(declaration: Declaration, scale: str) -> list[SweepFileRecord]:

@@ -25,7 +25,15 @@ import yaml
 from gapctl.errors import WorkError
 from gapctl.io.files import Folder
 from gapctl.ledger.documents import RESULT, RESULT_FILE, Result, serialize_result
-from gapctl.ledger.lease import LEASE_FILE, Lease, LeaseHandle, LeaseOwner, acquire_lease, is_gone, parse_lease
+from gapctl.ledger.lease import (
+    LEASE_FILE,
+    Lease,
+    LeaseHandle,
+    LeaseOwner,
+    acquire_lease,
+    has_process_ended,
+    parse_lease,
+)
 from gapctl.plan.plan import RECIPE_VERSION, Trial
 
 if TYPE_CHECKING:
@@ -103,7 +111,7 @@ class TrialFolder:
         judged by its renewals, as clocks of machines differ.
         """
         found = self.lease()
-        if found is not None and found.run != run and not is_gone(found.process):
+        if found is not None and found.run != run and not has_process_ended(found.process):
             return found
         self.write(FAILURE, message.encode())
         self.clear_lease(run)

@@ -68,7 +68,7 @@ def match_array_names(path: Path, present: Collection[str], known: Iterable[str]
     return names
 
 
-def list_array_names(known: Iterable[str]) -> list[str]:
+def list_array_aliases(known: Iterable[str]) -> list[str]:
     """Return all names of the known arrays, the longest first, so that a pattern finds the whole of a name."""
     return sorted((name for array in known for name in (array, *ALIASES.get(array, ()))), key=len, reverse=True)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gapctl.metrics.checks import Integers, Rows, check_keys, check_numbers, check_unit_rows
+from gapctl.metrics.checks import Integers, Rows, check_integer_keys, check_integers_per_row, check_unit_rows
 from gapctl.metrics.gap import Array, Sums
 
 
@@ -129,7 +129,7 @@ def mean_label_cosines(embedding_ND: Array, label_N: Integers) -> SameDifferentC
     Raise InputError for rows that are not of length one or have no label.
     """
     check_unit_rows(embedding=embedding_ND)
-    check_keys(embedding=(embedding_ND, label_N))
+    check_integer_keys(embedding=(embedding_ND, label_N))
     return LabelSums.of(embedding_ND, label_N).mean_cosines()
 
 
@@ -140,8 +140,8 @@ def moad(embedding_ND: Array, object_N: Integers, attribute_NF: Integers) -> Moa
     length one or have no label.
     """
     check_unit_rows(embedding=embedding_ND)
-    check_keys(embedding=(embedding_ND, object_N))
-    check_numbers("attributes", attribute_NF, len(embedding_ND), "embedding", columns=True)
+    check_integer_keys(embedding=(embedding_ND, object_N))
+    check_integers_per_row("attributes", attribute_NF, len(embedding_ND), "embedding", columns=True)
     return BiasSums.of(embedding_ND, object_N, attribute_NF).moad()
 
 

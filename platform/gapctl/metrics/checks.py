@@ -37,7 +37,7 @@ def make_array_error(name: str, found: str, expected: str, do: str = "") -> Inpu
     return InputError(f"`{name}`: {found}; expected {expected}" + (f". {do}" if do else ""))
 
 
-def check_cloud(name: str, rows_AD: AnyArray, width: int | None = None) -> None:
+def check_embedding_shape(name: str, rows_AD: AnyArray, width: int | None = None) -> None:
     """Raise InputError unless the array is floats of shape (rows, width). Values are not checked."""
     if not isinstance(rows_AD, np.ndarray):
         raise make_array_error(
@@ -89,7 +89,7 @@ def check_unit_rows(**clouds: AnyArray) -> None:
     """
     width = None
     for name, rows_AD in clouds.items():
-        check_cloud(name, rows_AD, width)
+        check_embedding_shape(name, rows_AD, width)
         width = rows_AD.shape[1]
         half = rows_AD.dtype.itemsize < 4
         wide_AD = rows_AD.astype(np.float32) if half else rows_AD
@@ -108,13 +108,13 @@ def check_unit_rows(**clouds: AnyArray) -> None:
             )
 
 
-def check_keys(**keyed: tuple[AnyArray, AnyArray]) -> None:
+def check_integer_keys(**keyed: tuple[AnyArray, AnyArray]) -> None:
     """Raise InputError unless each array has an integer for every row."""
     for name, (rows_AD, key_A) in keyed.items():
-        check_numbers(f"key of {name}", key_A, len(rows_AD), name)
+        check_integers_per_row(f"key of {name}", key_A, len(rows_AD), name)
 
 
-def check_numbers(name: str, number_A: AnyArray, rows: int, owner: str, *, columns: bool = False) -> None:
+def check_integers_per_row(name: str, number_A: AnyArray, rows: int, owner: str, *, columns: bool = False) -> None:
     """Raise InputError unless the array is integers, one for each row of `owner`, or with `columns` one or several."""
     if not isinstance(number_A, np.ndarray) or number_A.dtype.kind not in "iu":
         found = f"of type {number_A.dtype}" if isinstance(number_A, np.ndarray) else f"a {type(number_A).__name__}"
@@ -125,7 +125,7 @@ def check_numbers(name: str, number_A: AnyArray, rows: int, owner: str, *, colum
         raise make_array_error(name, f"of shape {number_A.shape}", f"({rows},){or_columns}: one entry for each {owner}")
 
 
-def check_range(name: str, number_A: AnyArray, count: int, meaning: str) -> None:
+def check_index_range(name: str, number_A: AnyArray, count: int, meaning: str) -> None:
     """Raise InputError for a number outside 0 to `count` - 1; `meaning` describes the numbers."""
     outside_A = np.flatnonzero((number_A < 0) | (number_A >= count))
     if len(outside_A):
@@ -135,7 +135,7 @@ def check_range(name: str, number_A: AnyArray, count: int, meaning: str) -> None
 
 def check_text_to_image(image_M: AnyArray, images: int) -> None:
     """Raise InputError unless each text has an image, and each image a text."""
-    check_range("text_to_image", image_M, images, "the row of an image")
+    check_index_range("text_to_image", image_M, images, "the row of an image")
     without = np.setdiff1d(np.arange(images), image_M)
     if len(without):
         found = f"no text for image {without[0]} ({len(without)} such images)"
@@ -161,15 +161,15 @@ def check_arrays(arrays: Mapping[str, AnyArray], least: int = 2) -> Pairing:
     images = arrays["image"]
     for name in CLOUDS:
         if name in arrays:
-            check_cloud(name, arrays[name])
+            check_embedding_shape(name, arrays[name])
             if len(arrays[name]) < least:
                 raise make_single_row_error(name)
-            check_cloud(name, arrays[name], images.shape[1])
+            check_embedding_shape(name, arrays[name], images.shape[1])
             check_row_norms(name, arrays[name])
     for name in NUMBERS:
         if name in arrays:
             owner = "text" if name == "text_to_image" else "image"
-            check_numbers(name, arrays[name], len(arrays[owner]), owner, columns=name == "attributes")
+            check_integers_per_row(name, arrays[name], len(arrays[owner]), owner, columns=name == "attributes")
             largest = np.iinfo(np.int64).max
             if arrays[name].dtype.kind == "u" and arrays[name].max() > largest:
                 place = np.argwhere(arrays[name] > largest)[0]
@@ -190,7 +190,7 @@ def check_arrays(arrays: Mapping[str, AnyArray], least: int = 2) -> Pairing:
         return "rows"
     if "labels" not in arrays:
         raise make_pairing_error(len(images), len(arrays["text"]))
-    check_range("labels", arrays["labels"], len(arrays["text"]), "the row of a text, which is a class prompt")
+    check_index_range("labels", arrays["labels"], len(arrays["text"]), "the row of a text, which is a class prompt")
     return "labels"
 
 

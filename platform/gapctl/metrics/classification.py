@@ -11,9 +11,22 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import Integers, Rows, check_cloud, check_keys, check_row_norms, check_unit_rows
+from gapctl.metrics.checks import (
+    Integers,
+    Rows,
+    check_embedding_shape,
+    check_integer_keys,
+    check_row_norms,
+    check_unit_rows,
+)
 from gapctl.metrics.gap import Sums
-from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, make_metric_generator, sample_rows
+from gapctl.metrics.sampling import (
+    DrawPurpose,
+    SampleEstimate,
+    estimate_mean,
+    make_metric_generator,
+    sample_row_numbers,
+)
 
 NOISE_LENGTH: Final = 0.1
 """The noise's length (root mean square) in `flip_rate`, for embeddings of length 1."""
@@ -41,11 +54,11 @@ class AccuracyCount(Sums):
 
 def zero_shot_accuracy(image_ND: Rows, label_N: Integers, class_CD: Rows) -> float:
     """Return the percentage of images whose nearest class embedding (normalised here) is their label's."""
-    check_cloud("image", image_ND)
+    check_embedding_shape("image", image_ND)
     check_row_norms("image", image_ND)
-    check_cloud("class", class_CD, image_ND.shape[1])
+    check_embedding_shape("class", class_CD, image_ND.shape[1])
     check_row_norms("class", class_CD)
-    check_keys(image=(image_ND, label_N))
+    check_integer_keys(image=(image_ND, label_N))
     return AccuracyCount.of(image_ND, label_N, class_CD).percent()
 
 
@@ -64,14 +77,14 @@ def flip_rate(image_ND: Rows, class_CD: Rows, most: int, noise: float = NOISE_LE
     drawn.
     """
     check_unit_rows(image=image_ND)
-    check_cloud("class", class_CD, image_ND.shape[1])
+    check_embedding_shape("class", class_CD, image_ND.shape[1])
     check_row_norms("class", class_CD)
     return estimate_mean(measure_flips(image_ND, class_CD, most, noise).share_S, len(image_ND))
 
 
 def measure_flips(image_ND: Rows, class_CD: Rows, most: int, noise: float = NOISE_LENGTH) -> FlipShares:
     """Return the flip shares of the sampled images, whose mean is `flip_rate`."""
-    row_S = sample_rows(DrawPurpose.QUERIES, len(image_ND), most)
+    row_S = sample_row_numbers(DrawPurpose.QUERIES, len(image_ND), most)
     image_SD, unit_CD = image_ND[row_S], _normalise_classes(class_CD)
     before_S = _find_nearest_class(image_SD, unit_CD)
     rng = make_metric_generator(DrawPurpose.NOISE)

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from gapctl.metrics.checks import Integers, Rows, check_keys, check_unit_rows
+from gapctl.metrics.checks import Integers, Rows, check_integer_keys, check_unit_rows
 from gapctl.metrics.comparisons import cluster_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, make_metric_generator, sample_rows
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, make_metric_generator, sample_row_numbers
 
 KMEANS_STARTS: Final = 3
 
@@ -23,7 +23,7 @@ class Clusters(NamedTuple):
     spread: float
 
 
-def measure_label_clustering(
+def estimate_clustering_v_measure(
     image_ND: Rows, image_label_N: Integers, text_MD: Rows, text_label_M: Integers, most: int
 ) -> SampleEstimate:
     """Measure the V-measure of k-means over the unit rows of both modalities together.
@@ -31,8 +31,8 @@ def measure_label_clustering(
     There are as many clusters as labels. At most `most` rows of each modality are drawn. The estimate has no interval.
     """
     check_unit_rows(image=image_ND, text=text_MD)
-    check_keys(image=(image_ND, image_label_N), text=(text_MD, text_label_M))
-    image_rows, text_rows = (sample_rows(DrawPurpose.PAIRS, len(cloud), most) for cloud in (image_ND, text_MD))
+    check_integer_keys(image=(image_ND, image_label_N), text=(text_MD, text_label_M))
+    image_rows, text_rows = (sample_row_numbers(DrawPurpose.PAIRS, len(cloud), most) for cloud in (image_ND, text_MD))
     row_RD = np.concatenate([image_ND[image_rows], text_MD[text_rows]])
     label_R = np.concatenate([image_label_N[image_rows], text_label_M[text_rows]])
     value = v_measure(k_means(row_RD, len(np.unique(label_R))).cluster_R, label_R)

@@ -11,26 +11,26 @@ if find_spec("torch") is not None:
     from gapctl.metrics.comparisons_torch import (
         cluster_rows,
         compute_entropies,
-        compute_gains,
         compute_neighbor_overlaps,
-        find_hits,
-        sum_potentials,
+        compute_normalised_discounted_gains,
+        find_recall_hits,
+        sum_gaussian_potentials,
     )
 else:
     from gapctl.metrics.comparisons_numpy import (
         cluster_rows,
         compute_entropies,
-        compute_gains,
         compute_neighbor_overlaps,
-        find_hits,
-        sum_potentials,
+        compute_normalised_discounted_gains,
+        find_recall_hits,
+        sum_gaussian_potentials,
     )
 
 __all__ = [
     "cluster_rows",
     "compute_entropies",
-    "compute_gains",
     "compute_neighbor_overlaps",
-    "find_hits",
-    "sum_potentials",
+    "compute_normalised_discounted_gains",
+    "find_recall_hits",
+    "sum_gaussian_potentials",
 ]

@@ -41,7 +41,7 @@ def compute_entropies(query_QD: Rows, gallery_GD: Rows, scale: float) -> Rows:
     return _join_blocks(entropies, np.empty(0, query_QD.dtype))
 
 
-def sum_potentials(
+def sum_gaussian_potentials(
     query_QD: Rows, query_key_Q: Integers, gallery_MD: Rows, gallery_key_M: Integers
 ) -> tuple[NDArray[np.float64], Integers]:
     """Return per query the sum of exp(4 cosine - 4) over items of another key, and their number."""
@@ -75,7 +75,7 @@ def _weigh_neighbors(rows_B: Integers, cloud_ND: Rows, neighbors: int) -> NDArra
     return np.where(nearer_BN, 1.0, near_BN * ((neighbors - nearer_B1) / (near_B1 - nearer_B1)))
 
 
-def find_hits(
+def find_recall_hits(
     query_QD: Rows, gallery_GD: Rows, query_key_Q: Integers, gallery_key_G: Integers, depths: Sequence[int] = (1, 5, 10)
 ) -> NDArray[np.bool_]:
     """Return whether each query has an item of its own key among the k nearest, for each k in `depths`: (Q, K)."""
@@ -104,7 +104,7 @@ def find_nearest(cosine_BG: Rows, count: int) -> Integers:
     return np.take_along_axis(some_BK, order_BK, axis=1)
 
 
-def compute_gains(
+def compute_normalised_discounted_gains(
     query_QD: Rows, query_key_Q: Integers, own: tuple[Rows, Integers], other: tuple[Rows, Integers], depth: int
 ) -> NDArray[np.float64]:
     """Return the normalised discounted gain at `depth` of each query that has a match, in the order of queries.

@@ -40,7 +40,7 @@ def compute_entropies(query_QD: Rows, gallery_GD: Rows, scale: float) -> Rows:
     return entropy_Q
 
 
-def sum_potentials(
+def sum_gaussian_potentials(
     query_QD: Rows, query_key_Q: Integers, gallery_MD: Rows, gallery_key_M: Integers
 ) -> tuple[NDArray[np.float64], Integers]:
     """Return per query the sum of exp(4 cosine - 4) over items of another key, and their number."""
@@ -82,7 +82,7 @@ def _weigh_neighbors(rows_B: torch.Tensor, cloud_ND: torch.Tensor, neighbors: in
     return torch.where(nearer_BN, 1.0, near_BN * open_B1)
 
 
-def find_hits(
+def find_recall_hits(
     query_QD: Rows, gallery_GD: Rows, query_key_Q: Integers, gallery_key_G: Integers, depths: Sequence[int] = (1, 5, 10)
 ) -> NDArray[np.bool_]:
     """Return whether each query has an item of its own key among the k nearest, for each k in `depths`: (Q, K)."""
@@ -122,7 +122,7 @@ def find_nearest(cosine_BG: torch.Tensor, count: int) -> torch.Tensor:
     return place_BK
 
 
-def compute_gains(
+def compute_normalised_discounted_gains(
     query_QD: Rows, query_key_Q: Integers, own: tuple[Rows, Integers], other: tuple[Rows, Integers], depth: int
 ) -> NDArray[np.float64]:
     """Return the normalised discounted gain at `depth` of each query that has a match, in the order of queries.

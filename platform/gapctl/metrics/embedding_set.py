@@ -17,9 +17,9 @@ from gapctl.metrics.checks import (
     Integers,
     Pairing,
     Rows,
-    check_cloud,
-    check_numbers,
-    check_range,
+    check_embedding_shape,
+    check_index_range,
+    check_integers_per_row,
     check_row_norms,
     check_text_to_image,
     make_array_error,
@@ -57,12 +57,12 @@ class Embeddings:
 
         The values of embeddings are checked when they are normalised.
         """
-        check_cloud("image", self.image_ND)
+        check_embedding_shape("image", self.image_ND)
         images, width = self.image_ND.shape
         clouds = {"text": self.text_MD, "class": self.class_CD, "image_with_attributes": self.bias_image_ND}
         for name, cloud in clouds.items():
             if cloud is not None:
-                check_cloud(name, cloud, width)
+                check_embedding_shape(name, cloud, width)
         texts = len(self.text_MD)
         if self.bias_image_ND is not None and len(self.bias_image_ND) != images:
             found = f"{len(self.bias_image_ND)} rows"
@@ -72,9 +72,9 @@ class Embeddings:
         for rows, owner, numbers in ((images, "image", for_images), (texts, "text", for_texts)):
             for name, number_A in numbers.items():
                 if number_A is not None:
-                    check_numbers(name, number_A, rows, owner, columns=name == "attributes")
+                    check_integers_per_row(name, number_A, rows, owner, columns=name == "attributes")
         if self.prompt_of_N is not None:
-            check_range("prompt_of", self.prompt_of_N, texts, "the row of a text, which is a class prompt")
+            check_index_range("prompt_of", self.prompt_of_N, texts, "the row of a text, which is a class prompt")
         elif self.text_to_image_M is not None:
             check_text_to_image(self.text_to_image_M, images)
         elif images != texts:

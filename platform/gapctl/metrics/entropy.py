@@ -1,7 +1,7 @@
 """Measure the entropy of each query's softmax over the whole gallery, in row blocks of bounded memory.
 
-Entropy grows with the gallery: its largest value is ln of the size. `measure_calibrated_entropy` therefore measures it
-over galleries of a fixed size, so that models measured on galleries of different sizes compare.
+Entropy grows with the gallery: its largest value is ln of the size. `estimate_entropy_at_gallery_size` therefore
+measures it over galleries of a fixed size, so that models measured on galleries of different sizes compare.
 
 Index letters: Q queries, G gallery, N pairs, D embedding, S queries that are computed together.
 """
@@ -13,29 +13,29 @@ from gapctl.metrics.comparisons import compute_entropies
 from gapctl.metrics.sampling import (
     DrawPurpose,
     SampleEstimate,
-    estimate_gallery_mean,
     estimate_mean,
-    permute_rows,
-    sample_rows,
+    estimate_mean_over_galleries,
+    permute_row_numbers,
+    sample_row_numbers,
 )
 
 
-def mean_entropy_nats(query_QD: Rows, gallery_GD: Rows, scale: float) -> float:
+def compute_mean_entropy(query_QD: Rows, gallery_GD: Rows, scale: float) -> float:
     """Return the mean entropy of queries' softmax(scale * q . gallery) in nats (arXiv 2404.07983, sec. 6)."""
-    return mean_entropy(query_QD, gallery_GD, scale, most=len(query_QD)).value
+    return estimate_mean_entropy(query_QD, gallery_GD, scale, most=len(query_QD)).value
 
 
-def mean_entropy(query_QD: Rows, gallery_GD: Rows, scale: float, most: int) -> SampleEstimate:
+def estimate_mean_entropy(query_QD: Rows, gallery_GD: Rows, scale: float, most: int) -> SampleEstimate:
     """Estimate the mean entropy from at most `most` of the queries, each against the whole gallery, in nats.
 
     Raise InputError for rows that are not of length one.
     """
     check_unit_rows(query=query_QD, gallery=gallery_GD)
-    rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_QD), most)
+    rows_Q = sample_row_numbers(DrawPurpose.QUERIES, len(query_QD), most)
     return estimate_mean(compute_entropies(query_QD[rows_Q], gallery_GD, scale), len(query_QD))
 
 
-def measure_calibrated_entropy(
+def estimate_entropy_at_gallery_size(
     query_ND: Rows, gallery_ND: Rows, scale: float, size: int, galleries: int
 ) -> SampleEstimate:
     """Estimate the mean entropy over galleries of `size` pairs, in nats; row i of both arrays is a pair.
@@ -49,6 +49,6 @@ def measure_calibrated_entropy(
     if count < size:
         raise ValueError(f"{count} pairs do not make a gallery of {size}")
     taken = min(count // size, galleries)
-    rows_GS = permute_rows(DrawPurpose.GALLERIES, count)[: taken * size].reshape(taken, size)
+    rows_GS = permute_row_numbers(DrawPurpose.GALLERIES, count)[: taken * size].reshape(taken, size)
     entropies = [compute_entropies(query_ND[rows], gallery_ND[rows], scale) for rows in rows_GS]
-    return estimate_gallery_mean(np.stack(entropies), count)
+    return estimate_mean_over_galleries(np.stack(entropies), count)

@@ -30,7 +30,7 @@ from gapctl.io.retry import is_hidden_or_system_file
 from gapctl.metrics.array_names import (
     WORDS,
     convert_words_to_numbers,
-    list_array_names,
+    list_array_aliases,
     match_array_names,
     read_torch_arrays,
 )
@@ -41,7 +41,7 @@ DAMAGE_ERRORS: Final = (OSError, ValueError, EOFError, OverflowError, SyntaxErro
 """Exceptions of numpy for a damaged .npy file; its header is parsed as Python's text."""
 
 KNOWN_ARRAYS: Final = (*CLOUDS, *NUMBERS)
-NPY_NAME: Final = re.compile(rf"(?P<array>{'|'.join(list_array_names(KNOWN_ARRAYS))})(?P<shard>[-_.]?\d*)\.npy")
+NPY_NAME: Final = re.compile(rf"(?P<array>{'|'.join(list_array_aliases(KNOWN_ARRAYS))})(?P<shard>[-_.]?\d*)\.npy")
 """`image.npy`, or `image_00012.npy` for one of several shards."""
 
 WORD_TYPES: Final = (pl.String, pl.Categorical, pl.Enum)

@@ -14,7 +14,13 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import Integers, check_numbers, check_range, check_unit_rows, make_pairing_error
+from gapctl.metrics.checks import (
+    Integers,
+    check_index_range,
+    check_integers_per_row,
+    check_unit_rows,
+    make_pairing_error,
+)
 
 Array = NDArray[np.float64]
 LEAST_MATCHED_DISTANCE = 1e-3
@@ -110,8 +116,8 @@ class GapSums(Sums):
         """
         check_unit_rows(image=image_ND, text=text_MD)
         if text_to_image_M is not None:
-            check_numbers("text_to_image", text_to_image_M, len(text_MD), "text")
-            check_range("text_to_image", text_to_image_M, len(image_ND), "the row of an image")
+            check_integers_per_row("text_to_image", text_to_image_M, len(text_MD), "text")
+            check_index_range("text_to_image", text_to_image_M, len(image_ND), "the row of an image")
         elif len(image_ND) != len(text_MD):
             raise make_pairing_error(len(image_ND), len(text_MD))
         partner_MD = image_ND if text_to_image_M is None else image_ND[text_to_image_M]
@@ -200,12 +206,12 @@ def compute_gap_shares(mean_difference_D: Array) -> Array:
     return squared_D / total if total > 0 else squared_D
 
 
-def sum_top_shares(mean_difference_D: Array, count: int) -> float:
+def compute_top_dimensions_share(mean_difference_D: Array, count: int) -> float:
     """Return the share of the squared mean difference in its `count` largest dimensions."""
     return float(compute_gap_shares(mean_difference_D)[:count].sum())
 
 
-def count_dimensions(mean_difference_D: Array, share: float) -> int:
+def count_dimensions_for_share(mean_difference_D: Array, share: float) -> int:
     """Return the smallest number of dimensions that carry at least `share` of the gap; 0 if there is no gap."""
     carried_D = np.cumsum(compute_gap_shares(mean_difference_D))
     return 0 if carried_D[-1] == 0 else int(np.searchsorted(carried_D, share - 1e-12) + 1)

@@ -12,10 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.metrics.bias import LabelSums
-from gapctl.metrics.checks import Integers, Rows, check_keys, check_range, check_unit_rows, make_pairing_error
-from gapctl.metrics.comparisons import compute_neighbor_overlaps, sum_potentials
+from gapctl.metrics.checks import (
+    Integers,
+    Rows,
+    check_index_range,
+    check_integer_keys,
+    check_unit_rows,
+    make_pairing_error,
+)
+from gapctl.metrics.comparisons import compute_neighbor_overlaps, sum_gaussian_potentials
 from gapctl.metrics.gap import Array, Sums
-from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, sample_rows
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, sample_row_numbers
 
 CARRIED_SHARE: Final = 0.9
 """The share of a cloud's squared length that its subspace must carry."""
@@ -103,15 +110,15 @@ def cross_uniformity(
     At most `queries` images are drawn, and each is compared with all texts.
     """
     check_unit_rows(image=image_ND, text=text_MD)
-    check_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
+    check_integer_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
     return _measure_uniformity(image_ND, image_key_N, text_MD, text_key_M, queries)
 
 
 def _measure_uniformity(
     query_ND: Rows, query_key_N: Integers, gallery_MD: Rows, gallery_key_M: Integers, queries: int
 ) -> SampleEstimate:
-    rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_ND), queries)
-    potential_Q, others_Q = sum_potentials(query_ND[rows_Q], query_key_N[rows_Q], gallery_MD, gallery_key_M)
+    rows_Q = sample_row_numbers(DrawPurpose.QUERIES, len(query_ND), queries)
+    potential_Q, others_Q = sum_gaussian_potentials(query_ND[rows_Q], query_key_N[rows_Q], gallery_MD, gallery_key_M)
     others = others_Q.sum()
     if others == 0:
         return SampleEstimate(math.nan, math.nan, math.nan, len(rows_Q), len(query_ND))
@@ -137,11 +144,11 @@ def neighbor_overlap(image_ND: Rows, text_ND: Rows, neighbors: int, queries: int
         raise make_pairing_error(count, len(text_ND))
     if count <= neighbors:
         raise ValueError(f"{count} pairs do not have {neighbors} neighbors each")
-    rows_Q = sample_rows(DrawPurpose.QUERIES, count, queries)
+    rows_Q = sample_row_numbers(DrawPurpose.QUERIES, count, queries)
     return estimate_mean(compute_neighbor_overlaps(image_ND, text_ND, rows_Q, neighbors) / neighbors, count)
 
 
-def chance_overlap(count: int, neighbors: int) -> float:
+def compute_chance_overlap(count: int, neighbors: int) -> float:
     """Return the mean overlap of neighbours drawn at random from `count` - 1 others."""
     return neighbors / (count - 1)
 
@@ -198,8 +205,8 @@ def compare_class_orders(image_ND: Rows, class_N: Integers, prompt_CD: Rows) -> 
     Rows are L2-normalised, and `class_N` numbers each image's prompt. Classes without an image are left out.
     """
     check_unit_rows(image=image_ND, prompt=prompt_CD)
-    check_keys(image=(image_ND, class_N))
-    check_range("class", class_N, len(prompt_CD), "the row of a prompt")
+    check_integer_keys(image=(image_ND, class_N))
+    check_index_range("class", class_N, len(prompt_CD), "the row of a prompt")
     images = LabelSums.of(image_ND, class_N)
     present_K, mean_KD = images.label_K, images.total_KD / images.count_K[:, None]
     image_order_KK = _order_by_similarity(mean_KD @ mean_KD.T)

@@ -1,6 +1,6 @@
 """Measure retrieval over a gallery. Every item that matches a query counts, identical captions included.
 
-`measure_recalls` ranks the other modality alone; `mixed_ndcg` ranks images and texts together.
+`estimate_recall_at_depths` ranks the other modality alone; `mixed_ndcg` ranks images and texts together.
 
 Index letters: Q queries, G gallery, D embedding, B a block of queries, K depths or nearest items, N and M the rows of
 the query's own and of the other modality, A all items of both.
@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import Integers, Rows, check_keys, check_unit_rows
-from gapctl.metrics.comparisons import compute_gains, find_hits
-from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, estimate_share, sample_rows
+from gapctl.metrics.checks import Integers, Rows, check_integer_keys, check_unit_rows
+from gapctl.metrics.comparisons import compute_normalised_discounted_gains, find_recall_hits
+from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, estimate_mean, estimate_share, sample_row_numbers
 
 
-def measure_recalls(
+def estimate_recall_at_depths(
     query_QD: Rows,
     gallery_GD: Rows,
     query_key_Q: Integers,
@@ -31,9 +31,9 @@ def measure_recalls(
     with the whole gallery.
     """
     check_unit_rows(query=query_QD, gallery=gallery_GD)
-    check_keys(query=(query_QD, query_key_Q), gallery=(gallery_GD, gallery_key_G))
-    rows_Q = sample_rows(DrawPurpose.QUERIES, len(query_QD), most)
-    hit_QK = find_hits(query_QD[rows_Q], gallery_GD, query_key_Q[rows_Q], gallery_key_G, depths)
+    check_integer_keys(query=(query_QD, query_key_Q), gallery=(gallery_GD, gallery_key_G))
+    rows_Q = sample_row_numbers(DrawPurpose.QUERIES, len(query_QD), most)
+    hit_QK = find_recall_hits(query_QD[rows_Q], gallery_GD, query_key_Q[rows_Q], gallery_key_G, depths)
     shares = (estimate_share(hit_Q, len(query_QD)) for hit_Q in hit_QK.T)
     return dict(zip(depths, shares, strict=True))
 
@@ -55,14 +55,19 @@ def mixed_ndcg(image: KeyedRows, text: KeyedRows, depth: int, queries: int) -> S
     without a match do not count.
     """
     check_unit_rows(image=image.row_ND, text=text.row_ND)
-    check_keys(image=image, text=text)
+    check_integer_keys(image=image, text=text)
     total = len(image.row_ND) + len(text.row_ND)
-    drawn = np.sort(sample_rows(DrawPurpose.QUERIES, total, queries))
+    drawn = np.sort(sample_row_numbers(DrawPurpose.QUERIES, total, queries))
     image_rows, text_rows = drawn[drawn < len(image.row_ND)], drawn[drawn >= len(image.row_ND)] - len(image.row_ND)
-    gains = [compute_query_gains(image, image_rows, text, depth), compute_query_gains(text, text_rows, image, depth)]
+    gains = [
+        compute_cross_modal_query_gains(image, image_rows, text, depth),
+        compute_cross_modal_query_gains(text, text_rows, image, depth),
+    ]
     return estimate_mean(np.concatenate(gains), total)
 
 
-def compute_query_gains(own: KeyedRows, rows_Q: Integers, other: KeyedRows, depth: int) -> NDArray[np.float64]:
+def compute_cross_modal_query_gains(
+    own: KeyedRows, rows_Q: Integers, other: KeyedRows, depth: int
+) -> NDArray[np.float64]:
     """Return the normalised gain of each query of one modality that has a match, for the rows `rows_Q`."""
-    return compute_gains(own.row_ND[rows_Q], own.key_N[rows_Q], own, other, depth)
+    return compute_normalised_discounted_gains(own.row_ND[rows_Q], own.key_N[rows_Q], own, other, depth)

@@ -76,14 +76,14 @@ def make_metric_generator(draw: DrawPurpose) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[SAMPLE_SEED, int(draw)]))
 
 
-def permute_rows(draw: DrawPurpose, count: int) -> NDArray[np.int64]:
+def permute_row_numbers(draw: DrawPurpose, count: int) -> NDArray[np.int64]:
     """Return the numbers 0 to `count` - 1 in a random order."""
     return make_metric_generator(draw).permutation(count)
 
 
-def sample_rows(draw: DrawPurpose, count: int, most: int) -> NDArray[np.int64]:
+def sample_row_numbers(draw: DrawPurpose, count: int, most: int) -> NDArray[np.int64]:
     """Return at most `most` different rows of `count` in ascending order, or all if there are no more."""
-    return np.arange(count) if count <= most else np.sort(permute_rows(draw, count)[:most])
+    return np.arange(count) if count <= most else np.sort(permute_row_numbers(draw, count)[:most])
 
 
 class SampleEstimate(NamedTuple):
@@ -121,7 +121,7 @@ def estimate_mean(value_S: NDArray[np.floating], population: int) -> SampleEstim
     return SampleEstimate(mean, mean - NORMAL_95 * error, mean + NORMAL_95 * error, count, population)
 
 
-def estimate_gallery_mean(value_GS: NDArray[np.floating], population: int) -> SampleEstimate:
+def estimate_mean_over_galleries(value_GS: NDArray[np.floating], population: int) -> SampleEstimate:
     """Return the mean over galleries (G, S) dealt at random from a population of rows, without a row in common.
 
     Rows of one gallery are compared with the same others, so the gallery is the unit of sampling. The interval is

@@ -9,9 +9,15 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import Integers, Rows, check_keys, check_unit_rows
+from gapctl.metrics.checks import Integers, Rows, check_integer_keys, check_unit_rows
 from gapctl.metrics.gap import Array
-from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, permute_rows, sample_rows, wilson_interval
+from gapctl.metrics.sampling import (
+    DrawPurpose,
+    SampleEstimate,
+    permute_row_numbers,
+    sample_row_numbers,
+    wilson_interval,
+)
 
 RIDGE: Final = 1.0
 NEWTON_STEPS: Final = 30
@@ -47,7 +53,7 @@ def linear_separability(
     images have one key.
     """
     check_unit_rows(image=image_ND, text=text_MD)
-    check_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
+    check_integer_keys(image=(image_ND, image_key_N), text=(text_MD, text_key_M))
     total = len(image_ND) + len(text_MD)
     if len(np.unique(image_key_N)) < 2:
         return SampleEstimate(math.nan, math.nan, math.nan, total, total)
@@ -67,9 +73,9 @@ def predict_modalities(
     image_ND: Rows, image_key_N: Integers, text_MD: Rows, text_key_M: Integers, most: int
 ) -> ProbePredictions:
     """Return the predictions of `linear_separability`'s probe for each held-out row."""
-    image_R = sample_rows(DrawPurpose.PAIRS, len(image_ND), most)
+    image_R = sample_row_numbers(DrawPurpose.PAIRS, len(image_ND), most)
     text_R = np.flatnonzero(np.isin(text_key_M, image_key_N[image_R]))
-    text_R = text_R[sample_rows(DrawPurpose.PAIRS, len(text_R), most)]
+    text_R = text_R[sample_row_numbers(DrawPurpose.PAIRS, len(text_R), most)]
     key_U = np.unique(image_key_N[image_R])
     image, text = (
         _split_by_key(image_ND, image_R, image_key_N, key_U),
@@ -90,7 +96,7 @@ class _HeldOutSplit(NamedTuple):
 
 def _split_by_key(cloud_ND: Rows, drawn_R: Integers, key_N: Integers, key_U: Integers) -> _HeldOutSplit:
     """Return the drawn rows in the random order of their keys, cut where half of the keys have come."""
-    place_U = np.argsort(permute_rows(DrawPurpose.HELD_OUT, len(key_U)))
+    place_U = np.argsort(permute_row_numbers(DrawPurpose.HELD_OUT, len(key_U)))
     place_R = place_U[np.searchsorted(key_U, key_N[drawn_R])]
     order_R = np.argsort(place_R, kind="stable")
     row_RE = np.column_stack([cloud_ND[drawn_R].astype(np.float64), np.ones(len(drawn_R))])

@@ -24,7 +24,15 @@ from gapctl.metrics.bias import BiasSums, LabelSums
 from gapctl.metrics.checks import Integers, Rows, check_row_norms
 from gapctl.metrics.classification import AccuracyCount, ClassPrompts
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
-from gapctl.metrics.gap import Array, CloudSums, GapSums, MatchedSums, Sums, count_dimensions, sum_top_shares
+from gapctl.metrics.gap import (
+    Array,
+    CloudSums,
+    GapSums,
+    MatchedSums,
+    Sums,
+    compute_top_dimensions_share,
+    count_dimensions_for_share,
+)
 from gapctl.metrics.geometry import SecondMoments, effective_rank, smallest_principal_angle
 
 CACHE_BYTES: Final = 1 << 20
@@ -59,9 +67,9 @@ class EmbeddingSums(Sums):
             "gap/rmg_shifted": gap.rmg_shifted(),
             "gap/temperature_gain": gap.temperature_gain(),
             "gap/centroid_share": gap.centroid_share(),
-            **{f"gap/top{count}_share": sum_top_shares(difference_D, count) for count in (1, 3, 10)},
-            "gap/dims_for_half": float(count_dimensions(difference_D, 0.5)),
-            "gap/dims_for_90": float(count_dimensions(difference_D, 0.9)),
+            **{f"gap/top{count}_share": compute_top_dimensions_share(difference_D, count) for count in (1, 3, 10)},
+            "gap/dims_for_half": float(count_dimensions_for_share(difference_D, 0.5)),
+            "gap/dims_for_90": float(count_dimensions_for_share(difference_D, 0.9)),
             "geometry/alignment": gap.alignment(),
         }
         if self.image_moments is not None and self.text_moments is not None:
@@ -119,7 +127,7 @@ class EmbeddingStream:
         self._sums = sums if self._sums is None else self._sums + sums
 
 
-def find_class_prompts(embeddings: Embeddings) -> ClassPrompts | None:
+def get_normalised_class_prompts(embeddings: Embeddings) -> ClassPrompts | None:
     """Return the class prompts of a set of embeddings, normalised, or None if it has none."""
     if embeddings.prompt_of_N is not None:
         return ClassPrompts(normalise_rows(embeddings.text_MD), embeddings.prompt_of_N)
@@ -150,7 +158,7 @@ def sum_embeddings(embeddings: Embeddings) -> EmbeddingSums:
 
 def _sum_all_rows(embeddings: Embeddings) -> EmbeddingSums:
     image_ND, text_MD = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
-    classes = find_class_prompts(embeddings)
+    classes = get_normalised_class_prompts(embeddings)
     if embeddings.prompt_of_N is None:
         gap = GapSums.of(image_ND, text_MD, embeddings.text_to_image_M)
     else:

@@ -4,7 +4,7 @@
 2. Metrics that reduce to sums come from `streaming.sum_embeddings`.
 3. Metrics that compare rows use unit rows from `normalise_clouds` and samples within `SampleLimits`.
 4. `measure_entropies_by_scale` measures entropies alone, at several logit scales.
-5. `measure_extensions` computes the metrics of other packages, named or all.
+5. `measure_extension_metrics` computes the metrics of other packages, named or all.
 
 Index letters: N images, M texts, C classes, F attribute factors, D embedding.
 """
@@ -17,10 +17,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from gapctl.extensions import ExtensionError, explain_failures, list_extensions, require_extension
+from gapctl.extensions import ExtensionError, list_extensions, raise_as_extension_error, require_extension
 from gapctl.metrics.checks import Rows, make_single_row_error
 from gapctl.metrics.classification import ZeroShotTasks, flip_rate, measure_accuracies
-from gapctl.metrics.clustering import measure_label_clustering
+from gapctl.metrics.clustering import estimate_clustering_v_measure
 from gapctl.metrics.embedding_set import (
     Embeddings,
     assign_match_keys,
@@ -30,12 +30,18 @@ from gapctl.metrics.embedding_set import (
     normalise_rows_float32,
     select_first_texts,
 )
-from gapctl.metrics.entropy import mean_entropy, measure_calibrated_entropy
-from gapctl.metrics.geometry import chance_overlap, compare_class_orders, cross_uniformity, neighbor_overlap, uniformity
-from gapctl.metrics.retrieval import KeyedRows, measure_recalls, mixed_ndcg
+from gapctl.metrics.entropy import estimate_entropy_at_gallery_size, estimate_mean_entropy
+from gapctl.metrics.geometry import (
+    compare_class_orders,
+    compute_chance_overlap,
+    cross_uniformity,
+    neighbor_overlap,
+    uniformity,
+)
+from gapctl.metrics.retrieval import KeyedRows, estimate_recall_at_depths, mixed_ndcg
 from gapctl.metrics.sampling import THOROUGH_LIMITS, SampleEstimate, SampleLimits
 from gapctl.metrics.separability import linear_separability
-from gapctl.metrics.streaming import find_class_prompts, sum_embeddings
+from gapctl.metrics.streaming import get_normalised_class_prompts, sum_embeddings
 
 GALLERY_SIZES: Final = (100, 1000)
 """Gallery sizes of the calibrated entropies, whatever the gallery's own size is."""
@@ -65,8 +71,8 @@ def measure_with_samples(embeddings: Embeddings, effort: SampleLimits = THOROUGH
     image_ND, text_MD = normalise_clouds(embeddings, effort)
     values = sum_embeddings(embeddings).metrics()
     if (text_ND := select_first_texts(embeddings, text_MD)) is not None and len(text_ND) > NEIGHBORS:
-        values[f"geometry/neighbor_overlap_{NEIGHBORS}_chance"] = chance_overlap(len(text_ND), NEIGHBORS)
-    if (classes := find_class_prompts(embeddings)) is not None:
+        values[f"geometry/neighbor_overlap_{NEIGHBORS}_chance"] = compute_chance_overlap(len(text_ND), NEIGHBORS)
+    if (classes := get_normalised_class_prompts(embeddings)) is not None:
         order = compare_class_orders(image_ND, classes.class_N, classes.prompt_CD)
         values["geometry/neighborhood_kendall"] = order.kendall
         values["geometry/neighborhood_kendall_chance"] = order.chance
@@ -78,7 +84,7 @@ def measure_with_samples(embeddings: Embeddings, effort: SampleLimits = THOROUGH
     return MetricEstimates(values | {key: sampled.value for key, sampled in samples.items()}, samples)
 
 
-def measure_at_scales(
+def measure_at_logit_scales(
     embeddings: Embeddings,
     scales: Sequence[float],
     effort: SampleLimits = THOROUGH_LIMITS,
@@ -88,10 +94,12 @@ def measure_at_scales(
 ) -> MetricEstimates:
     """Return all metrics with entropies at each logit scale, zero-shot accuracies, and the model's temperature.
 
-    `others` are metrics of other packages, as in `measure_extensions`, which also says what they raise. Metrics come in
-    the order of their groups; samples are of those metrics alone that used a part of the rows.
+    `others` are metrics of other packages, as in `measure_extension_metrics`, which also says what they raise. Metrics
+    come in the order of their groups; samples are of those metrics alone that used a part of the rows.
     """
-    foreign = measure_extensions(embeddings, others, effort)  # first, so that no long measurement is lost to them
+    foreign = measure_extension_metrics(
+        embeddings, others, effort
+    )  # first, so that no long measurement is lost to them
     estimates = measure_with_samples(embeddings, effort)
     values, sampled = estimates.values | dict(temperature or {}), dict(estimates.samples)
     if tuple(scales) != (embeddings.logit_scale,):
@@ -111,7 +119,7 @@ def _sort_metrics(keys: Collection[str]) -> list[str]:
     return sorted(keys, key=lambda key: places[key.partition("/")[0]])
 
 
-def measure_extensions(
+def measure_extension_metrics(
     embeddings: Embeddings, names: Sequence[str] | None = None, effort: SampleLimits = THOROUGH_LIMITS
 ) -> dict[str, float]:
     """Return these metrics of other packages by name, or all that are registered or announced where `names` is None.
@@ -136,7 +144,7 @@ def measure_extensions(
 
 def _call_extension_metric(name: str, embeddings: Embeddings) -> float:
     metric = require_extension("metrics", name)
-    with explain_failures(metric):
+    with raise_as_extension_error(metric):
         found = metric.function(embeddings)
         value = found.item() if hasattr(found, "item") else found  # numpy's and torch's scalars
     if isinstance(value, bool) or not isinstance(value, Real) or math.isinf(value):
@@ -174,10 +182,10 @@ def _measure_samples(
     }
     if embeddings.labels_N is not None:
         label_M = assign_text_labels(embeddings, embeddings.labels_N)
-        samples["quality/v_measure"] = measure_label_clustering(
+        samples["quality/v_measure"] = estimate_clustering_v_measure(
             image_ND, embeddings.labels_N, text_MD, label_M, effort.pairs
         )
-    if (classes := find_class_prompts(embeddings)) is not None:
+    if (classes := get_normalised_class_prompts(embeddings)) is not None:
         prompt_CD = classes.prompt_CD.astype(image_ND.dtype)
         samples["quality/flip_rate"] = flip_rate(image_ND, prompt_CD, effort.queries)
     return samples
@@ -195,8 +203,8 @@ def _measure_pairs(embeddings: Embeddings, image: Rows, text: Rows, effort: Samp
     queries = effort.limit_queries(len(image) + len(text))
     mixed = mixed_ndcg(KeyedRows(image, image_key_N), KeyedRows(text, text_key_M), NDCG_DEPTH, queries)
     images, texts = (rows_ND.astype(np.float32, copy=False) for rows_ND in (image, text))
-    forward = measure_recalls(images, texts, image_key_N, text_key_M, effort.against(len(text)))
-    backward = measure_recalls(texts, images, text_key_M, image_key_N, effort.against(len(image)))
+    forward = estimate_recall_at_depths(images, texts, image_key_N, text_key_M, effort.against(len(text)))
+    backward = estimate_recall_at_depths(texts, images, text_key_M, image_key_N, effort.against(len(image)))
     samples = {
         f"quality/mixed_ndcg_{NDCG_DEPTH}": mixed,
         **{f"quality/i2t_recall_{depth}": value for depth, value in forward.items()},
@@ -211,10 +219,10 @@ def _measure_entropies(
     embeddings: Embeddings, image_ND: Rows, text_MD: Rows, scale: float, effort: SampleLimits
 ) -> dict[str, SampleEstimate]:
     """Return entropies both ways at one logit scale, over the whole gallery and over galleries of fixed sizes."""
-    forward = mean_entropy(image_ND, text_MD, scale, effort.against(len(text_MD)))
+    forward = estimate_mean_entropy(image_ND, text_MD, scale, effort.against(len(text_MD)))
     samples = {
         "entropy/i2t_nats": forward,
-        "entropy/t2i_nats": mean_entropy(text_MD, image_ND, scale, effort.against(len(image_ND))),
+        "entropy/t2i_nats": estimate_mean_entropy(text_MD, image_ND, scale, effort.against(len(image_ND))),
         "entropy/i2t_normalized": forward.scale_by(1 / math.log(len(text_MD))),
     }
     text_ND = select_first_texts(embeddings, text_MD)
@@ -222,8 +230,8 @@ def _measure_entropies(
         return samples
     for size in (size for size in GALLERY_SIZES if size <= len(image_ND)):
         most = max(1, effort.galleries * max(GALLERY_SIZES) // size)
-        samples[f"entropy/i2t_nats_at_{size}"] = measure_calibrated_entropy(image_ND, text_ND, scale, size, most)
-        samples[f"entropy/t2i_nats_at_{size}"] = measure_calibrated_entropy(text_ND, image_ND, scale, size, most)
+        samples[f"entropy/i2t_nats_at_{size}"] = estimate_entropy_at_gallery_size(image_ND, text_ND, scale, size, most)
+        samples[f"entropy/t2i_nats_at_{size}"] = estimate_entropy_at_gallery_size(text_ND, image_ND, scale, size, most)
     return samples
 
 

@@ -56,7 +56,7 @@ def share_blocks(model: CLIP) -> None:
     model.text_projection = model.visual.proj
 
 
-def find_tied_names(model: nn.Module) -> dict[str, str]:
+def map_tied_parameter_names(model: nn.Module) -> dict[str, str]:
     """Map each further name of a tied parameter to its first name."""
     first = {id(value): name for name, value in model.named_parameters()}
     every = model.named_parameters(remove_duplicate=False)
@@ -69,7 +69,7 @@ class TiedGradients:
     def __init__(self, weights: WeightMap, names: Mapping[str, str]) -> None:
         """Make gradients for tied weights.
 
-        `names` maps second names to first ones, as `find_tied_names` returns them.
+        `names` maps second names to first ones, as `map_tied_parameter_names` returns them.
         """
         used = {name: first for name, first in names.items() if first in weights}
         self._of_first = [(weights[first].grad, empty_like(weights[first].grad)) for first in used.values()]
@@ -183,18 +183,18 @@ def _find_initial_bias(loss: LossKind) -> float | None:
 
 
 @torch.no_grad()
-def set_temperature(model: ContrastiveModel, temperature: float) -> None:
+def set_scheduled_temperature(model: ContrastiveModel, temperature: float) -> None:
     """Set a scheduled temperature. Raise ValueError if it is learned, since the optimiser would move it."""
     if model.logit_scale.requires_grad:
         raise ValueError("a learned temperature cannot be set: build the model with one that is not learned")
     model.logit_scale.fill_(-math.log(temperature))
 
 
-def set_temperatures(models: Sequence[ContrastiveModel], temperatures: Sequence[float | None]) -> None:
+def set_scheduled_temperatures(models: Sequence[ContrastiveModel], temperatures: Sequence[float | None]) -> None:
     """Set the models' scheduled temperatures; None leaves one as it is, and no temperatures leave all as they are."""
     for model, temperature in zip(models, temperatures, strict=bool(temperatures)):
         if temperature is not None:
-            set_temperature(model, temperature)
+            set_scheduled_temperature(model, temperature)
 
 
 @torch.no_grad()
@@ -204,7 +204,7 @@ def clamp_temperature(model: CLIP) -> None:
         model.logit_scale.clamp_(0.0, MAX_LOG_SCALE)
 
 
-def measure_temperature(model: ContrastiveModel) -> dict[str, float]:
+def get_temperature_metrics(model: ContrastiveModel) -> dict[str, float]:
     """Return the model's temperature, its logit scale and, for SigLIP, its bias, by metric name."""
     scale = math.exp(float(model.logit_scale.detach()))
     metrics = {"temperature/tau": 1 / scale, "temperature/logit_scale": scale}

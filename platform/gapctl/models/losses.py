@@ -17,7 +17,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from gapctl.extensions import ExtensionError, explain_failures, require_extension
+from gapctl.extensions import ExtensionError, raise_as_extension_error, require_extension
 
 LossKind = str
 """`clip`, `siglip`, or the name of another package's loss."""
@@ -155,7 +155,7 @@ def make_worker_loss(kind: LossKind) -> LocalLoss:
     extension = require_extension("losses", kind)
 
     def compute_loss(rows: GatheredFeatures, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-        with explain_failures(extension):
+        with raise_as_extension_error(extension):
             loss = extension.function(rows.image_AE, rows.text_AE, scale, bias)
         if not isinstance(loss, Tensor):
             raise ExtensionError(f"{extension.title} returned {loss!r:.60}; expected a scalar tensor with a gradient")

@@ -3,7 +3,7 @@
 1. `fingerprint_model` says, when a plan is made, what decides a public model's numbers: open_clip's configuration, the
    image settings, and the sha256 of the weights, of which a hub need send no more than the name.
 2. `build_public_model` builds it, with the seed's weights, and `load_public_weights` loads the public ones.
-3. `read_model_input` returns pixels, context and optimiser settings of any trial's model, a preset's too.
+3. `get_model_input` returns pixels, context and optimiser settings of any trial's model, a preset's too.
 """
 
 import math
@@ -31,10 +31,10 @@ from gapctl.models.sources import (
     find_config_folder,
     find_or_download_weights,
     find_sha256,
+    get_tag_image_settings,
     has_own_weights,
     hash_tokenizer_files,
     read_config,
-    read_tag_settings,
 )
 from gapctl.models.weights import load_weights
 from gapctl.text import join_or
@@ -114,7 +114,7 @@ def read_public_model(model: OpenClipModel) -> PublicModel:
         configuration["quick_gelu"] = bool(document["model_cfg"].get("quick_gelu", False))
         own = document.get("preprocess_cfg") or {}
     elif model.weights and not expand_home(model.weights).is_file():
-        own = _name_weights(model, lambda name, tag: read_tag_settings(name, str(tag)))
+        own = _name_weights(model, lambda name, tag: get_tag_image_settings(name, str(tag)))
         configuration["quick_gelu"] = bool(own.get("quick_gelu", False)) or bool(configuration.get("quick_gelu", False))
     if not configuration.get("quick_gelu"):
         configuration.pop("quick_gelu", None)
@@ -229,7 +229,7 @@ def load_public_weights(model: CLIP, named: OpenClipModel, sha256: str) -> None:
     load_weights(model, named.architecture, found.path)
 
 
-def read_model_input(model: Model | OpenClipModel) -> ModelInput:
+def get_model_input(model: Model | OpenClipModel) -> ModelInput:
     """Return what a trial's model is shown; a table is shown no pixels and no words.
 
     Raise InputError where a public model's configuration cannot be had.

@@ -6,7 +6,8 @@ A name is one of three, in open_clip's own spelling:
 * `local-dir:/path`: a folder with `open_clip_config.json` and a file of weights.
 * `hf-hub:organisation/name`: the same two files in a repository of a hub, which `HF_ENDPOINT` may name.
 
-1. `check_model` answers wrong names before anything is read; of a hub it downloads the configuration, some kilobytes.
+1. `check_model_name` answers wrong names before anything is read; of a hub it downloads the configuration, some
+  kilobytes.
 2. `find_or_download_weights` returns the file of weights with its sha256, downloaded if needed by huggingface_hub's
    own client and cache. It takes up a connection that breaks where it broke.
 3. `download_from_hub` asks a hub for a file; `io/hub.py` says what went wrong, and what to do, where it fails.
@@ -21,12 +22,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from gapctl.config.architectures import LOCAL_FOLDER, REQUIRED_KEYS
-from gapctl.config.base import did_you_mean, hash_value
+from gapctl.config.base import format_word_suggestion, hash_value
 from gapctl.errors import InputError, UnknownWeightsError, first_line_of_error, require_packages
 from gapctl.folders import expand_home
 from gapctl.io.atomic import hash_file
 from gapctl.io.hub import FetchError, describe_hub_failure
-from gapctl.text import list_first_names
+from gapctl.text import format_first_names
 
 HUB: Final = "hf-hub:"
 CONFIG_NAME: Final = "open_clip_config.json"
@@ -79,7 +80,7 @@ def has_own_weights(name: str) -> bool:
     return name.startswith((HUB, LOCAL_FOLDER))
 
 
-def check_model(name: str, pretrained: str | None) -> None:
+def check_model_name(name: str, pretrained: str | None) -> None:
     """Raise InputError for a name that nothing has, without downloading weights; HubError where a hub fails."""
     require_packages("torch", "open_clip")
     if has_own_weights(name):
@@ -93,7 +94,7 @@ def check_model(name: str, pretrained: str | None) -> None:
     if pretrained is None:
         raise InputError(f"--model {name} without --pretrained; expected a tag, or a file of weights")
     if not expand_home(pretrained).is_file():
-        read_tag_settings(name, pretrained)
+        get_tag_image_settings(name, pretrained)
 
 
 def require_known_model(name: str) -> None:
@@ -102,7 +103,7 @@ def require_known_model(name: str) -> None:
 
     names = open_clip.list_models()
     if name not in names:
-        close = did_you_mean(name, names)
+        close = format_word_suggestion(name, names)
         other = f", or {HUB}ORGANISATION/NAME or {LOCAL_FOLDER}FOLDER" if not close else ""
         raise InputError(
             f"--model {name}: no such model; expected one of open_clip's {len(names)} architectures{other}{close}"
@@ -119,7 +120,7 @@ def find_sha256(name: str, pretrained: str | None) -> str:
             raise _build_hub_error(name, problem) from problem
     if name.startswith(LOCAL_FOLDER) or (pretrained is not None and expand_home(pretrained).is_file()):
         return find_or_download_weights(name, pretrained).sha256
-    settings = read_tag_settings(name, pretrained or "")
+    settings = get_tag_image_settings(name, pretrained or "")
     repository, _, file = str(settings.get("hf_hub", "")).rpartition("/")
     if not repository:
         return find_or_download_weights(name, pretrained).sha256
@@ -143,12 +144,12 @@ def find_or_download_weights(name: str, pretrained: str | None) -> WeightsFile:
     path = expand_home(pretrained)
     if path.is_file():
         return WeightsFile(path.absolute(), hash_file(path), {})
-    settings = read_tag_settings(name, pretrained)
+    settings = get_tag_image_settings(name, pretrained)
     path = _download_tag_weights(name, pretrained, settings)
     return WeightsFile(path.absolute(), _hash_verified(f"{name} {pretrained}", path), settings)
 
 
-def read_tag_settings(name: str, tag: str) -> ImageSettings:
+def get_tag_image_settings(name: str, tag: str) -> ImageSettings:
     """Return open_clip's record of a tag; raise InputError for a folder or an unknown tag."""
     import open_clip
 
@@ -156,7 +157,7 @@ def read_tag_settings(name: str, tag: str) -> ImageSettings:
     if path.is_dir():
         held = sorted(each.name for each in path.iterdir() if each.suffix in WEIGHTS_SUFFIXES)
         inside = (
-            f"one of the files in it ({list_first_names(held, MAX_NAMED)})"
+            f"one of the files in it ({format_first_names(held, MAX_NAMED)})"
             if held
             else "a file of weights, and it holds none"
         )
@@ -167,7 +168,7 @@ def read_tag_settings(name: str, tag: str) -> ImageSettings:
         return settings
     tags = open_clip.list_pretrained_tags_by_model(name)
     expected = f"a file, or one of the tags of {name}: {', '.join(tags)}" if tags else f"a file ({name} has no tags)"
-    close = did_you_mean(tag, tags)
+    close = format_word_suggestion(tag, tags)
     raise InputError(f"--pretrained {tag}: neither a file nor a tag; expected {expected}{close}")
 
 
@@ -236,7 +237,7 @@ def _choose_weights(name: str, folder: Path) -> Path:
     if not held:
         raise InputError(f"--model {name}: no weights in this folder; expected {WEIGHTS_NAMES[0]}")
     raise InputError(
-        f"--model {name}: several files of weights ({list_first_names(held, MAX_NAMED)}); expected one, or one named "
+        f"--model {name}: several files of weights ({format_first_names(held, MAX_NAMED)}); expected one, or one named "
         f"{WEIGHTS_NAMES[0]}"
     )
 

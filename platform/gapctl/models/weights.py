@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import torch
 
 from gapctl.errors import InputError, first_line_of_error
-from gapctl.text import list_first_names
+from gapctl.text import format_first_names
 
 MAX_NAMED: Final = 4
 """Most names of each kind that a message lists."""
@@ -98,7 +98,7 @@ def _require_fit(
         if key in found and found[key].shape != expected[key].shape
     ]
     parts = {"missing": missing, "of another shape": reshaped, "not in the model": unknown}
-    differences = [f"{what}: {list_first_names(keys, MAX_NAMED)}" for what, keys in parts.items() if keys]
+    differences = [f"{what}: {format_first_names(keys, MAX_NAMED)}" for what, keys in parts.items() if keys]
     if differences:
         raise InputError(
             f"{path}{part}: a checkpoint of another architecture than {name}; {'; '.join(differences)}. "
@@ -157,7 +157,7 @@ def read_weights(path: Path, names: Collection[str]) -> CheckpointWeights:
         raise InputError(f"{path}: no weights by name in it, but a {type(document).__name__}; expected {EXPECTED}")
     found = [plain for each in _find_tensor_sets(document) for plain in _strip_prefixes(each, names)]
     if not found:
-        keys = f" under {list_first_names([*map(str, document)], MAX_NAMED)}" if document else ""
+        keys = f" under {format_first_names([*map(str, document)], MAX_NAMED)}" if document else ""
         raise InputError(f"{path}: values that are no tensors{keys}; expected {EXPECTED}")
     return min(found, key=lambda each: (-sum(name in names for name in each.tensors), each.rank()))
 
@@ -260,7 +260,7 @@ def _describe_json(path: Path) -> tuple[str, str]:
     if isinstance(document, dict) and isinstance(document.get("weight_map"), dict):
         files = sorted(set(map(str, document["weight_map"].values())))
         return (
-            f"the index of a model in {len(files)} files ({list_first_names(files, MAX_NAMED)})",
+            f"the index of a model in {len(files)} files ({format_first_names(files, MAX_NAMED)})",
             "Join them into one: load each with safetensors or torch, and save all tensors together",
         )
     return "a JSON file", "Give the file that holds the tensors"

@@ -50,7 +50,7 @@ def build_ui_arguments(sweep: LoadedSweep) -> list[str]:
     return [*build_file_arguments(sweep), *(["--uri", uri] if plain else [])]
 
 
-def name_result_files(sweep: LoadedSweep) -> str:
+def format_result_file_prefix(sweep: LoadedSweep) -> str:
     """Return how the names of a sweep's derived files begin: `imbalance.smoke`, or `imbalance.smoke.1a2b3c4d`.
 
     The hash is of the sweep as it is run, where `--set` changed what is trained or judged: another sweep of that name

@@ -1,6 +1,6 @@
 """What a plan will cost: samples and floating-point operations, hours at a measured rate, and disk space.
 
-`estimate_cost` serves `gapctl plan` and budgets, `estimate_disk` the check before a sweep starts, and
+`estimate_training_cost` serves `gapctl plan` and budgets, `estimate_disk` the check before a sweep starts, and
 `estimate_sweep_costs` the list of shipped sweeps. All are counted from presets, without importing torch.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gapctl.config.architectures import count_resnet_weights
-from gapctl.config.load import LoadedSweep, load_text
+from gapctl.config.load import LoadedSweep, load_sweep_text
 from gapctl.config.presets import (
     TABLE_EVALUATION_FLOPS,
     TABLE_ROWS,
@@ -49,7 +49,7 @@ class Cost:
         return {f"{prefix}{name}": value for name, value in asdict(self).items() if name != "unknown" or value}
 
 
-def estimate_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
+def estimate_training_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
     """Add up the cost of trainings that run `slots` at a time."""
     counted = [count_trial_flops(trial) for trial in trials]
     flops = float(sum(each for each in counted if each is not None))
@@ -88,7 +88,7 @@ def count_pair_flops(trial: Trial) -> int | None:
     return round(3e9 * known) if isinstance(known, int | float) else counted
 
 
-def count_slots(plan: Plan, cpus: int) -> int:
+def count_parallel_trials(plan: Plan, cpus: int) -> int:
     """Return how many trials or packs run at once on `cpus` cores; a pack takes as long as its trials one by one."""
     resources, search = plan.sweep.spec.resources, plan.sweep.spec.search
     at_most = len(pack_trials(plan.trials, resources.pack)) if search is None else search.trials
@@ -147,7 +147,7 @@ RAY_BYTES: Final = 500_000_000
 """A session's logs, and shared arrays that do not fit into shared memory."""
 
 
-def count_logged_bytes(trial: Trial) -> int:
+def count_logged_weight_bytes(trial: Trial) -> int:
     """Return the bytes of a trial's weights that MLflow gets a copy of: all, or 0 of more than 32 MB and of tables."""
     if is_table(trial.config):  # without encoders, which MLflow could load
         return 0
@@ -168,7 +168,7 @@ def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
     sizes = [count_trial_parameters(trial) or USUAL_PARAMETERS for trial in trials]
     kept = sum(WEIGHT_BYTES * size + RECORD_BYTES for size in sizes) + REPORT_BYTES
     meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, sizes))
-    mlflow = sum(MLFLOW_BYTES + count_logged_bytes(trial) for trial in trials) + 2 * REPORT_BYTES
+    mlflow = sum(MLFLOW_BYTES + count_logged_weight_bytes(trial) for trial in trials) + 2 * REPORT_BYTES
     return DiskEstimate(float(kept + meanwhile), float(mlflow), float(RAY_BYTES))
 
 
@@ -217,10 +217,11 @@ def estimate_sweep_costs(path: Path, cpus: int) -> SweepCosts:
     A file without scales has one cost, under None. Raise InputError where the file is wrong.
     """
     text = read_yaml(path).text
-    plain = load_text(text, path)
+    plain = load_sweep_text(text, path)
     scales: list[str | None] = [*plain.spec.scales] or [None]
-    plans = {scale: make_plan(load_text(text, path, scale), lambda data: data.address) for scale in scales}
+    plans = {scale: make_plan(load_sweep_text(text, path, scale), lambda data: data.address) for scale in scales}
     costs = {
-        scale: estimate_cost(list_planned_trainings(plan), count_slots(plan, cpus)) for scale, plan in plans.items()
+        scale: estimate_training_cost(list_planned_trainings(plan), count_parallel_trials(plan, cpus))
+        for scale, plan in plans.items()
     }
     return SweepCosts(plain, costs)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from gapctl.config.architectures import MODEL_PATHS, strip_folder
-from gapctl.config.arms import find_origin, list_arms, list_changes, resolve_arm
+from gapctl.config.architectures import MODEL_PATHS, strip_model_folder
+from gapctl.config.arms import list_arms, list_factor_level_settings, locate_trial_value_in_file, resolve_arm_config
 from gapctl.config.base import (
     KeyPath,
     Problem,
@@ -31,7 +31,7 @@ from gapctl.config.recipes import list_recipes
 from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, Start, TrialConfig, is_table
 from gapctl.errors import InputError, MissingDataError, UnknownWeightsError
-from gapctl.extensions import ExtensionCode, Kind, describe_extensions
+from gapctl.extensions import ExtensionCode, Kind, collect_extension_code
 
 
 @dataclass(frozen=True)
@@ -198,11 +198,11 @@ def _build_arm(
     model: CohortModel | None = None,
     recipe: Mapping[str, Level] = MappingProxyType({}),
 ) -> _Arm:
-    config = resolve_arm(spec, factors, model, recipe)
+    config = resolve_arm_config(spec, factors, model, recipe)
 
     def shared(factor: str) -> bool:
         """Return whether the preparation has this treatment too; evaluation settings never tell preparations apart."""
-        paths = [path for path, _ in list_changes(spec, factor, factors[factor])]
+        paths = [path for path, _ in list_factor_level_settings(spec, factor, factors[factor])]
         return not any(path in config.init_from or path.startswith(("init_from.", "evaluate.")) for path in paths)
 
     shown = {
@@ -224,7 +224,7 @@ def _format_levels(levels: Mapping[str, Level], shown: Mapping[Level, Level] = M
 
 def name_model_files(levels: Sequence[Level]) -> dict[Level, Level]:
     """Map each file of a model among a factor's levels to its name, where no other level has that name."""
-    names = {level: strip_folder(level) for level in levels if isinstance(level, str)}
+    names = {level: strip_model_folder(level) for level in levels if isinstance(level, str)}
     return {level: name for level, name in names.items() if list(names.values()).count(name) == 1 and name != level}
 
 
@@ -273,7 +273,9 @@ def _collect_fingerprints(
                 try:
                     found[source.address] = fingerprint_of(source)
                 except InputError as error:
-                    located = locate_error(sweep, arm.factors, getattr(error, "key", usual), str(error), arm.model)
+                    located = build_located_error(
+                        sweep, arm.factors, getattr(error, "key", usual), str(error), arm.model
+                    )
                     if isinstance(error, UnknownWeightsError):
                         unknown[source.address] = UnknownWeights(str(located), error.source)
                     elif isinstance(error, MissingDataError) and error.absent:
@@ -313,7 +315,7 @@ def _build_trial(
         hashed = {name: each.fingerprint for name, each in sets.items()}
         model = fingerprints[config.model.address] if isinstance(config.model, OpenClipModel) else ""
         trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent, hashed, model)
-        code = describe_extensions(config.extensions)
+        code = collect_extension_code(config.extensions)
         own = (dict(factors), config, fingerprint, parent, code, sets, arm.model, model, arm.recipe)
         made = Trial(trial_id, "", seed, *own)
         return replace(made, label=f"{label} {made.replicate_label}".lstrip())
@@ -344,11 +346,11 @@ def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
     return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
 
 
-def locate_error(
+def build_located_error(
     sweep: LoadedSweep, factors: Mapping[str, Level], path: str, text: str, model: CohortModel | None = None
 ) -> InputError:
     """Return an error about a trial's value, with the place in the sweep file that the value comes from."""
-    return InputError(sweep.locate_problem(Problem(find_origin(sweep.spec, factors, path, model), text)))
+    return InputError(sweep.locate_problem(Problem(locate_trial_value_in_file(sweep.spec, factors, path, model), text)))
 
 
 def compute_trial_id(
@@ -385,7 +387,7 @@ def compute_trial_id(
         **({"parent": parent} if parent else {}),
         **({"sets": dict(sets)} if sets else {}),
         **({"model": model_fingerprint} if model_fingerprint else {}),
-        **_hash_extensions(describe_extensions(config.extensions)),
+        **_hash_extensions(collect_extension_code(config.extensions)),
     }
     found = hashlib.sha256(format_canonical_json(payload).encode()).hexdigest()[:12]
     known = not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint, *sets.values()))
@@ -425,7 +427,7 @@ def _describe_cohort_for_hash(cohort: Cohort) -> dict[str, object]:
 
 def _strip_folders(changes: Mapping[str, object]) -> dict[str, object]:
     """Return changes by path with files of models by their name, as their fingerprints are hashed beside them."""
-    return {path: strip_folder(value) if path in MODEL_PATHS else value for path, value in changes.items()}
+    return {path: strip_model_folder(value) if path in MODEL_PATHS else value for path, value in changes.items()}
 
 
 def hash_design(plan: Plan) -> str:
@@ -507,7 +509,7 @@ def name_study(sweep: LoadedSweep, data_fingerprint: str) -> str:
         "first_seed": sweep.spec.first_seed,
         "data": data_fingerprint,
         "recipe": RECIPE_VERSION,
-        **_hash_extensions(describe_extensions(_list_search_extensions(sweep.spec.base, get_search(sweep)))),
+        **_hash_extensions(collect_extension_code(_list_search_extensions(sweep.spec.base, get_search(sweep)))),
     }
     return f"{sweep.scale_name_or_base}-{hash_value(asked)[:12]}"
 

@@ -1,7 +1,8 @@
 """Warn before training about hypotheses that cannot reach a verdict with this design.
 
-1. `find_undecidable` looks at seeds and arms, `find_undecidable_over_models` at the strata of a cohort.
-2. `describe_smallest_effects` puts each smallest effect in words of the design, and `find_unreachable` warns of those
+1. `explain_undecidable_hypotheses` looks at seeds and arms, `find_undecidable_over_models` at the strata of a cohort.
+2. `describe_smallest_effects` puts each smallest effect in words of the design, and
+  `explain_unreachable_smallest_effects` warns of those
    that the response's unit cannot reach.
 3. `list_few_step_warnings` looks at trainings too short to learn anything, `list_measurement_notes` at when and on
    what they measure.
@@ -11,8 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gapctl.config.arms import RANDOM_DEALS, build_arm_grid
-from gapctl.config.cohort import list_strata
+from gapctl.config.arms import RANDOM_DEALS, build_correlation_arm_grid
+from gapctl.config.cohort import group_models_by_stratum
 from gapctl.config.hypotheses import (
     Correlation,
     Equivalence,
@@ -20,20 +21,20 @@ from gapctl.config.hypotheses import (
     Mediation,
     Threshold,
     Trend,
-    list_named_metrics,
+    list_hypothesis_metrics,
 )
 from gapctl.config.metrics import METRICS, is_seed_pair_metric
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Plan, Trial
-from gapctl.text import format_count, list_first_names
+from gapctl.text import format_count_with_noun, format_first_names
 
 
-def find_undecidable(spec: SweepFile) -> list[str]:
+def explain_undecidable_hypotheses(spec: SweepFile) -> list[str]:
     """List a sentence for each reason why no result can decide a hypothesis."""
     if not spec.hypotheses:
         return []
     if spec.cohort is not None:
-        strata = {name: len(models) for name, models in list_strata(spec.cohort).items()}
+        strata = {name: len(models) for name, models in group_models_by_stratum(spec.cohort).items()}
         return find_undecidable_over_models(spec.hypotheses, strata, spec.alpha)
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
     over_arms = (item for item in spec.hypotheses if isinstance(item, Correlation) and item.scope is None)
@@ -47,7 +48,7 @@ def find_undecidable(spec: SweepFile) -> list[str]:
 
 def _check_seed_pairs(spec: SweepFile) -> list[str]:
     """Warn where metrics that compare two seeds have too few pairs: there are half as many as seeds."""
-    asking = [item.id for item in spec.hypotheses if any(map(is_seed_pair_metric, list_named_metrics(item)))]
+    asking = [item.id for item in spec.hypotheses if any(map(is_seed_pair_metric, list_hypothesis_metrics(item)))]
     seeds = spec.replicate_numbers
     pairs = sum(seed % 2 == 0 and seed + 1 in seeds for seed in seeds)
     if not asking or (pairs > 1 and 2 * pairs == spec.seeds):
@@ -59,7 +60,7 @@ def _check_seed_pairs(spec: SweepFile) -> list[str]:
 
 def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     """Warn where a correlation's permutation test, corrected by Holm over all hypotheses, cannot reach alpha."""
-    grid = build_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
+    grid = build_correlation_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
     least = grid.compute_least_p(2 if hypothesis.direction == "either" else 1)
     wanted = spec.alpha / len(spec.hypotheses)
     if least < wanted:
@@ -67,7 +68,7 @@ def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     more = "more factors, or one of names, as levels that are numbers keep their order"
     return (
         f"{hypothesis.id}: p of a correlation over {grid.arms} arms cannot fall below {least:.2g}, and Holm over "
-        f"{format_count(len(spec.hypotheses), 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}: vary "
+        f"{format_count_with_noun(len(spec.hypotheses), 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}: vary "
         f"{more if grid.has_doses else 'more levels'}"
     )
 
@@ -89,13 +90,12 @@ def find_undecidable_over_models(
             orders = math.prod(math.factorial(count) for count in strata.values())
             least = (2 if item.direction == "either" else 1) / min(orders, RANDOM_DEALS + 1)
             if least >= wanted:
-                found = f"{format_count(len(strata), 'stratum', 'strata')}, {alone} of one model"
-                asked = (
-                    f"Holm over {format_count(len(hypotheses), 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}"
-                )
+                found = f"{format_count_with_noun(len(strata), 'stratum', 'strata')}, {alone} of one model"
+                family = format_count_with_noun(len(hypotheses), "hypothesis", "hypotheses")
+                asked = f"Holm over {family} may ask for {wanted:.2g}"
                 lines.append(f"{item.id}: p within {found}, cannot fall below {least:.2g}, and {asked}: add models")
         elif item.scope is not None and len(strata) < FEWEST_STRATA:
-            found = format_count(len(strata), "stratum", "strata")
+            found = format_count_with_noun(len(strata), "stratum", "strata")
             lines.append(
                 f"{item.id}: {found} give no interval of a tau over models of different strata: expected at least "
                 f"{FEWEST_STRATA}, and ten to be worth much"
@@ -138,7 +138,7 @@ def _list_levels(item: Trend, spec: SweepFile) -> list[float]:
     return sorted(float(level) for level in spec.vary[item.factor])
 
 
-def find_unreachable(spec: SweepFile) -> list[str]:
+def explain_unreachable_smallest_effects(spec: SweepFile) -> list[str]:
     """List a sentence for each smallest effect that no responses in the unit of their metric can have."""
     return [line for item in spec.hypotheses if (line := _check_reach(item, spec))]
 
@@ -199,7 +199,7 @@ def _explain_few_steps(trial: Trial) -> str:
 def _name_trials(trials: Sequence[Trial], every: int) -> str:
     if len(trials) == every:
         return "each training"
-    return f"{len(trials)} of {every} trainings ({list_first_names([trial.label for trial in trials], MOST_NAMED)})"
+    return f"{len(trials)} of {every} trainings ({format_first_names([trial.label for trial in trials], MOST_NAMED)})"
 
 
 LOSS_METRIC: Final = "train/loss"
@@ -216,7 +216,7 @@ def list_measurement_notes(plan: Plan) -> list[str]:
             f"evaluate.every is {least:,}, more than train.samples in each training: nothing is measured between the "
             "first and the last step"
         )
-    asking = [item.id for item in spec.hypotheses if LOSS_METRIC in list_named_metrics(item)]
+    asking = [item.id for item in spec.hypotheses if LOSS_METRIC in list_hypothesis_metrics(item)]
     if asking:
         notes.append(
             f"{', '.join(asking)}: {LOSS_METRIC} is of the pairs trained on, not of held-out ones, and the mean since "

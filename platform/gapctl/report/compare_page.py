@@ -18,16 +18,16 @@ from gapctl.analysis.compare import (
 from gapctl.ledger import Ledger
 from gapctl.report.html import render_page
 from gapctl.report.page_parts import collect_run_facts, read_run_record
-from gapctl.report.sweep_page import describe_verdicts
+from gapctl.report.sweep_page import collect_verdict_page_values
 from gapctl.report.text import (
-    align_numbers,
+    format_aligned_numbers,
     format_confidence_level,
     format_marks,
     format_p_value,
+    format_replicates_heading,
     name_metric,
-    name_replicates,
 )
-from gapctl.text import format_count
+from gapctl.text import format_count_with_noun
 
 MOST_VALUES: Final = 12
 _NAMES: Final = {
@@ -37,32 +37,32 @@ _NAMES: Final = {
 }
 
 
-def name_comparison(combined: SweepComparison) -> str:
+def format_comparison_title(combined: SweepComparison) -> str:
     """Return the title of the whole comparison."""
     if len(combined.sweeps) == 1:
         return f"{combined.sweeps[0].name}, the only sweep that could be judged"
     return f"{len(combined.sweeps)} sweeps compared"
 
 
-def describe_comparison(comparison: ResponseComparison) -> str:
+def format_response_comparison(comparison: ResponseComparison) -> str:
     """Name the response and factor that are compared."""
     name = name_metric(comparison.response)
     key = "" if name == comparison.response else f" ({comparison.response})"
     return f"{name}{key} by {comparison.factor}" if comparison.factor else f"{name}{key} itself"
 
 
-def list_column_names(comparison: ResponseComparison) -> list[str]:
+def list_verdict_column_names(comparison: ResponseComparison) -> list[str]:
     """List the column names of `format_verdict_cells`."""
     levels = {format_confidence_level(finding.alpha) for finding in comparison.findings}
     interval = f"{levels.pop()} interval" if len(levels) == 1 else "interval"
-    replicates = name_replicates(finding.verdict for finding in comparison.findings)
+    replicates = format_replicates_heading(finding.verdict for finding in comparison.findings)
     return ["sweep", "effect", "verdict", "estimate", interval, "p (Holm)", "p (all)", replicates]
 
 
 def format_verdict_cells(finding: SweepVerdict) -> list[str]:
     """Format one sweep's verdict as a row."""
     verdict = finding.verdict
-    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
+    estimate, low, high = format_aligned_numbers([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
     word = verdict.verdict + format_marks(verdict.marks)
     interval = f"{low} to {high}" if known else f"too few {verdict.replicate_name}"
@@ -91,8 +91,8 @@ def describe_differences(combined: SweepComparison) -> list[str]:
 def _describe_shared(shared: SharedTrials) -> str:
     (one, other), (of_one, of_other), common = shared.sweeps, shared.of, len(shared.trials)
     return (
-        f"{one} and {other} share {format_count(common, 'training')} ({common} of {of_one} and of {of_other}); "
-        "what both find in these is found once"
+        f"{one} and {other} share {format_count_with_noun(common, 'training')} "
+        f"({common} of {of_one} and of {of_other}); what both find in these is found once"
     )
 
 
@@ -117,14 +117,14 @@ def render_comparison_page(combined: SweepComparison, ledger: Ledger) -> str:
     )
     return render_page(
         "comparison",
-        name_comparison(combined),
+        format_comparison_title(combined),
         [],
         lead=f"{names}: {rule}.",
         not_judged=combined.not_judged,
         tables=[
             {
-                "heading": describe_comparison(comparison),
-                "columns": list_column_names(comparison),
+                "heading": format_response_comparison(comparison),
+                "columns": list_verdict_column_names(comparison),
                 "rows": [format_verdict_cells(finding) for finding in comparison.findings],
                 "note": explain_interval_levels(comparison),
             }
@@ -144,5 +144,5 @@ def _describe_sweep(judged: SweepAnalysis, ledger: Ledger) -> dict[str, object]:
         "file_name": judged.file_name,
         "damaged": judged.damaged,
         "facts": collect_run_facts(judged, ledger),
-        **describe_verdicts(judged.analysis, read_run_record(judged.plan, ledger, with_dimensions=False), {}),
+        **collect_verdict_page_values(judged.analysis, read_run_record(judged.plan, ledger, with_dimensions=False), {}),
     }

@@ -17,18 +17,18 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from gapctl.analysis.correlation import Strata, compute_taus, rank_within_strata
+from gapctl.analysis.correlation import Strata, compute_kendall_taus, rank_within_strata
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.config.trial import FACTOR_VALUES
 from gapctl.plan.plan import shorten_paths
-from gapctl.report.html import make_file_name, render_files, render_png, render_svg
+from gapctl.report.html import make_file_name, render_png, render_png_and_svg_files, render_svg
 from gapctl.report.models import plot_models
 from gapctl.report.page_parts import RunRecord
 from gapctl.report.text import (
     NOT_KNOWN,
     capitalise_first,
     describe_effect_with_unit,
-    describe_where,
+    describe_verdict_scope,
     explain_catalog_metric,
     format_confidence_level,
     format_declared_number,
@@ -39,7 +39,7 @@ from gapctl.report.text import (
     name_factor,
     name_metric,
 )
-from gapctl.text import list_first_names
+from gapctl.text import format_first_names
 from gapctl_charts.data import Drawing
 from gapctl_charts.dimension_profile import ProfileQuantity, profile_chart
 from gapctl_charts.dose_response import Response, response_chart
@@ -75,7 +75,7 @@ def render_figure_files(analysis: AnalysisResults, record: RunRecord = EMPTY_REC
     """Return each figure as PNG and as SVG, by file name; equal analyses give equal bytes."""
     with trusted():
         figures = plot_all_figures(analysis, FILE_LOOK, record)
-    return render_files(figures)
+    return render_png_and_svg_files(figures)
 
 
 def render_pngs(analysis: AnalysisResults, record: RunRecord = EMPTY_RECORD) -> list[PngFigure]:
@@ -96,7 +96,7 @@ def plot_all_figures(analysis: AnalysisResults, look: Look, record: RunRecord = 
         *([forest] if forest else []),
         *plot_models(analysis, look, record.model_pages),
         *(figure for group in by_factor for figure in group.figures),
-        *plot_training(analysis, look),
+        *plot_training_curves(analysis, look),
         *plot_gap_by_dimension(analysis, look, record),
         *plot_gap_and_qualities(analysis, look, record),
     ]
@@ -142,7 +142,7 @@ def _plot_by_factor(
     return found
 
 
-def plot_strips(analysis: AnalysisResults, look: Look) -> dict[str, Figure]:
+def plot_hypothesis_strips(analysis: AnalysisResults, look: Look) -> dict[str, Figure]:
     """Plot a small chart for each hypothesis that has an estimate, by its id."""
     drawn = {verdict.id: _plot_strip(verdict, analysis.alpha, look) for verdict in analysis.verdicts}
     return {name: figure for name, figure in drawn.items() if figure is not None}
@@ -345,11 +345,13 @@ def _describe_claims(drawn: Sequence[Verdict], left: Sequence[Verdict]) -> str:
     if drawn:
         sides = {_describe_claim_side(verdict) for verdict in drawn}
         where = f"the claimed effect lies {sides.pop()}" if len(sides) == 1 else "where the claimed effect begins"
-        claimed = list_first_names([verdict.id for verdict in drawn])
+        claimed = format_first_names([verdict.id for verdict in drawn])
         parts.append(f"Grey: changes too small to count; dashed: {where} ({claimed}).")
     if left:
-        labels = [f"{verdict.id} ({describe_where(verdict)})" if verdict.where else verdict.id for verdict in left]
-        parts.append(f"Claims not drawn: {list_first_names(labels)}.")
+        labels = [
+            f"{verdict.id} ({describe_verdict_scope(verdict)})" if verdict.where else verdict.id for verdict in left
+        ]
+        parts.append(f"Claims not drawn: {format_first_names(labels)}.")
     return " ".join(parts)
 
 
@@ -579,7 +581,7 @@ _PATH_METRICS: Final = (
 )
 
 
-def plot_training(analysis: AnalysisResults, look: Look) -> list[Figure]:
+def plot_training_curves(analysis: AnalysisResults, look: Look) -> list[Figure]:
     """Plot the training paths of gap, temperature, entropy and loss, coloured and dashed by the first two factors.
 
     Models that are only measured have none.
@@ -645,7 +647,7 @@ def _build_profiles(analysis: AnalysisResults, factor: Factor, dimensions: pl.Da
     trials = analysis.trials.select("trial", "label", replicate, factor.path)
     ranked = _rank_dimensions(dimensions).join(trials, on="trial", maintain_order="right")
     lacking = analysis.trials.filter(~pl.col("trial").is_in(ranked["trial"].unique()))
-    missing = f"Not kept by {list_first_names(list(lacking['label']))}." if len(lacking) else ""
+    missing = f"Not kept by {format_first_names(list(lacking['label']))}." if len(lacking) else ""
     levels = pl.Series("series", [factor.text(level) for level in ranked[factor.path]], pl.String)
     identity = ("trial", "label", replicate)
     known = ranked.with_columns(levels).select("rank", "dimension", *PROFILE_VALUES, *identity, "series")
@@ -794,7 +796,7 @@ def _format_quality_caption(quality: str, rows: Sequence[ChartRow], factors: Seq
 
 def _compute_tau(one: Sequence[float], other: Sequence[float], strata: Strata) -> float:
     x, y = (rank_within_strata(np.array([values], dtype=float), strata) for values in (one, other))
-    return float(compute_taus(x, y, strata)[0])
+    return float(compute_kendall_taus(x, y, strata)[0])
 
 
 def _format_tau(value: float) -> str:

@@ -175,7 +175,7 @@ def render_png(svg: str) -> bytes:
     return bytes(vl_convert.svg_to_png(svg, scale=PIXELS_PER_POINT))
 
 
-def render_files(figures: Iterable[Figure]) -> dict[str, bytes]:
+def render_png_and_svg_files(figures: Iterable[Figure]) -> dict[str, bytes]:
     """Return each figure as PNG, at twice its nominal size, and as SVG, by file name; draw without a network.
 
     Equal figures give equal bytes.

@@ -79,7 +79,7 @@ def label_measure(key: str) -> str:
     return _MEASURE_HEADINGS.get(key, key.partition("/")[2])
 
 
-def convert_to_points(key: str, value: float) -> float:
+def convert_to_percentage_points(key: str, value: float) -> float:
     """Convert a quality to points: accuracies are percentages already, shares become hundredths."""
     return value if key.endswith("_accuracy") else POINTS * value
 
@@ -92,7 +92,7 @@ def format_signed(value: float, decimals: int = 1) -> str:
 
 def format_change(key: str, change: "MeasureChange") -> str:
     """Format a change in points: `+4.6 points (2.6 to 6.7)`."""
-    amount, low, high = (convert_to_points(key, value) for value in (change.change, change.low, change.high))
+    amount, low, high = (convert_to_percentage_points(key, value) for value in (change.change, change.low, change.high))
     return f"{format_signed(amount)} points ({format_signed(low)} to {format_signed(high)})"
 
 
@@ -157,10 +157,10 @@ def build_quality_rows(judgement: "InterventionReport", key: str) -> list[Qualit
                 "series": FAMILIES[judged.family],
                 "label": "" if judged.amount is None else f"{judged.amount:g}",
                 "gap": judged.changes["gap/l2m"].value,
-                "value": convert_to_points(key, change.value),
-                "low": max(0.0, convert_to_points(key, before + change.low)),
-                "high": min(float(POINTS), convert_to_points(key, before + change.high)),
-                "change": convert_to_points(key, change.change),
+                "value": convert_to_percentage_points(key, change.value),
+                "low": max(0.0, convert_to_percentage_points(key, before + change.low)),
+                "high": min(float(POINTS), convert_to_percentage_points(key, before + change.high)),
+                "change": convert_to_percentage_points(key, change.change),
                 "verdict": change.verdict,
             }
             rows.append(row)
@@ -201,12 +201,14 @@ def _format_change_cells(judged: "InterventionResult", keys: Sequence[str]) -> l
 
 
 def _format_value(key: str, value: float) -> str:
-    return f"{value:.{_GAP_DECIMALS}f}" if key.startswith("gap/") else f"{convert_to_points(key, value):.1f}"
+    return f"{value:.{_GAP_DECIMALS}f}" if key.startswith("gap/") else f"{convert_to_percentage_points(key, value):.1f}"
 
 
 def _format_signed_value(key: str, value: float) -> str:
     text = (
-        format_signed(value, _GAP_DECIMALS) if key.startswith("gap/") else format_signed(convert_to_points(key, value))
+        format_signed(value, _GAP_DECIMALS)
+        if key.startswith("gap/")
+        else format_signed(convert_to_percentage_points(key, value))
     )
     return text.replace("-", "−")
 
@@ -225,7 +227,8 @@ def _plot_quality(judgement: "InterventionReport", key: str, found: str, look: L
     rows = build_quality_rows(judgement, key)
     families = [family for family in FAMILIES.values() if any(row["series"] == family for row in rows)]
     untouched = Untouched(
-        convert_to_points(key, judgement.before[key]), convert_to_points(key, get_smallest_effect(key))
+        convert_to_percentage_points(key, judgement.before[key]),
+        convert_to_percentage_points(key, get_smallest_effect(key)),
     )
     chart = intervention_chart(pl.DataFrame(rows), families, name_measure("gap/l2m"), untouched, look)
     return figure(f"closing-{name}", capitalise_first(name_measure(key)), found, chart, look)

@@ -11,17 +11,17 @@ from gapctl.analysis.compare import SweepAnalysis
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.report.html import load_text_templates
 from gapctl.report.text import (
-    align_numbers,
     capitalise_first,
     describe_effect_with_unit,
     describe_prediction,
     explain_marks,
     explain_redesign,
+    format_aligned_numbers,
     format_confidence_level,
     format_marks,
     format_p_value,
 )
-from gapctl.text import format_count
+from gapctl.text import format_count_with_noun
 
 _ESCAPES: Final = str.maketrans(
     {
@@ -59,8 +59,10 @@ def render_latex(sweeps: Sequence[SweepAnalysis], declared: Sequence[str]) -> st
             "label": Markup(re.sub("[^A-Za-z0-9]+", "-", judged.file_name)),
             "analysis": judged.analysis,
             "planned": len(judged.plan.trials),
-            "seeds": format_count(len(judged.plan.sweep.spec.replicate_numbers), judged.plan.sweep.spec.replicate_noun),
-            "family": format_count(len(judged.analysis.verdicts), "hypothesis", "hypotheses"),
+            "seeds": format_count_with_noun(
+                len(judged.plan.sweep.spec.replicate_numbers), judged.plan.sweep.spec.replicate_noun
+            ),
+            "family": format_count_with_noun(len(judged.analysis.verdicts), "hypothesis", "hypotheses"),
             "declared": capitalise_first(when),
             "notes": _list_notes(judged.analysis),
             "confidence": format_confidence_level(judged.analysis.alpha),
@@ -82,7 +84,7 @@ def _list_notes(analysis: AnalysisResults) -> list[str]:
 
 
 def _format_cells(verdict: Verdict) -> list[str]:
-    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
+    estimate, low, high = format_aligned_numbers([verdict.estimate, *verdict.ci])
     known = math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)
     word = verdict.verdict + format_marks(verdict.marks)
     numbers = f"{estimate} ({low} to {high})" if known else f"{estimate} (too few {verdict.replicate_name})"

@@ -1,7 +1,7 @@
 """The report as Markdown with PNG figures beside it, for a repository or a paper's appendix.
 
-`render_markdown` writes one sweep and `render_comparison_markdown` several; `render_verdict_markdown` is the short
-table for MLflow. Helpers that escape and lay out Markdown come first.
+`render_sweep_markdown` writes one sweep and `render_comparison_markdown` several; `render_verdict_markdown` is the
+short table for MLflow. Helpers that escape and lay out Markdown come first.
 """
 
 import math
@@ -17,34 +17,34 @@ from gapctl.analysis.compare import SweepAnalysis, SweepComparison
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.ledger import Ledger
 from gapctl.report.compare_page import (
-    describe_comparison,
     describe_differences,
     describe_shared_trainings,
     explain_interval_levels,
+    format_comparison_title,
+    format_response_comparison,
     format_verdict_cells,
-    list_column_names,
-    name_comparison,
+    list_verdict_column_names,
 )
 from gapctl.report.figures import PngFigure, render_pngs
 from gapctl.report.html import load_text_templates
 from gapctl.report.page_parts import collect_run_facts, read_run_record
 from gapctl.report.sweep_page import get_symbol, list_main_metrics
 from gapctl.report.text import (
-    align_numbers,
     capitalise_first,
     describe_effect_with_unit,
     describe_prediction,
     explain_marks,
     explain_redesign,
     explain_seeds_needed,
+    format_aligned_numbers,
     format_confidence_level,
     format_declared_number,
     format_marks,
     format_number,
     format_p_value,
-    name_replicates,
+    format_replicates_heading,
 )
-from gapctl.text import format_count
+from gapctl.text import format_count_with_noun
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
 _LIST_MARK: Final = re.compile(r"^([-+]|\d+[.)])(?=\s|$)")
@@ -88,7 +88,7 @@ class MarkdownReport(NamedTuple):
     figures: dict[str, bytes]
 
 
-def render_markdown(judged: SweepAnalysis, ledger: Ledger, folder: str, declared: str) -> MarkdownReport:
+def render_sweep_markdown(judged: SweepAnalysis, ledger: Ledger, folder: str, declared: str) -> MarkdownReport:
     """Render one sweep's report.
 
     `folder` is where its figures will lie beside it, `declared` says when the hypotheses were declared.
@@ -111,13 +111,13 @@ def render_comparison_markdown(
         sweeps.append(_describe_sweep(judged, ledger, below, when, shown))
     text = _fill_template(
         "comparison.md",
-        name=name_comparison(combined),
+        name=format_comparison_title(combined),
         not_judged=combined.not_judged,
         comparisons=[
             {
-                "heading": describe_comparison(comparison),
+                "heading": format_response_comparison(comparison),
                 "table": format_table(
-                    list_column_names(comparison),
+                    list_verdict_column_names(comparison),
                     [list(map(escape_markdown, format_verdict_cells(finding))) for finding in comparison.findings],
                     numbers_from=3,
                 ),
@@ -168,7 +168,7 @@ def _describe_sweep(
         "damaged": judged.damaged,
         "verdicts": _format_verdicts(analysis),
         "tests": [_explain_test(verdict, analysis.alpha) for verdict in analysis.verdicts],
-        "family": format_count(len(analysis.verdicts), "hypothesis", "hypotheses"),
+        "family": format_count_with_noun(len(analysis.verdicts), "hypothesis", "hypotheses"),
         "figures": [(picture.title, Markup(quote(f"{folder}/{picture.name}")), picture.caption) for picture in shown],
         "trainings": format_table(
             ["training", "id", noun, *map(format_code, metrics), "seconds"], trainings, numbers_from=2
@@ -187,13 +187,13 @@ def _format_verdicts(analysis: AnalysisResults) -> Markup:
         "estimate",
         f"{format_confidence_level(analysis.alpha)} interval",
         "p (Holm)",
-        name_replicates(analysis.verdicts),
+        format_replicates_heading(analysis.verdicts),
     ]
     return format_table(head, [_format_verdict_cells(verdict) for verdict in analysis.verdicts], numbers_from=3)
 
 
 def _format_verdict_cells(verdict: Verdict) -> list[str]:
-    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
+    estimate, low, high = format_aligned_numbers([verdict.estimate, *verdict.ci])
     return [
         f"{get_symbol(verdict)} **{verdict.verdict}**{format_marks(verdict.marks)}".strip(),
         escape_markdown(verdict.claim),
@@ -221,14 +221,14 @@ def _explain_test(verdict: Verdict, alpha: float) -> dict[str, object]:
 VERDICT_ORDER: Final = ("supported", "refuted", "inconclusive")
 
 
-def summarise_verdicts(analysis: AnalysisResults) -> str:
+def format_verdict_counts(analysis: AnalysisResults) -> str:
     """Count verdicts, `3 supported, 1 inconclusive`, and how many of them have which mark."""
     counts = Counter(verdict.verdict for verdict in analysis.verdicts)
     told = ", ".join(f"{counts[word]} {word}" for word in VERDICT_ORDER if counts[word])
-    return f"{told}{format_marks(count_marks(analysis))}" if told else "no hypotheses"
+    return f"{told}{format_marks(format_mark_counts(analysis))}" if told else "no hypotheses"
 
 
-def count_marks(analysis: AnalysisResults) -> list[str]:
+def format_mark_counts(analysis: AnalysisResults) -> list[str]:
     """Count marks, `exploratory`, `2 not learned`: each mark that any verdict has, numbered unless all have it."""
     counts = Counter(mark for verdict in analysis.verdicts for mark in verdict.marks)
     every = len(analysis.verdicts)
@@ -239,7 +239,7 @@ def render_verdict_markdown(analysis: AnalysisResults) -> str:
     """Render a table with a row for each hypothesis, and the number of trainings that it rests on."""
     head = (
         f"| hypothesis | effect | verdict | estimate | {format_confidence_level(analysis.alpha)} interval | p "
-        f"(Holm) | {name_replicates(analysis.verdicts)} |"
+        f"(Holm) | {format_replicates_heading(analysis.verdicts)} |"
     )
     rows = [head, "|:--|:--|:--|--:|--:|--:|--:|", *(_format_verdict_row(verdict) for verdict in analysis.verdicts)]
     done = f"{len(analysis.trials)} of {analysis.planned} trainings done."
@@ -253,7 +253,7 @@ def render_verdict_markdown(analysis: AnalysisResults) -> str:
 
 
 def _format_verdict_row(verdict: Verdict) -> str:
-    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
+    estimate, low, high = format_aligned_numbers([verdict.estimate, *verdict.ci])
     interval = f"{low} to {high}" if math.isfinite(verdict.ci.low) else low
     word = f"**{verdict.verdict}**" + format_marks(verdict.marks)
     claim, effect = _escape_cell(verdict.claim), _escape_cell(describe_effect_with_unit(verdict))

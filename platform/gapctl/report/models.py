@@ -27,7 +27,7 @@ from gapctl.report.text import (
     label_metric_axis,
     name_metric,
 )
-from gapctl.text import format_count, join_and
+from gapctl.text import format_count_with_noun, join_and
 from gapctl_charts.ablation import ablation_chart
 from gapctl_charts.figure import Figure, figure
 from gapctl_charts.look import Look
@@ -42,7 +42,7 @@ FEWEST_IN_A_LINE: Final = 3
 CURVE_METRICS: Final = ("gap/rmg", "gap/l2m", "quality/object_accuracy", "quality/i2t_recall_1", "quality/t2i_recall_1")
 
 
-def list_model_pages(plan: Plan) -> dict[str, str]:
+def map_models_to_pages(plan: Plan) -> dict[str, str]:
     """Return the address of the weights' page of each model whose weights come from a hub, by the model's name.
 
     The fact `repository` names it where `weights` is a tag.
@@ -58,7 +58,7 @@ def list_model_pages(plan: Plan) -> dict[str, str]:
     return found
 
 
-def has_models(analysis: AnalysisResults) -> bool:
+def has_measured_models(analysis: AnalysisResults) -> bool:
     """Return whether models are the replicates, and some are measured."""
     return analysis.replicate_noun == "model" and not analysis.trials.is_empty()
 
@@ -101,7 +101,7 @@ def build_leaderboard(analysis: AnalysisResults, main_metrics: Sequence[str], so
     metrics = [name for name in dict.fromkeys([*published, *asked, *main_metrics]) if name in known]
     facts = ["stratum", *(["lineage"] if models["lineage"].is_not_null().any() else []), *list_covariates(analysis)]
     at = join_and([f"{path.rpartition('.')[2]} {level}" for path, level in arm.items()]) if arm else ""
-    lines = [f"Each of {format_count(len(models), 'model')}{f' with {at}' if at else ''}."]
+    lines = [f"Each of {format_count_with_noun(len(models), 'model')}{f' with {at}' if at else ''}."]
     if published:
         whence = f": {source}" if source else ""
         lines.append(f"Columns that begin with {PUBLISHED} are numbers that others measured{whence}.")
@@ -129,7 +129,7 @@ def build_models_table(analysis: AnalysisResults, pages: Mapping[str, str]) -> p
 
 def plot_models(analysis: AnalysisResults, look: Look, pages: Mapping[str, str]) -> list[Figure]:
     """Plot each correlation over models, on each of its sets, then curves of ablations; none without a cohort."""
-    if not has_models(analysis):
+    if not has_measured_models(analysis):
         return []
     scatters = [
         drawn
@@ -210,9 +210,9 @@ def _write_scatter_caption(analysis: AnalysisResults, verdict: Verdict, one: str
     assert found is not None
     held = [f"{path.rpartition('.')[2]} {level}" for path, level in verdict.where.items()]
     at = f" with {join_and(held)}" if held else ""
-    strata = format_count(found.strata, "stratum", "strata")
+    strata = format_count_with_noun(found.strata, "stratum", "strata")
     lines = [
-        f"A mark for each of {format_count(models, 'model')}{at}; colour: {strata}.",
+        f"A mark for each of {format_count_with_noun(models, 'model')}{at}; colour: {strata}.",
         f"Lines: least squares within a stratum of at least {FEWEST_IN_A_LINE} models.",
     ]
     own = next((each.tau for each in found.sets if each.name == one), None) if len(found.sets) > 1 else None
@@ -275,7 +275,7 @@ def _plot_ablation(models: pl.DataFrame, metric: str, strata: Sequence[str], loo
     rows = models.select("model", "removed", pl.col(metric).alias("value"), pl.col("stratum").alias("series"), "trial")
     meaning, unit = capitalise_first(explain_catalog_metric(metric)), get_metric_unit(metric)
     what = f"{meaning}{f' ({unit})' if unit and unit not in meaning.lower() else ''}. " if meaning else ""
-    count = format_count(rows["model"].n_unique(), "model")
+    count = format_count_with_noun(rows["model"].n_unique(), "model")
     caption = (
         f"{what}A line for each of {count}, without the dimensions in which the gap is largest; colour: stratum. "
         "The axis is logarithmic beyond 1."

@@ -14,7 +14,7 @@ from gapctl.analysis.compare import SweepAnalysis
 from gapctl.config.metrics import PUBLISHED
 from gapctl.report.html import load_text_templates, render_page
 from gapctl.report.latex import DELIMITERS, escape_latex
-from gapctl.report.models import Leaderboard, build_leaderboard, has_models, list_model_pages
+from gapctl.report.models import Leaderboard, build_leaderboard, has_measured_models, map_models_to_pages
 from gapctl.report.sweep_page import define_metric, list_main_metrics
 from gapctl.report.text import NOT_KNOWN, capitalise_first, format_fact, format_number, name_metric
 from gapctl.text import join_and
@@ -35,13 +35,13 @@ def build_cohort_tables(sweeps: Sequence[SweepAnalysis]) -> list[CohortTable]:
     """Return a table for each sweep over models of which some are measured."""
     tables = []
     for judged in sweeps:
-        if not has_models(judged.analysis):
+        if not has_measured_models(judged.analysis):
             continue
         cohort = judged.plan.sweep.spec.cohort
         source = cohort.source if cohort else ""
         board = build_leaderboard(judged.analysis, list_main_metrics(judged.analysis), source)
         glossary = {key: define_metric(key) for key in board.metrics}
-        pages = list_model_pages(judged.plan)
+        pages = map_models_to_pages(judged.plan)
         tables.append(CohortTable(judged.name, judged.file_name, judged.analysis.question, board, pages, glossary))
     return tables
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from gapctl.analysis.compare import NOT_RECORDED, SweepAnalysis, describe_arms
+from gapctl.analysis.compare import NOT_RECORDED, SweepAnalysis, format_missing_arms
 from gapctl.analysis.results import AnalysisResults
 from gapctl.config.base import flatten_document
 from gapctl.config.sweep import SweepFile
@@ -23,9 +23,9 @@ from gapctl.ledger.trial import CONFIGURATION, DIMENSIONS, FAILURE
 from gapctl.plan.command_line import build_plan_arguments, build_ui_arguments
 from gapctl.plan.plan import Plan, Trial
 from gapctl.report.html import HASH, RunPages
-from gapctl.report.models import list_model_pages
+from gapctl.report.models import map_models_to_pages
 from gapctl.report.text import format_duration, format_number, name_factor
-from gapctl.text import format_count
+from gapctl.text import format_count_with_noun
 
 
 class Commands(NamedTuple):
@@ -105,7 +105,7 @@ def read_run_record(
         dimensions=_read_mean_embeddings(ledger, results) if with_dimensions else pl.DataFrame(),
         commands=build_commands(plan, ledger),
         run_pages=run_pages,
-        model_pages=list_model_pages(plan),
+        model_pages=map_models_to_pages(plan),
         published_source=plan.sweep.spec.cohort.source if plan.sweep.spec.cohort else "",
     )
 
@@ -239,6 +239,7 @@ def _summarise_counts(analysis: AnalysisResults) -> dict[str, str]:
     trials = analysis.trials
     seconds = float(trials.get_column("seconds").sum()) if "seconds" in trials.columns else 0.0
     replicates = trials.get_column("seed").n_unique() if "seed" in trials.columns else 0
+    family = format_count_with_noun(len(analysis.verdicts), "hypothesis", "hypotheses")
     return {
         "trainings": f"{len(trials)} done of {analysis.planned} planned",
         "scale": analysis.scale or "none",
@@ -246,7 +247,7 @@ def _summarise_counts(analysis: AnalysisResults) -> dict[str, str]:
         "varied": ", ".join(f"{name_factor(path)} ({path})" for path in analysis.factors),
         "samples seen by each": _format_samples_seen(analysis),
         "time in training": f"{format_duration(seconds)} in all",
-        "alpha": f"{analysis.alpha:g}, Holm over {format_count(len(analysis.verdicts), 'hypothesis', 'hypotheses')}",
+        "alpha": f"{analysis.alpha:g}, Holm over {family}",
     }
 
 
@@ -299,15 +300,16 @@ def collect_run_facts(judged: SweepAnalysis, ledger: Ledger) -> list[Fact]:
     varied = "; ".join(f"{path}: {', '.join(map(str, levels))}" for path, levels in spec.vary.items())
     seconds = float(analysis.trials["seconds"].sum())
     each = f"{format_number(seconds / done)} s each on average" if done else "none done"
+    replicates = format_count_with_noun(len(spec.replicate_numbers), spec.replicate_noun)
     missing = []
     if judged.missing:
-        which = describe_arms(judged.missing, judged.plan.trials)
-        count = format_count(len(judged.missing), "training")
+        which = format_missing_arms(judged.missing, judged.plan.trials)
+        count = format_count_with_noun(len(judged.missing), "training")
         missing = [Fact("missing", f"{count}: {which}; `{command}` finishes them")]
     return [
         Fact(
             "trainings",
-            f"{done} of {planned} done; {format_count(len(spec.replicate_numbers), spec.replicate_noun)}; {varied}",
+            f"{done} of {planned} done; {replicates}; {varied}",
         ),
         *missing,
         Fact("time", f"{format_duration(seconds)} of training in all, {each}"),

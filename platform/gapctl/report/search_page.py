@@ -1,6 +1,7 @@
 """The HTML page of a search: the best point, charts, every point, and how to run it again; no network needed.
 
-`render_search` builds the page, `render_search_files` the figures as files, `render_search_markdown` a short table.
+`render_search_document` builds the page, `render_search_figure_files` the figures as files, `render_search_markdown` a
+short table.
 """
 
 import math
@@ -16,7 +17,7 @@ from gapctl.config.base import replace_at_path
 from gapctl.config.sweep import Domain, Search
 from gapctl.ledger.search_record import PointRecord, SearchRecord
 from gapctl.plan.plan import Plan, SearchPoint, shorten_paths
-from gapctl.report.html import RunPages, render_files, render_page
+from gapctl.report.html import RunPages, render_page, render_png_and_svg_files
 from gapctl.report.markdown import format_table
 from gapctl.report.page_parts import Commands
 from gapctl.report.text import capitalise_first, label_metric_axis, name_factor, name_metric
@@ -48,7 +49,7 @@ _POINTS_CAPTION: Final = (
 )
 
 
-def render_search(
+def render_search_document(
     plan: Plan, search: Search, record: SearchRecord, commands: Commands, run_pages: RunPages | None = None
 ) -> str:
     """Return the complete HTML document: the best point, the charts, every point, and how to run it again.
@@ -141,11 +142,11 @@ def plot_search(search: Search, record: SearchRecord, look: Look) -> list[Figure
     ]
 
 
-def render_search_files(search: Search, record: SearchRecord) -> dict[str, bytes]:
+def render_search_figure_files(search: Search, record: SearchRecord) -> dict[str, bytes]:
     """Return each figure as PNG and SVG, by file name; equal records give equal bytes."""
     with trusted():
         figures = plot_search(search, record, FILE_LOOK)
-    return render_files(figures)
+    return render_png_and_svg_files(figures)
 
 
 def _plot_history(points: Sequence[PointRecord], record: SearchRecord, look: Look) -> Figure:

@@ -21,17 +21,16 @@ from gapctl.report.figures import (
     has_metric,
     plot_gap_and_qualities,
     plot_gap_by_dimension,
+    plot_hypothesis_strips,
     plot_image_factors,
     plot_responses_by_factor,
-    plot_strips,
-    plot_training,
+    plot_training_curves,
 )
 from gapctl.report.html import CODE, render_page
-from gapctl.report.models import build_leaderboard, has_models, plot_models
+from gapctl.report.models import build_leaderboard, has_measured_models, plot_models
 from gapctl.report.page_parts import RunRecord, list_commands, list_run_facts
 from gapctl.report.text import (
     NOT_KNOWN,
-    align_numbers,
     capitalise_first,
     describe_effect,
     describe_level_pair,
@@ -40,6 +39,7 @@ from gapctl.report.text import (
     explain_marks,
     explain_redesign,
     explain_seeds_needed,
+    format_aligned_numbers,
     format_confidence_level,
     format_declared_number,
     format_marks,
@@ -49,7 +49,7 @@ from gapctl.report.text import (
     name_effect_unit,
     name_metric,
 )
-from gapctl.text import list_first_names
+from gapctl.text import format_first_names
 from gapctl_charts.factor import plain
 from gapctl_charts.figure import Figure, trusted
 from gapctl_charts.look import PAGE_LOOK
@@ -98,13 +98,15 @@ def render_report(analysis: AnalysisResults, record: RunRecord = EMPTY_RECORD) -
 
 
 def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
-    strips = plot_strips(analysis, PAGE_LOOK)
+    strips = plot_hypothesis_strips(analysis, PAGE_LOOK)
     doses, kept = plot_responses_by_factor(analysis, PAGE_LOOK), plot_image_factors(analysis, PAGE_LOOK)
-    paths, dimensions = plot_training(analysis, PAGE_LOOK), plot_gap_by_dimension(analysis, PAGE_LOOK, record)
+    paths, dimensions = plot_training_curves(analysis, PAGE_LOOK), plot_gap_by_dimension(analysis, PAGE_LOOK, record)
     together = plot_gap_and_qualities(analysis, PAGE_LOOK, record)
     models = plot_models(analysis, PAGE_LOOK, record.model_pages)
     main_metrics = list_main_metrics(analysis)
-    leaderboard = build_leaderboard(analysis, main_metrics, record.published_source) if has_models(analysis) else None
+    leaderboard = (
+        build_leaderboard(analysis, main_metrics, record.published_source) if has_measured_models(analysis) else None
+    )
     listed = "; ".join(f"{dose.factor.words}: {', '.join(dose.factor.levels)}" for dose in doses)
     no_means = not dimensions and record.recipe is not None
     describing = DESCRIPTIVE if analysis.replicate_noun == "seed" else DESCRIPTIVE_OF_MODELS
@@ -145,7 +147,7 @@ def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
         model_glossary={key: define_metric(key) for key in leaderboard.metrics} if leaderboard else {},
         run_facts=list_run_facts(analysis, record),
         commands=list_commands(analysis, record),
-        **describe_verdicts(analysis, record, strips),
+        **collect_verdict_page_values(analysis, record, strips),
     )
 
 
@@ -174,7 +176,9 @@ def _group_by_factor(groups: Sequence[FactorFigures]) -> list[FigureGroup]:
     return [FigureGroup(f"By {group.factor.words}" if len(drawn) > 1 else "", group.figures) for group in drawn]
 
 
-def describe_verdicts(analysis: AnalysisResults, record: RunRecord, strips: Mapping[str, Figure]) -> dict[str, object]:
+def collect_verdict_page_values(
+    analysis: AnalysisResults, record: RunRecord, strips: Mapping[str, Figure]
+) -> dict[str, object]:
     """Collect what `verdicts.html` shows: a summary, notices, and a card for each hypothesis, in the file's order.
 
     `strips` has the small charts by hypothesis id.
@@ -243,7 +247,7 @@ def _warn_incomplete(analysis: AnalysisResults, record: RunRecord) -> list[Notic
     if missing <= 0:
         return []
     named = [f"{waiting.label} ({waiting.why})" for waiting in record.waiting]
-    which = f" {list_first_names(named)}." if named else ""
+    which = f" {format_first_names(named)}." if named else ""
     said = f"{missing} of {analysis.planned} trainings have not finished; verdicts use those that have.{which}"
     how = [] if record.commands is None else [NoticeDetail("This finishes them:", code=record.commands.sweep)]
     return [Notice("INCOMPLETE", said, how)]
@@ -264,7 +268,7 @@ def _warn_not_a_number(analysis: AnalysisResults) -> list[Notice]:
     for metric in dict.fromkeys([*asked, *list_main_metrics(analysis)]):
         broken = analysis.trials.filter(pl.col(metric).cast(pl.Float64).is_nan())
         if len(broken):
-            found.append(f"{metric} in {list_first_names(list(broken['label']))}")
+            found.append(f"{metric} in {format_first_names(list(broken['label']))}")
     if not found:
         return []
     return [Notice("NOT A NUMBER", f"{'; '.join(found)}. Charts and verdicts leave these values out.")]
@@ -283,7 +287,7 @@ _FACTOR_TERMS: Final = {"correlation": "other metric"}
 
 
 def _describe_card(verdict: Verdict, alpha: float, strip: Figure | None) -> dict[str, object]:
-    estimate, *interval = align_numbers([verdict.estimate, *verdict.ci])
+    estimate, *interval = format_aligned_numbers([verdict.estimate, *verdict.ci])
     needed = explain_seeds_needed(verdict)
     known = math.isfinite(verdict.standardised)
     return {
@@ -307,7 +311,7 @@ def _describe_card(verdict: Verdict, alpha: float, strip: Figure | None) -> dict
 
 
 def _list_details(verdict: Verdict, alpha: float) -> dict[str, str]:
-    bootstrap = " to ".join(align_numbers(list(verdict.ci_bootstrap)))
+    bootstrap = " to ".join(format_aligned_numbers(list(verdict.ci_bootstrap)))
     where = Markup(", ").join(CODE.format(f"{path}: {plain(level)}") for path, level in verdict.where.items())
     return {
         **({"source of the claim": verdict.source} if verdict.source is not None else {}),
@@ -354,7 +358,7 @@ def _describe_mediation(verdict: Verdict) -> dict[str, str]:
 
 
 def _format_with_interval(value: float, ci: Interval) -> str:
-    shown = align_numbers([value, *ci])
+    shown = format_aligned_numbers([value, *ci])
     return f"{shown[0]} ({shown[1]} to {shown[2]})" if math.isfinite(value) else NOT_KNOWN
 
 

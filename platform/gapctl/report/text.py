@@ -12,7 +12,7 @@ from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.hypotheses import Level
 from gapctl.config.metrics import find_metric, is_metric
-from gapctl.text import format_count, join_and, list_first_names
+from gapctl.text import format_count_with_noun, format_first_names, join_and
 from gapctl_charts.factor import plain
 
 NOT_KNOWN: Final = "–"
@@ -138,7 +138,7 @@ def format_declared_number(value: float) -> str:
     return _use_minus_sign(f"{value:.10g}")
 
 
-def align_numbers(values: Sequence[float], digits: int = 3) -> list[str]:
+def format_aligned_numbers(values: Sequence[float], digits: int = 3) -> list[str]:
     """Format numbers to compare, with as many decimals as the largest needs for its significant digits."""
     known = [abs(value) for value in values if math.isfinite(value) and value != 0]
     decimals = max(0, digits - 1 - math.floor(math.log10(max(known)))) if known else digits
@@ -176,7 +176,7 @@ def _use_minus_sign(text: str) -> str:
     return text.replace("-", "−")
 
 
-def name_replicates(verdicts: Iterable[Verdict]) -> str:
+def format_replicates_heading(verdicts: Iterable[Verdict]) -> str:
     """Return the heading of a column that counts replicates: seeds, recipes, models, or several of these."""
     return " or ".join(dict.fromkeys(verdict.replicate_name for verdict in verdicts)) or "seeds"
 
@@ -228,7 +228,7 @@ def describe_effect(verdict: Verdict) -> str:
     """Describe an effect without its unit: the levels compared, and the trainings that it is limited to."""
     kind = _EFFECT_KINDS.get(verdict.test, "difference in")
     compared = f"{kind} {name_metric(verdict.response)}{_describe_comparison(verdict)}"
-    return ", ".join(part for part in (compared, describe_where(verdict)) if part)
+    return ", ".join(part for part in (compared, describe_verdict_scope(verdict)) if part)
 
 
 def describe_effect_with_unit(verdict: Verdict) -> str:
@@ -236,7 +236,7 @@ def describe_effect_with_unit(verdict: Verdict) -> str:
     return f"{describe_effect(verdict)}, {name_effect_unit(verdict)}".removesuffix(", ")
 
 
-def describe_where(verdict: Verdict) -> str:
+def describe_verdict_scope(verdict: Verdict) -> str:
     """Describe the trainings that a verdict is limited to: `where temperature is learned`; empty for all."""
     held = [f"{name_factor(path)} is {plain(level)}" for path, level in verdict.where.items()]
     return f"where {' and '.join(held)}" if held else ""
@@ -251,7 +251,7 @@ def format_estimate_interval(verdict: Verdict, alpha: float) -> str:
     """Format an estimate with its interval, or why it has none."""
     if not (math.isfinite(verdict.ci.low) and math.isfinite(verdict.ci.high)):
         return f"{format_number(verdict.estimate)}; too few {verdict.replicate_name} for an interval"
-    estimate, low, high = align_numbers([verdict.estimate, *verdict.ci])
+    estimate, low, high = format_aligned_numbers([verdict.estimate, *verdict.ci])
     return f"{estimate}; {format_confidence_level(alpha)} interval {low} to {high}"
 
 
@@ -259,7 +259,7 @@ def describe_prediction(verdict: Verdict, alpha: float) -> str:
     """Describe where the effect of one further recipe lies; empty where recipes are not the replicates."""
     if not math.isfinite(verdict.prediction.low):
         return ""
-    low, high = align_numbers(list(verdict.prediction))
+    low, high = format_aligned_numbers(list(verdict.prediction))
     unit = name_effect_unit(verdict)
     said = f"With a new recipe of these ranges the effect lies between {low} and {high}{f' {unit}' if unit else ''}"
     return f"{said} ({format_confidence_level(alpha)} prediction interval)."
@@ -320,7 +320,7 @@ def _describe_first_answer(verdict: Verdict) -> list[str]:
     first = verdict.first_answer
     if first is None:
         return []
-    estimate, low, high = align_numbers([first.estimate, *first.ci])
+    estimate, low, high = format_aligned_numbers([first.estimate, *first.ci])
     interval = f"{low} to {high}" if math.isfinite(first.ci.low) else f"too few {verdict.replicate_name}"
     word = f"{first.verdict}{format_marks(first.marks)}"
     return [f"First answer, {first.sweep}, {first.id}: {word}, {estimate} ({interval}), p {format_p_value(first.p)}."]
@@ -333,7 +333,7 @@ def _lie(mode: SecondMode) -> str:
 def _explain_two_modes(verdict: Verdict) -> list[str]:
     """Name the trainings that end apart from the others, metric by metric."""
     said = [
-        f"{name_metric(mode.metric)} of {list_first_names(mode.trainings, MOST_ARMS)} {_lie(mode)} "
+        f"{name_metric(mode.metric)} of {format_first_names(mode.trainings, MOST_ARMS)} {_lie(mode)} "
         f"{mode.distance:.0f} spreads or more from what arm and {verdict.replicate_noun} say, of all others at most "
         f"{mode.rest:.1f}"
         for mode in verdict.two_modes
@@ -349,5 +349,5 @@ def _explain_not_learned(verdict: Verdict) -> list[str]:
         return []
     # A cohort that nothing is done to has one arm, without a name.
     said = [f"{arm}: {' and '.join(found)}".removeprefix(": ") for arm, found in list(reasons.items())[:MOST_ARMS]]
-    more = [f"and {format_count(len(reasons) - MOST_ARMS, 'more arm')}"] if len(reasons) > MOST_ARMS else []
+    more = [f"and {format_count_with_noun(len(reasons) - MOST_ARMS, 'more arm')}"] if len(reasons) > MOST_ARMS else []
     return [f"Not learned: {'; '.join([*said, *more])}."]

@@ -112,7 +112,7 @@ def build_trial_bundles(resources: Resources, request: ResourceRequest) -> list[
     return _build_bundles(resources, gpus)
 
 
-def check_this_machine(resources: Resources, cores: int) -> None:
+def check_machine_capacity(resources: Resources, cores: int) -> None:
     """Raise InputError if so many cores cannot hold one trial. Ray itself would report that only once started."""
     _check_resources(
         resources, {"CPU": _sum_trial_resources(resources, 0.0)["CPU"]}, {"CPU": float(cores)}, "this machine"

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
-from gapctl.plan.estimate import count_slots, estimate_disk
+from gapctl.plan.estimate import count_parallel_trials, estimate_disk
 from gapctl.plan.plan import Plan, Trial
 from gapctl.sweep.ray_session import find_default_ray_folder
 from gapctl.tracking.store import find_database_file
@@ -42,7 +42,7 @@ class DiskSpace(NamedTuple):
 def measure_disks(plan: Plan, left: Sequence[Trial], ledger: Ledger, address: str | None) -> list[DiskSpace]:
     """Measure the disks of this machine that training will write to; object stores and servers have none."""
     resources = plan.sweep.spec.resources
-    at_once = count_slots(plan, os.cpu_count() or 1) * resources.pack if address is None else len(left)
+    at_once = count_parallel_trials(plan, os.cpu_count() or 1) * resources.pack if address is None else len(left)
     space = estimate_disk(left, at_once)
     database = find_database_file(plan.sweep.spec.tracking.uri)
     wanted = [

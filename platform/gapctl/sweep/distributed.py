@@ -18,7 +18,7 @@ from gapctl.errors import GapctlError, WorkError
 from gapctl.ledger import Lease, Ledger
 from gapctl.plan.plan import Trial
 from gapctl.sweep.progress import WorkerReport
-from gapctl.training.workers import WorkerGroup, get_current_group, is_peer_loss
+from gapctl.training.workers import WorkerGroup, get_worker_group, is_lost_worker_error
 
 STEPS_PER_STOP_CHECK: Final = 16
 """Training steps between two stop checks, which all workers make together."""
@@ -134,7 +134,7 @@ def run_shared_worker(config: dict[str, Any]) -> None:
     Ray Train drops the traceback of an error, so it is added as a note.
     """
     try:
-        _train_shared_trial(config["task"], config["mailbox"], get_current_group())
+        _train_shared_trial(config["task"], config["mailbox"], get_worker_group())
     except GapctlError:
         raise
     except Exception as error:
@@ -181,7 +181,9 @@ def find_training_error(error: BaseException | None, trial: Trial) -> BaseExcept
     own = [
         cause
         for cause in causes
-        if cause is not None and type(cause).__module__.partition(".")[0] != ray.__name__ and not is_peer_loss(cause)
+        if cause is not None
+        and type(cause).__module__.partition(".")[0] != ray.__name__
+        and not is_lost_worker_error(cause)
     ]
     own.sort(key=lambda cause: not isinstance(cause, GapctlError))  # the others only noticed that one stopped
     if any(isinstance(cause, RayActorError) for cause in causes) or not own:

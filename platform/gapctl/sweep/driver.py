@@ -33,7 +33,7 @@ from gapctl.sweep.capacity import ClusterWatch, ResourceRequest, build_resource_
 from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS, FailedRemotely, LeaseState, LeaseWatcher, Released
 from gapctl.sweep.progress import TrialReport, Watcher, WorkerReport
 from gapctl.sweep.ray_private import count_memory_kills_as_losses
-from gapctl.sweep.ray_session import open_ray_session, restore_signals
+from gapctl.sweep.ray_session import open_ray_session, restore_interrupt_handler
 from gapctl.sweep.retries import RETRIES, RetryBudget
 from gapctl.sweep.worker import HARMED_KEY
 from gapctl.training.hardware import select_training_device
@@ -367,7 +367,7 @@ def run_tuner(
         ),
     )
     count_memory_kills_as_losses()
-    with restore_signals(), raise_own_errors():
+    with restore_interrupt_handler(), raise_own_errors():
         tuner.fit()
     clear_dead_leases(context.ledger, events.trials_without_report, context.claimant.run)
     return events

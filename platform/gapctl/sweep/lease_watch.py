@@ -15,7 +15,14 @@ from ray.tune.schedulers import FIFOScheduler
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Lease, Ledger, Result, TrialFolder
-from gapctl.ledger.lease import LEASE_FILE, LEASE_SECONDS, RENEWAL_SECONDS, UNREADABLE_LEASE, is_gone, parse_lease
+from gapctl.ledger.lease import (
+    LEASE_FILE,
+    LEASE_SECONDS,
+    RENEWAL_SECONDS,
+    UNREADABLE_LEASE,
+    has_process_ended,
+    parse_lease,
+)
 from gapctl.ledger.trial import FAILURE, decode_failure
 from gapctl.sweep.ray_private import set_stop_timeout
 
@@ -96,7 +103,7 @@ class LeaseWatcher:
 
     def _judge_lease(self, trial_id: str, content: bytes) -> LeaseState:
         lease, now = parse_lease(content), time.monotonic()
-        if lease is not None and is_gone(lease.process):
+        if lease is not None and has_process_ended(lease.process):
             return Released(expired=content)  # a worker on another machine cannot check the process; it compares bytes
         known, since = self._seen.get(trial_id, (b"", now))
         if content != known:

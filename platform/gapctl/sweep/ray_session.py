@@ -36,7 +36,7 @@ def find_default_ray_folder() -> Path:
     return Path(os.environ.get("RAY_TMPDIR") or from_linux or SHORT_FOLDER)
 
 
-def find_folder_fault(folder: Path) -> str | None:
+def explain_unusable_ray_folder(folder: Path) -> str | None:
     """Return why Ray cannot keep its sockets below a folder, or None if it can."""
     if not folder.is_dir():
         return "there is no such folder"
@@ -55,7 +55,7 @@ def choose_ray_folder() -> Iterator[dict[str, str]]:
     as it may be on the larger disk. Raises InputError if /tmp cannot be used either.
     """
     wanted = find_default_ray_folder()
-    fault = find_folder_fault(wanted)
+    fault = explain_unusable_ray_folder(wanted)
     if fault is None:
         yield {}
         return
@@ -112,7 +112,7 @@ def collect_garbage() -> None:
 
 
 @contextmanager
-def restore_signals() -> Iterator[None]:
+def restore_interrupt_handler() -> Iterator[None]:
     """Restore the handler of SIGINT: Tune replaces it and would keep catching Ctrl-C after the sweep."""
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -302,7 +302,7 @@ def open_ray_session(address: str | None) -> Iterator[None]:
     Raises InputError if the cluster cannot be joined, WorkError if Ray does not start. Call `check_address` first, as
     Ray waits minutes for an address that does not answer.
     """
-    prepare_environment()
+    set_ray_environment()
     with ExitStack() as opened:
         if address is None:
             opened.enter_context(start_local_ray())
@@ -314,7 +314,7 @@ def open_ray_session(address: str | None) -> Iterator[None]:
             shutdown()
 
 
-def prepare_environment(**more: str) -> None:
+def set_ray_environment(**more: str) -> None:
     """Set variables that keep Ray quiet, unless the environment has them.
 
     Raises InputError if there is neither a home folder, where Ray keeps its token, nor a cache folder.

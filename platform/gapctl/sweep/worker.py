@@ -23,7 +23,7 @@ from ray import tune
 from gapctl.data.image_text.feed import PairReader
 from gapctl.data.load import Dataset
 from gapctl.errors import WorkError
-from gapctl.extensions import require_same_code
+from gapctl.extensions import require_planned_extension_code
 from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
 from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Trial
@@ -286,7 +286,7 @@ class PackWork:
         from gapctl.training.trial_state import TrialState
 
         for trial in trials:
-            require_same_code(trial.config.extensions, trial.extensions)
+            require_planned_extension_code(trial.config.extensions, trial.extensions)
         torch.set_num_threads(threads)
         self.device = select_training_device(gpu=gpu)
         if self.device.type == "cuda":

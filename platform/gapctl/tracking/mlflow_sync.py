@@ -30,7 +30,7 @@ from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CLOUDS, CONFIGURATION, NEIGHBORS
 from gapctl.ledger.trial import WEIGHTS as WEIGHTS_FILE
-from gapctl.plan.estimate import count_logged_bytes
+from gapctl.plan.estimate import count_logged_weight_bytes
 from gapctl.plan.plan import Plan, Trial
 from gapctl.tracking.run_contents import (
     FAILURE,
@@ -41,26 +41,26 @@ from gapctl.tracking.run_contents import (
     EvaluationRow,
     Status,
     TrialSnapshot,
-    build_columns,
     build_dataset_input,
     build_fact_params,
     build_model_files,
     build_sweep_files,
     build_sweep_params,
     build_sweep_tags,
+    build_treatment_columns,
     build_trial_params,
     build_trial_tags,
-    join_overrides,
-    take_snapshot,
+    format_trial_overrides,
+    read_trial_snapshot,
 )
 from gapctl.tracking.store import (
-    build_store_aside,
     check_uri,
     explain_error,
     find_database_file,
-    is_server,
+    is_server_address,
     locate_artifact_root,
-    open_store,
+    open_mlflow_client,
+    stage_new_tracking_store,
 )
 from gapctl.tracking.views import (
     LONGEST_NOTE,
@@ -69,7 +69,7 @@ from gapctl.tracking.views import (
     REPORT,
     VERDICTS,
     SweepFindings,
-    build_views,
+    build_view_tags,
     format_curves_address,
     format_file_address,
     format_run_address,
@@ -346,7 +346,7 @@ def read_run_links(ledger: Ledger, sweep_name: str) -> RunLinks | None:
         found = None if content is None else _NOTE.validate_json(content)
     except ValueError:
         return None
-    if found is None or is_server(found.uri):
+    if found is None or is_server_address(found.uri):
         return found
     file = find_database_file(found.uri)
     return found if file is None or file.exists() else None
@@ -366,7 +366,7 @@ class Projection:
     def __init__(self, plan: Plan, ledger: Ledger, uri: str, filled_at: str | None = None) -> None:
         """Open the experiment. `filled_at` is where the store is until it is moved to `uri`."""
         self._plan, self._ledger, self._uri = plan, ledger, uri
-        self._client = open_store(filled_at or uri)
+        self._client = open_mlflow_client(filled_at or uri)
         self.experiment_id = ensure_experiment(self._client, plan.sweep.spec.name, plan.sweep.spec.question, uri)
         self._mirrors: dict[str, RunMirror] = {}
         self._parent: RunMirror | None = None
@@ -383,7 +383,7 @@ class Projection:
 
         `running` is whether its process runs, None if unknown.
         """
-        snapshot = take_snapshot(self._ledger, trial.id, running=running)
+        snapshot = read_trial_snapshot(self._ledger, trial.id, running=running)
         if snapshot is None:
             return None
         self._snapshots[trial.id] = snapshot
@@ -454,7 +454,7 @@ class Projection:
 
     def _is_of_this_sweep(self, tags: Mapping[str, str]) -> bool:
         sweep = self._plan.sweep
-        asked = sweep.scale_name_or_base, join_overrides(sweep)
+        asked = sweep.scale_name_or_base, format_trial_overrides(sweep)
         return TRIAL not in tags and (tags.get(SCALE), tags.get(OVERRIDES, "")) == asked
 
     def _find_new_run(self, tag: str, value: str, wanted: Callable[[Mapping[str, str]], bool]) -> RunMirror | None:
@@ -491,7 +491,7 @@ class Projection:
             note = {} if self._parent.tags.get(VERDICTS) else {NOTE: format_sweep_note(sweep, None, "", "")}
             self._parent.write({**build_sweep_tags(sweep), **note}, params)
             views = self._client.get_experiment(self.experiment_id).tags
-            for key, value in build_views(self._plan).items():
+            for key, value in build_view_tags(self._plan).items():
                 if views.get(key) != value:
                     self._client.set_experiment_tag(self.experiment_id, key, value)
             self._parent_is_current = True
@@ -548,11 +548,14 @@ class Projection:
             name=trial.label.translate(NOT_IN_A_NAME),
             source_run_id=run_id,
             tags={LOGGED_TRIAL: trial.id, WEIGHTS: weights, LOAD: how},
-            params={**_describe_model(trial), **build_columns(self._plan, trial)},
+            params={**_describe_model(trial), **build_treatment_columns(self._plan, trial)},
             model_type=get_model_name(trial.config.model),
         )
         folder = self._ledger.trial(trial.id)
-        content, about = folder.read(WEIGHTS_FILE) if count_logged_bytes(trial) else None, folder.read(CONFIGURATION)
+        content, about = (
+            folder.read(WEIGHTS_FILE) if count_logged_weight_bytes(trial) else None,
+            folder.read(CONFIGURATION),
+        )
         if content and about:
             with _spread_files(build_model_files(trial.id, model.model_id, run_id, content, about)) as files:
                 self._client.log_model_artifacts(model.model_id, files)
@@ -595,7 +598,7 @@ def sync_sweep(
         )
     try:
         try:
-            with build_store_aside(uri) as store:
+            with stage_new_tracking_store(uri) as store:
                 return _show_sweep(Projection(plan, ledger, uri, store), plan, find)
         except FileExistsError:  # another process made the database meanwhile
             return _show_sweep(Projection(plan, ledger, uri), plan, find)
@@ -637,7 +640,7 @@ def log_measurement(uri: str, measurement: Measurement) -> str:
     """Log a finished run and return its id. Raises InputError for a wrong address, WorkError if MLflow fails."""
     check_uri(uri)
     try:
-        client = open_store(uri)
+        client = open_mlflow_client(uri)
         experiment = ensure_experiment(client, MEASUREMENTS, MEASUREMENTS_NOTE, uri)
         tags = {"mlflow.source.name": "gapctl", "gapctl.kind": "measurement"}
         run = RunMirror(client, client.create_run(experiment, round(time.time() * 1000), tags, measurement.name))

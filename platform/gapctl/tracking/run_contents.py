@@ -65,7 +65,7 @@ class TrialSnapshot:
     work: tuple[EvaluationRow, ...] = ()
 
 
-def take_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> TrialSnapshot | None:
+def read_trial_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> TrialSnapshot | None:
     """Read a trial's folder, or return None if the trial has not begun.
 
     `running` is whether its process runs; if None, the last renewal of its lease decides. A damaged folder counts as a
@@ -222,7 +222,7 @@ DIGEST_LENGTH = 36
 """Longest digest of a data set that MLflow accepts."""
 
 
-def join_overrides(sweep: LoadedSweep) -> str:
+def format_trial_overrides(sweep: LoadedSweep) -> str:
     """Return the `--set` options that change which trials there are, as typed, joined by spaces."""
     typed = (" ".join(text.split()) for text in sweep.overrides)
     return " ".join(dict.fromkeys(text for text in typed if text.partition(".")[0] not in NOT_TRAINED))
@@ -230,7 +230,7 @@ def join_overrides(sweep: LoadedSweep) -> str:
 
 def build_sweep_tags(sweep: LoadedSweep) -> dict[str, str]:
     """Return the parent run's tags."""
-    overrides = join_overrides(sweep)
+    overrides = format_trial_overrides(sweep)
     return {
         # Its capital letter sorts it before the trials, named for treatments.
         RUN_NAME: " ".join(filter(None, ["Sweep", sweep.scale_name_or_base, overrides])),
@@ -296,10 +296,10 @@ def build_trial_tags(plan: Plan, trial: Trial, parent_run_id: str) -> dict[str, 
 def build_trial_params(plan: Plan, trial: Trial) -> dict[str, str]:
     """Return a trial's configuration by dotted path, and its treatments and seed as columns."""
     configuration = flatten_document(trial.config.model_dump(mode="json"))
-    return {**{path: str(value) for path, value in configuration.items()}, **build_columns(plan, trial)}
+    return {**{path: str(value) for path, value in configuration.items()}, **build_treatment_columns(plan, trial)}
 
 
-def build_columns(plan: Plan, trial: Trial) -> dict[str, str]:
+def build_treatment_columns(plan: Plan, trial: Trial) -> dict[str, str]:
     """Return a trial's treatments by short name, and its seed, or its model and what is known of that."""
     treatments = TreatmentColumns(plan)
     return {**treatments.params(trial), **treatments.replicate(trial)}

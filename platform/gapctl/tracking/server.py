@@ -142,7 +142,7 @@ def start_server(store: str, files: str, host: str, port: int, log: Path) -> "su
 
 
 @contextmanager
-def run_server(uri: str, host: str, port: int) -> Iterator[Server]:
+def open_mlflow_server(uri: str, host: str, port: int) -> Iterator[Server]:
     """Run the server while the context lasts; stop it also on SIGTERM and SIGHUP."""
     files = locate_artifact_root(uri)
     assert files is not None

@@ -1,7 +1,8 @@
 """Open MLflow's store: check its address and its database's revision, create a missing database, explain errors.
 
 1. `check_uri` refuses addresses that could never work, before a sweep starts.
-2. `open_store` returns a client; `build_store_aside` lets a whole new database be filled in a temporary place.
+2. `open_mlflow_client` returns a client; `stage_new_tracking_store` lets a whole new database be filled in a temporary
+  place.
 3. `explain_error` turns any error of MLflow, SQLAlchemy or the network into one line.
 """
 
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from gapctl.errors import InputError
-from gapctl.io.atomic import name_part_file
+from gapctl.io.atomic import build_temporary_path
 from gapctl.io.passwords import hide_password, hide_passwords
 from gapctl.proxies import bypass_proxies
 
@@ -255,7 +256,7 @@ def check_uri(uri: str) -> None:
             raise _make_address_error(uri, "which names no host and port")
 
 
-def is_server(uri: str) -> bool:
+def is_server_address(uri: str) -> bool:
     """Return whether the address is an MLflow server's."""
     return _get_scheme(uri) in SERVERS
 
@@ -300,7 +301,7 @@ def make_sqlite_uri_absolute(uri: str) -> str:
 
 def locate_artifact_root(uri: str) -> str | None:
     """Return where new experiments keep files: beside an SQLite database, None if a server decides."""
-    if is_server(uri):
+    if is_server_address(uri):
         return None
     file = find_database_file(uri)
     folder = Path.cwd() if file is None else file.parent
@@ -358,7 +359,7 @@ def _make_address_error(uri: str, finding: str) -> InputError:
     )
 
 
-def open_store(uri: str) -> "MlflowClient":
+def open_mlflow_client(uri: str) -> "MlflowClient":
     """Return a client for a store. Raises any error of MLflow or its database.
 
     This takes seconds the first time.
@@ -371,14 +372,14 @@ def open_store(uri: str) -> "MlflowClient":
         with suppress(FileExistsError), build_database_aside(file):
             pass
     bypass_proxies(uri)
-    if not is_server(uri):
+    if not is_server_address(uri):
         _try_database(make_sqlite_uri_absolute(uri))
         _require_default_experiment(make_sqlite_uri_absolute(uri), uri)
     return MlflowClient(make_sqlite_uri_absolute(uri))
 
 
 @contextmanager
-def build_store_aside(uri: str) -> Iterator[str]:
+def stage_new_tracking_store(uri: str) -> Iterator[str]:
     """Yield the address to fill a store at: `uri`, or that of a new database elsewhere, moved to `uri` in the end.
 
     SQLite waits for the disk several times per transaction, and a trial has ten transactions. A database that nobody
@@ -457,7 +458,7 @@ def _require_default_experiment(address: str, uri: str) -> None:
 
 
 def _move_database(made: Path, file: Path) -> None:
-    part = name_part_file(file)
+    part = build_temporary_path(file)
     try:
         shutil.copyfile(made, part)
         with part.open("rb") as copied:

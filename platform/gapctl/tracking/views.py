@@ -17,7 +17,7 @@ from gapctl.io.passwords import hide_password
 from gapctl.plan.command_line import build_sweep_arguments
 from gapctl.plan.plan import Plan
 from gapctl.tracking.run_contents import TreatmentColumns
-from gapctl.tracking.store import explain_error, open_store
+from gapctl.tracking.store import explain_error, open_mlflow_client
 
 JsonObject = dict[str, object]
 
@@ -83,7 +83,7 @@ MADE_AT: Final = 0
 LONGEST_TAG: Final = 20_000
 
 
-def build_views(plan: Plan) -> dict[str, str]:
+def build_view_tags(plan: Plan) -> dict[str, str]:
     """Return the experiment's view tags: a table of sweeps and trials, and curves by treatment."""
     treatments = TreatmentColumns(plan)
     responses = list(dict.fromkeys(item.response for item in plan.sweep.spec.hypotheses)) or list(USUAL_RESPONSES)
@@ -194,7 +194,7 @@ SHARE_KEY = "viewStateShareKey"
 CHARTS = "compareRunsMode=CHART"
 
 
-def find_page_address(address: str, uri: str, sweep_name: str | None) -> str:
+def find_experiment_page_address(address: str, uri: str, sweep_name: str | None) -> str:
     """Return the page of the sweep's experiment on a server at `address`, or of all experiments if it has none yet.
 
     Raises WorkError if the store cannot be read.
@@ -202,7 +202,7 @@ def find_page_address(address: str, uri: str, sweep_name: str | None) -> str:
     if sweep_name is None:
         return format_overview_address(address)
     try:
-        experiment = open_store(uri).get_experiment_by_name(sweep_name)
+        experiment = open_mlflow_client(uri).get_experiment_by_name(sweep_name)
     except Exception as error:
         raise WorkError(f"MLflow at {hide_password(uri)} cannot be read: {explain_error(error)}") from error
     return (

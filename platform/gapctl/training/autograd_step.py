@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from gapctl.errors import InputError, WorkError, first_line_of_error
-from gapctl.models.build import PixelNormaliser, set_temperatures
+from gapctl.models.build import PixelNormaliser, set_scheduled_temperatures
 from gapctl.models.losses import NO_TERMS, GatheredFeatures, LossKind, LossTerms, make_worker_loss, sum_loss_terms
 from gapctl.training.optimizer import OptimizerState, StepOptimizer
 from gapctl.training.step_options import Precision, StepOptions
@@ -101,7 +101,7 @@ class AutogradStep:
         A scheduled temperature is set first. Raise InputError if a worker has fewer pairs than micro-batches, and
         WorkError if the model cannot be compiled.
         """
-        set_temperatures([self.model], temperatures)
+        set_scheduled_temperatures([self.model], temperatures)
         if not self.model.training:
             self.model.train()
         loss = self.gradients(image_SCHW, second)

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from gapctl.config.trial import is_table
 from gapctl.data.feed import MadBatch, MadFeed, SampleDraw, TrialData, require_mad_data
-from gapctl.data.image_text.source import PairPaths, open_pairs
+from gapctl.data.image_text.source import PairPaths, load_pair_manifests
 from gapctl.data.mad.images import DeviceImages, MadSplit
 from gapctl.data.mad.rows import number_captions, number_images
 from gapctl.data.mad.sampler import ImageIndices
 from gapctl.data.rng import Purpose, make_generator
-from gapctl.models.public import read_model_input
+from gapctl.models.public import get_model_input
 from gapctl.training.optimizer import count_mismatched_steps
 from gapctl.training.trial_state import TrialState
 from gapctl.training.workers import WorkerGroup
@@ -75,15 +75,15 @@ def _read_pair_batches(
     member: TrialState, places: PairPaths, group: WorkerGroup, reader: "PairReader | None"
 ) -> Iterator[TrainBatch]:
     from gapctl.data.image_text.feed import PairFeed
-    from gapctl.data.image_text.read import build_training_options, require_pair_data
+    from gapctl.data.image_text.read import build_training_read_options, require_pair_data
 
-    pairs, config = open_pairs(places), member.config
-    seen = read_model_input(config.model)
+    pairs, config = load_pair_manifests(places), member.config
+    seen = get_model_input(config.model)
     data = require_pair_data(config)
     feed = PairFeed(
         pairs.train,
         pairs.train_rows,
-        build_training_options(data, seen.image_size, seen.context, seen.tokenizer),
+        build_training_read_options(data, seen.image_size, seen.context, seen.tokenizer),
         member.seed,
         config.train.batch_size,
         position=member.samples_seen,

@@ -4,7 +4,7 @@
 2. `MadEvaluation.encode` embeds gallery and prompts with `_EvaluationTowers`.
 3. `InterventionEvaluation` fits an intervention on training pairs and applies it to the embeddings; ideal words are of
    prompts that name the main factor with another one.
-4. `compute_trial_metrics` computes the metrics that a trial logs.
+4. `compute_gallery_metrics` computes the metrics that a trial logs.
 
 The towers are the hand-written ones, in float32: open_clip's numbers but for rounding, in less time.
 
@@ -35,20 +35,25 @@ from gapctl.data.mad.captions import (
     format_captions,
 )
 from gapctl.data.mad.factors import FACTOR_NAMES
-from gapctl.data.mad.images import render_images
+from gapctl.data.mad.images import compose_coloured_images
 from gapctl.data.mad.posterior import measure_posterior_entropies
 from gapctl.data.mad.rows import number_captions, number_images
-from gapctl.data.mad.sampler import GALLERY_SEED, UNSPECIFIED, parse_captions, sample_gallery, sample_gallery_images
+from gapctl.data.mad.sampler import GALLERY_SEED, UNSPECIFIED, parse_captions, sample_gallery, sample_images_of_captions
 from gapctl.errors import InputError
-from gapctl.interventions.fit import FittedIntervention, find_candidate, transform_embeddings, transform_questions
+from gapctl.interventions.fit import (
+    FittedIntervention,
+    find_candidate,
+    transform_embeddings,
+    transform_zero_shot_prompts,
+)
 from gapctl.interventions.ideal_words import replace_by_ideal_words
 from gapctl.metrics.checks import Integers
 from gapctl.metrics.classification import ClassPrompts, PairQuestion, ZeroShotTasks, measure_accuracies
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.gap import gap_direction
 from gapctl.metrics.sampling import TRIAL_LIMITS
-from gapctl.metrics.suite import measure_embeddings, measure_extensions
-from gapctl.models.build import SECOND_ENCODER, ContrastiveModel, is_image_image, measure_temperature
+from gapctl.metrics.suite import measure_embeddings, measure_extension_metrics
+from gapctl.models.build import SECOND_ENCODER, ContrastiveModel, get_temperature_metrics, is_image_image
 from gapctl.models.fused import ImageTower, TextTower, collect_forward_weights, cut_captions, cut_patches
 from gapctl.models.table import EmbeddingTable
 
@@ -130,7 +135,7 @@ class FittingEvaluation(Evaluation, Protocol):
         ...
 
 
-def compute_trial_metrics(encoded: GalleryEncoding, others: Sequence[str] = ()) -> EvaluationResult:
+def compute_gallery_metrics(encoded: GalleryEncoding, others: Sequence[str] = ()) -> EvaluationResult:
     """Return the metrics that a trial logs, those of other packages that `others` names included.
 
     Raise ArithmeticError if the model's embeddings have no direction any more, and ExtensionError if a metric of
@@ -146,7 +151,7 @@ def compute_trial_metrics(encoded: GalleryEncoding, others: Sequence[str] = ()) 
     for known, entropy in encoded.posterior.items():
         side = known.removesuffix("_posterior_nats")
         metrics[f"{side}_excess_nats"] = metrics[f"{side}_nats"] - entropy
-    metrics |= measure_extensions(embeddings, others, TRIAL_LIMITS)
+    metrics |= measure_extension_metrics(embeddings, others, TRIAL_LIMITS)
     image_ND, text_ND = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     image_mean_D, text_mean_D = image_ND.mean(axis=0), text_ND.mean(axis=0)
     axis_D = gap_direction(image_mean_D, text_mean_D)
@@ -195,8 +200,8 @@ class SecondSide:
             return self.rows.find(tokens_NL)
         if not self.images:
             return tokens_NL
-        return render_images(
-            self._split.images_NVHW, *sample_gallery_images(self._split.digit_labels_N, tokens_NL, seed)
+        return compose_coloured_images(
+            self._split.images_NVHW, *sample_images_of_captions(self._split.digit_labels_N, tokens_NL, seed)
         )
 
 
@@ -294,7 +299,7 @@ class MadEvaluation:
             factor: ClassPrompts(towers.average_prompts(self._prompts_CT[factor]), labels_NF[:, column])
             for column, factor in enumerate(FACTOR_NAMES)
         }
-        temperature = measure_temperature(model)
+        temperature = get_temperature_metrics(model)
         embeddings = Embeddings(
             image_ND=towers.images(number_images(labels_NF) if self._side.rows else self._gallery.images_NCHW),
             text_MD=towers.second(self._second_N),
@@ -355,7 +360,7 @@ def build_gallery(data: TrialData, config: TrialConfig) -> Gallery:
     noise.
     """
     drawn = sample_gallery(data.test.digit_labels_N, config.evaluate.gallery, require_mad_data(config))
-    images = render_images(data.test.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
+    images = compose_coloured_images(data.test.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
     return Gallery(images, drawn.tokens_BL, drawn.labels_B6)
 
 
@@ -380,7 +385,7 @@ class InterventionEvaluation:
         before = self._evaluation.encode(model, pairs=pairs)
         return before._replace(
             embeddings=transform_embeddings(fitted, before.embeddings),
-            zero_shot=transform_questions(fitted, before.zero_shot),
+            zero_shot=transform_zero_shot_prompts(fitted, before.zero_shot),
         )
 
     def _fit(self, model: CLIP) -> FittedIntervention:

@@ -28,9 +28,9 @@ from gapctl.models.build import (
     SECOND_ENCODER,
     PixelNormaliser,
     TiedGradients,
-    find_tied_names,
     is_image_image,
-    set_temperatures,
+    map_tied_parameter_names,
+    set_scheduled_temperatures,
 )
 from gapctl.models.fused import (
     CaptionTokens,
@@ -79,7 +79,7 @@ class FusedStep:
         self._on_gpu = self._device.type == "cuda"
         matrices, vectors = [self._masters.matrices.exact], [self._masters.vectors.exact]
         self._optimizer = StepOptimizer(models, matrices, vectors, rule, capturable=self._on_gpu)
-        self._second_uses = TiedGradients(self._masters.weights, find_tied_names(models[0]))
+        self._second_uses = TiedGradients(self._masters.weights, map_tied_parameter_names(models[0]))
         weights = {**self._masters.weights, **self._second_uses.weights}
         self._images_twice = is_image_image(models[0])
         self._image = ImageTower(weights, preset.image)
@@ -118,7 +118,7 @@ class FusedStep:
 
         Images are uint8 and `second` are tokens (int64), or images where both sides are images.
         """
-        set_temperatures(self.models, temperatures)
+        set_scheduled_temperatures(self.models, temperatures)
         self._optimizer.set_rate(rate)
         return self._take(image_SCHW.to(self._device), second.to(self._device))
 

@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 
 from gapctl.config.trial import OpenClipModel, TrialConfig
-from gapctl.data.image_text.feed import PART_SAMPLES, decode_rows, read_question_labels, sample_gallery_rows
+from gapctl.data.image_text.feed import PART_SAMPLES, decode_manifest_rows, read_zero_shot_labels, sample_gallery_rows
 from gapctl.data.image_text.image import Resizing
 from gapctl.data.image_text.questions import PromptSet, read_attribute_prompts
 from gapctl.data.image_text.read import (
     CaptionBatch,
     PairBatch,
     ReadStatus,
-    build_gallery_options,
-    build_training_options,
+    build_gallery_read_options,
+    build_training_read_options,
     require_pair_data,
 )
-from gapctl.data.image_text.source import PairPaths, TrialPairs, find_questions_file, open_pairs
+from gapctl.data.image_text.source import PairPaths, TrialPairs, find_questions_file, load_pair_manifests
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.errors import InputError
 from gapctl.metrics.classification import ClassPrompts, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.models.build import OpenClipNormaliser, PixelNormaliser, measure_temperature
-from gapctl.models.public import read_model_input
+from gapctl.models.build import OpenClipNormaliser, PixelNormaliser, get_temperature_metrics
+from gapctl.models.public import get_model_input
 from gapctl.training.evaluation import FITTING_PAIRS, Floats, GalleryEncoding, GalleryPairs, TrainingEmbeddings
 from gapctl.training.set_evaluation import normalise_features
 
@@ -71,19 +71,19 @@ class PairEvaluation:
         Raise InputError for a file of questions that does not fit the held-out pairs, and for a model's tokenizer that
         cannot be had.
         """
-        self._pairs: TrialPairs = open_pairs(places)
-        seen = read_model_input(config.model)
+        self._pairs: TrialPairs = load_pair_manifests(places)
+        seen = get_model_input(config.model)
         pixels = (
             None if seen.resize is None or seen.interpolation is None else Resizing(seen.resize, seen.interpolation)
         )
         data = require_pair_data(config)
-        self._rule = build_gallery_options(data, seen.image_size, seen.context, pixels, seen.tokenizer)
-        self._training_rule = build_training_options(data, seen.image_size, seen.context, seen.tokenizer)
+        self._rule = build_gallery_read_options(data, seen.image_size, seen.context, pixels, seen.tokenizer)
+        self._training_rule = build_training_read_options(data, seen.image_size, seen.context, seen.tokenizer)
         self._tokenizer = get_tokenizer(seen.tokenizer, seen.context)
         self._row_N = sample_gallery_rows(self._pairs.held_out_rows, config.evaluate.gallery)
         path = find_questions_file(places)
         self._questions: Mapping[str, PromptSet] = read_attribute_prompts(path, "data.classes") if path else {}
-        self._answers = read_question_labels(self._pairs.held_out, self._row_N, self._questions)
+        self._answers = read_zero_shot_labels(self._pairs.held_out, self._row_N, self._questions)
         # As open_clip computes them, for the numbers that `gapctl measure --model` gives, to the last bit.
         exactly = isinstance(config.model, OpenClipModel)
         self._pixels = (PixelNormaliser if not exactly else OpenClipNormaliser)(seen.mean, seen.std, device)
@@ -114,7 +114,7 @@ class PairEvaluation:
                 questions[key] = ClassPrompts(prompt_CD, self._answers[key][place_N])
         main = next(iter(questions), None)
         zero_shot = ZeroShotTasks(questions, main)
-        temperature = measure_temperature(model)
+        temperature = get_temperature_metrics(model)
         others = [question.class_N for key, question in questions.items() if key != main]
         embeddings = Embeddings(
             image_ND=gallery.image_ND,
@@ -135,7 +135,7 @@ class PairEvaluation:
         Of several captions of an image one is drawn. Unreadable pairs are left out.
         """
         row_N = sample_gallery_rows(self._pairs.train_rows, FITTING_PAIRS)
-        parts = decode_rows(self._pairs.train, row_N, self._training_rule, seed=TREATMENT_SEED)
+        parts = decode_manifest_rows(self._pairs.train, row_N, self._training_rule, seed=TREATMENT_SEED)
         with _pause_training_mode(model):
             drawn = ((part.pairs, _take_drawn_captions(part.pairs)) for part in parts if len(part.pairs.sample_B))
             encoded = self._encode_batches(model, drawn)
@@ -197,7 +197,9 @@ class PairEvaluation:
             self._kept = kept
 
     def _decode(self, row_N: NDArray[np.int64]) -> Iterator[tuple[PairBatch, CaptionBatch]]:
-        for part in decode_rows(self._pairs.held_out, row_N, self._rule, seed=TREATMENT_SEED, all_captions=True):
+        for part in decode_manifest_rows(
+            self._pairs.held_out, row_N, self._rule, seed=TREATMENT_SEED, all_captions=True
+        ):
             # A pair that the treatment cannot treat would make the gallery differ from other arms'.
             lacking = next((left for left in part.left_out if left.why == ReadStatus.LACKING.words), None)
             if lacking is not None:

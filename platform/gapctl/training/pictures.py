@@ -1,7 +1,8 @@
 """Draw a trial's final embeddings: both clouds, and a sheet of held-out pairs with their nearest neighbours.
 
 1. `project_on_gap` brings both clouds into two dimensions; `draw_clouds` draws them.
-2. `find_neighbors` finds what is nearest to some images and to their captions; `draw_neighbors` draws a row for each.
+2. `find_neighbors` finds what is nearest to some images and to their captions; `draw_neighbor_sheet` draws a row for
+  each.
 
 The same embeddings give the same picture.
 
@@ -143,7 +144,7 @@ def find_neighbors(embeddings: Embeddings, queries: int = QUERIES, neighbors: in
     return Neighbors(place_Q, caption_Q, text_QK, text_right_QK, image_QK, image_right_QK)
 
 
-def draw_neighbors(embeddings: Embeddings, get_pairs: GetGalleryPairs) -> bytes:
+def draw_neighbor_sheet(embeddings: Embeddings, get_pairs: GetGalleryPairs) -> bytes:
     """Draw a sheet of held-out pairs as PNG, a row for each: image, caption, nearest captions, nearest images.
 
     A neighbour is marked right or wrong by a sign and a colour. Where both sides are images, the nearest second images

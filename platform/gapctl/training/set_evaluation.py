@@ -32,8 +32,8 @@ from gapctl.data.image_text.evaluation_sets import (
     OBJECT,
     PAIR,
     OpenedEvaluationSet,
+    decode_set_images,
     open_set,
-    read_images,
 )
 from gapctl.data.image_text.feed import run_in_order
 from gapctl.data.image_text.questions import PromptSet
@@ -45,9 +45,9 @@ from gapctl.interventions.ideal_words import replace_by_ideal_words
 from gapctl.metrics.classification import ClassPrompts, PairQuestion, ZeroShotTasks, measure_class_accuracies
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.sampling import THOROUGH_LIMITS
-from gapctl.metrics.suite import measure_at_scales
-from gapctl.models.build import measure_temperature
-from gapctl.models.public import read_model_input
+from gapctl.metrics.suite import measure_at_logit_scales
+from gapctl.models.build import get_temperature_metrics
+from gapctl.models.public import get_model_input
 
 Floats = NDArray[np.float32]
 Item = TypeVar("Item")
@@ -71,14 +71,14 @@ class SetModel(NamedTuple):
     context: int
 
 
-def build_set_model(model: CLIP, config: TrialConfig) -> SetModel:
+def build_trial_set_model(model: CLIP, config: TrialConfig) -> SetModel:
     """Return a trial's model with its own way to read: open_clip's transform, and its tokenizer.
 
     Raise InputError where the tokenizer cannot be had.
     """
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    seen = read_model_input(config.model)
+    seen = get_model_input(config.model)
     settings = PreprocessCfg(size=seen.image_size, mean=seen.mean, std=seen.std)
     if seen.interpolation is not None and seen.resize is not None:
         settings = replace(settings, interpolation=seen.interpolation, resize_mode=seen.resize)
@@ -145,7 +145,7 @@ def encode_set(
                 f"evaluation set {opened.name}: the model's {name} embeddings are not finite; expected numbers. Its "
                 "weights are damaged, or its training diverged"
             )
-    temperature = measure_temperature(shown.model)
+    temperature = get_temperature_metrics(shown.model)
     embeddings = _build_embeddings(opened, image_ND, text_MD, questions, temperature["temperature/logit_scale"])
     asked = {} if pair_PD is None else {ATTRIBUTE: _build_pair_question(pair_PD, questions)}
     return EncodedEvaluationSet(opened, embeddings, questions, temperature, cut, asked)
@@ -208,7 +208,7 @@ def measure_set(encoded: EncodedEvaluationSet, others: Sequence[str] | None = No
     """
     embeddings, extra = encoded.embeddings, encoded.measure_accuracies()
     scales = [] if embeddings.logit_scale is None else [embeddings.logit_scale]
-    return measure_at_scales(embeddings, scales, THOROUGH_LIMITS, encoded.zero_shot, extra, others).values
+    return measure_at_logit_scales(embeddings, scales, THOROUGH_LIMITS, encoded.zero_shot, extra, others).values
 
 
 class SetEvaluation:
@@ -232,7 +232,7 @@ class SetEvaluation:
 
     def measure(self, model: CLIP) -> dict[str, float]:
         """Return the metrics of all sets, each with its set's name; raise ArithmeticError as other evaluations do."""
-        shown = build_set_model(model, self._config)
+        shown = build_trial_set_model(model, self._config)
         found: dict[str, float] = {}
         for opened in self._opened:
             try:
@@ -284,7 +284,7 @@ def _encode_images(opened: OpenedEvaluationSet, shown: SetModel, threads: int, o
     device = _find_device(shown.model)
 
     def read(row_B: NDArray[np.int64]) -> torch.Tensor:
-        return torch.stack([shown.transform(image) for image in read_images(opened, row_B)])
+        return torch.stack([shown.transform(image) for image in decode_set_images(opened, row_B)])
 
     @torch.no_grad()
     def encode(image_BCHW: torch.Tensor) -> Floats:

@@ -8,7 +8,7 @@ import torch
 from gapctl.config.presets import Colour, Preset
 from gapctl.config.trial import TrialConfig, is_table
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
-from gapctl.models.public import read_model_input
+from gapctl.models.public import get_model_input
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -78,7 +78,7 @@ def build_preset_options(preset: Preset, loss: LossKind, precision: Precision, w
 def build_step_options(config: TrialConfig, precision: Precision) -> StepOptions:
     """Return the options of a trial."""
     train, loss = config.train, config.loss
-    seen = read_model_input(config.model)
+    seen = get_model_input(config.model)
     rule = StepOptions(
         loss=loss.kind,
         precision=precision,

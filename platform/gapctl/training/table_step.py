@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from gapctl.models.build import MAX_LOG_SCALE, set_temperatures
+from gapctl.models.build import MAX_LOG_SCALE, set_scheduled_temperatures
 from gapctl.models.losses import NO_TERMS, make_contrastive_loss
 from gapctl.models.table import EmbeddingTable
 from gapctl.training.optimizer import MOMENTS, OptimizerState
@@ -142,7 +142,7 @@ class TableStep:
 
         `image_S` are the numbers of factor combinations, `second_S` the rows of captions, table by table.
         """
-        set_temperatures(self.models, temperatures)
+        set_scheduled_temperatures(self.models, temperatures)
         tables = len(self.models)
         shown_P2B = torch.stack([side.to(self._device).view(tables, -1) for side in (image_S, second_S)], dim=1)
         place_S = (shown_P2B + self._first_P2).flatten()

@@ -30,7 +30,13 @@ from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB
 from gapctl.data.mad.images import MadSplit
 from gapctl.data.mad.rows import IMAGE_ROWS, compute_likelihood_ratios, number_captions
 from gapctl.interventions.fit import IDEAL_WORDS
-from gapctl.models.build import CLIP_VOCABULARY, ContrastiveModel, TokenVocabulary, build_model, set_temperature
+from gapctl.models.build import (
+    CLIP_VOCABULARY,
+    ContrastiveModel,
+    TokenVocabulary,
+    build_model,
+    set_scheduled_temperature,
+)
 from gapctl.models.losses import compute_loss_floor
 from gapctl.models.public import build_public_model, load_public_weights
 from gapctl.models.table import EmbeddingTable, TableStart
@@ -40,10 +46,10 @@ from gapctl.training.evaluation import (
     FittingEvaluation,
     InterventionEvaluation,
     MadEvaluation,
-    compute_trial_metrics,
+    compute_gallery_metrics,
 )
 from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature, count_mismatched_steps
-from gapctl.training.pictures import draw_clouds, draw_neighbors
+from gapctl.training.pictures import draw_clouds, draw_neighbor_sheet
 from gapctl.training.workers import WorkerGroup
 
 if TYPE_CHECKING:
@@ -151,13 +157,13 @@ class TrialState:
         if initial is not None:
             self.model.load_state_dict(unpack_weights(initial))
             if config.temperature.mode == "fixed":
-                set_temperature(self.model, config.temperature.init)
+                set_scheduled_temperature(self.model, config.temperature.init)
         self._state, self.optimizer_state = restore_training(store.checkpoints(), self.model)
         fresh = self.optimizer_state is None and initial is None  # a checkpoint needs no public weights
         if fresh and isinstance(config.model, OpenClipModel) and config.model.weights:
             load_public_weights(self.model, config.model, weights_sha256)
             if config.temperature.mode == "fixed":
-                set_temperature(self.model, config.temperature.init)
+                set_scheduled_temperature(self.model, config.temperature.init)
         self.counts = FeedCounts()
         self._counted_before = FeedCounts(**self._state.feed)
         self._counted = self._counted_before
@@ -284,7 +290,7 @@ class TrialState:
             return
         started = time.monotonic()
         encoded = self._evaluation.encode(self.model)
-        result = compute_trial_metrics(encoded, self.config.evaluate.metrics)
+        result = compute_gallery_metrics(encoded, self.config.evaluate.metrics)
         row = {"samples_seen": self.samples_seen, **result.metrics}
         if self.measures_sets and self._sets is not None:
             row |= self._sets.measure(self.model)
@@ -311,7 +317,7 @@ class TrialState:
                 result.label_N.tolist(),
             )
             self._store.save_clouds(draw_clouds(encoded.embeddings.image_ND, encoded.embeddings.text_MD))
-            self._store.save_neighbors(draw_neighbors(encoded.embeddings, encoded.get_pairs))
+            self._store.save_neighbors(draw_neighbor_sheet(encoded.embeddings, encoded.get_pairs))
         if self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at):
             self._saved_at = -math.inf  # an evaluation that costs more than a checkpoint is worth one
 

@@ -76,14 +76,14 @@ class WorkerGroup(NamedTuple):
 SINGLE_WORKER = WorkerGroup()
 
 
-def get_current_group() -> WorkerGroup:
+def get_worker_group() -> WorkerGroup:
     """Return the default process group that Ray Train sets up, or this process alone if there is none."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return SINGLE_WORKER
     return WorkerGroup(distributed.get_rank(), distributed.get_world_size())
 
 
-def is_peer_loss(error: BaseException) -> bool:
+def is_lost_worker_error(error: BaseException) -> bool:
     """Return whether an error means that another worker is gone, rather than that this one failed.
 
     An error that was raised from another is a loss if that one is.

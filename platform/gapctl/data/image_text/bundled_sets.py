@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gapctl.config.base import format_choices
-from gapctl.data.image_text.index import Sample, read_samples
+from gapctl.data.image_text.index import Sample, iterate_shard_samples
 from gapctl.data.image_text.questions import read_attribute_prompts
 from gapctl.data.image_text.source import BUNDLED, BUNDLED_QUESTIONS, find_bundled_manifest, hash_bundle
 from gapctl.data.image_text.storage import list_tar_files
@@ -67,7 +67,7 @@ def find_bundled_set(source: str) -> Path:
     folder = find_cache_root() / "sets" / f"pictograms-{stamp}" / name
     if not folder.exists():
         shards = list_tar_files(find_bundled_manifest().parent)
-        chosen = BUNDLED_SETS[name]([sample for shard in shards for sample in read_samples(shard)])
+        chosen = BUNDLED_SETS[name]([sample for shard in shards for sample in iterate_shard_samples(shard)])
         try:
             _write_set(chosen, folder)
         except OSError as error:

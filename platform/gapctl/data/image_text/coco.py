@@ -16,7 +16,7 @@ from gapctl.data.image_text.records import (
     LayoutOptions,
     Record,
     find_image_folder,
-    stamp_images,
+    list_image_stamps,
 )
 from gapctl.errors import InputError
 
@@ -40,7 +40,7 @@ def find_coco_layout(annotations: Location, options: LayoutOptions = NO_OPTIONS)
     names = [str(image["file_name"]) for image in images.values()]
     folder = find_image_folder(annotations.parent, names[0], options.images, f"{place}: image {next(iter(images))!r}")
     wheres = [f"{place}: image {number!r}" for number in images]
-    stamps = stamp_images(folder, names, wheres)
+    stamps = list_image_stamps(folder, names, wheres)
 
     def read() -> Iterator[Record]:
         for where, (number, image) in zip(wheres, images.items(), strict=True):

@@ -3,7 +3,8 @@
 1. `locate_source` finds the images: where the definition says, or where `gapctl data fetch` left them.
 2. `open_set` packs other layouts, indexes the shards and decodes every image once (`_load_manifest`).
 3. It reads captions, classes, or objects and attributes, and refuses a set that lacks any, or has other counts.
-4. `OpenedEvaluationSet` has all that decides the numbers on it, with a fingerprint; `read_images` decodes a batch.
+4. `OpenedEvaluationSet` has all that decides the numbers on it, with a fingerprint; `decode_set_images` decodes a
+  batch.
 
 Index letters: N images, M captions.
 """
@@ -19,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.config.base import did_you_mean, hash_value
+from gapctl.config.base import format_word_suggestion, hash_value
 from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, load_shipped_sets
 from gapctl.config.yaml_file import read_text_file
-from gapctl.data.hub import explain_incomplete
+from gapctl.data.hub import explain_missing_shards
 from gapctl.data.image_text.bundled_sets import find_bundled_set, is_bundled_set
-from gapctl.data.image_text.image import read_image
+from gapctl.data.image_text.image import decode_rgb_image
 from gapctl.data.image_text.index import SampleRow, build_damage_error, build_manifest, parse_metadata
-from gapctl.data.image_text.locations import open_location
+from gapctl.data.image_text.locations import resolve_location
 from gapctl.data.image_text.manifest import (
     READING_VERSION,
     Manifest,
@@ -43,7 +44,7 @@ from gapctl.data.image_text.tar_layouts import CLASS_NAMES, CLASS_TEMPLATES, fin
 from gapctl.data.shard_jobs import OnProgress, Workers, count_available_cores, ignore_progress
 from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home, find_cache_root
-from gapctl.text import list_first_names
+from gapctl.text import format_first_names
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,7 +106,7 @@ def locate_source(named: NamedSet) -> str:
         return str(find_bundled_set(named.definition.source))
     if named.definition.source:
         return named.definition.source
-    folder = locate_fetched(named.name)
+    folder = locate_downloaded_set(named.name)
     if folder.is_dir():
         return str(folder)
     shipped = load_shipped_sets().get(named.name)
@@ -125,7 +126,7 @@ def locate_source(named: NamedSet) -> str:
     )
 
 
-def locate_fetched(name: str) -> Path:
+def locate_downloaded_set(name: str) -> Path:
     """Return the folder of the cache that a shipped set is downloaded to."""
     return find_cache_root() / "sets" / name
 
@@ -193,8 +194,8 @@ def _require_all_shards(where: str, name: str, place: str) -> None:
     if "://" in place or not folder.is_dir():
         return
     for each in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        if why := explain_incomplete(each):
-            again = f"; `gapctl data fetch {name}` goes on with it" if folder == locate_fetched(name) else ""
+        if why := explain_missing_shards(each):
+            again = f"; `gapctl data fetch {name}` goes on with it" if folder == locate_downloaded_set(name) else ""
             raise InputError(f"{where}: {why}; expected them all{again}")
 
 
@@ -222,7 +223,7 @@ def _check_image(content: ShardBytes, sample: SampleRow) -> SampleRow:
     """Return a sample's row with its problem if its image cannot be decoded; a missing caption is left to the kind."""
     if sample.problem in (None, SampleProblem.NO_CAPTION.value):
         try:
-            read_image(content[sample.image_offset : sample.image_offset + sample.image_bytes])
+            decode_rgb_image(content[sample.image_offset : sample.image_offset + sample.image_bytes])
         except ValueError:
             return sample._replace(problem=SampleProblem.UNREADABLE.value)
     return sample
@@ -315,7 +316,7 @@ def _fill_template(template: str, words: str) -> str:
 
 def _find_class_files(where: str, folder: Path) -> ClassFiles | None:
     try:
-        return find_class_files(open_location(str(folder if folder.is_dir() else folder.parent)))
+        return find_class_files(resolve_location(str(folder if folder.is_dir() else folder.parent)))
     except InputError as error:
         raise InputError(f"{where}: {error}; {CLASS_TEMPLATES} belongs beside {CLASS_NAMES}") from error
 
@@ -338,7 +339,9 @@ def _read_composition(
             listed[noun] = [(name, name.lower().replace(".", " ")) for name in found]
         names = [name for name, _ in listed[noun]]
         if len(names) < 2:
-            raise InputError(f"{where}: {noun}: {list_first_names(names, 1)} alone; expected at least 2 to tell apart")
+            raise InputError(
+                f"{where}: {noun}: {format_first_names(names, 1)} alone; expected at least 2 to tell apart"
+            )
         numbers[noun] = _number_labels(where, samples, key, names, "never")
         _require_images(where, noun, numbers[noun], names)
     prompts = definition.prompts
@@ -399,7 +402,9 @@ def _read_label(where: str, sample: _SetSample, key: str) -> str:
     if key not in sample.about:
         present = sorted(sample.about)
         listed = f"it has {', '.join(present[:MAX_NAMED])}" if present else "it has no json, or an empty one"
-        raise InputError(f"{where}: {sample.where} has no `{key}` in its json; {listed}{did_you_mean(key, present)}")
+        raise InputError(
+            f"{where}: {sample.where} has no `{key}` in its json; {listed}{format_word_suggestion(key, present)}"
+        )
     value = sample.about[key]
     if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
         raise InputError(f"{where}: {sample.where}: `{key}` is {value!r}; expected a name or a whole number")
@@ -419,7 +424,8 @@ def _number_labels(
         if label not in places:
             expected = f"one of the {len(names)} classes" + (f", or 0 to {len(names) - 1}" * (numbers != "never"))
             raise InputError(
-                f"{where}: {sample.where}: {key} is {label!r}; expected {expected}{did_you_mean(label, names)}"
+                f"{where}: {sample.where}: {key} is {label!r}; expected {expected}"
+                f"{format_word_suggestion(label, names)}"
             )
         place_N[row] = places[label]
     return place_N
@@ -430,7 +436,7 @@ def _require_images(where: str, noun: str, class_N: NDArray[np.int64], names: Se
     empty = [name for name, count in zip(names, np.bincount(class_N, minlength=len(names)), strict=True) if not count]
     if empty:
         raise InputError(
-            f"{where}: no image has {list_first_names(empty, MAX_NAMED)} ({len(empty):,} of {len(names):,} {noun}); "
+            f"{where}: no image has {format_first_names(empty, MAX_NAMED)} ({len(empty):,} of {len(names):,} {noun}); "
             "expected images of each. Leave out what the set does not have, or add the missing shards"
         )
 
@@ -453,13 +459,13 @@ def _require_expected(
         )
 
 
-def read_images(opened: OpenedEvaluationSet, row_B: NDArray[np.int64]) -> "Iterator[Image.Image]":
+def decode_set_images(opened: OpenedEvaluationSet, row_B: NDArray[np.int64]) -> "Iterator[Image.Image]":
     """Yield the decoded images of some of a set's rows; raise WorkError for one that is no longer there."""
     columns = opened.manifest.samples[row_B].select("shard", "key", "image_offset", "image_bytes").iter_rows()
     with ShardReader() as reader:
         for shard, key, start, size in columns:
             try:
-                yield read_image(reader.read(shard, start, size))
+                yield decode_rgb_image(reader.read(shard, start, size))
             except (OSError, ValueError) as error:
                 raise WorkError(
                     f"evaluation set {opened.name}: {shard}: sample {key}: its image cannot be read any more "

@@ -5,8 +5,8 @@
 3. A reader (`ThreadReader`, or `RayReader` on a cluster) turns them into arrays by a `ChunkReader`, in that order.
 4. `PairFeed` cuts these into batches, counts, and stops if too many samples cannot be read.
 
-`decode_rows` reads chosen rows instead, such as the gallery that `sample_gallery_rows` chooses for every trial on a
-source, and `read_question_labels` reads their answers to questions.
+`decode_manifest_rows` reads chosen rows instead, such as the gallery that `sample_gallery_rows` chooses for every trial
+on a source, and `read_zero_shot_labels` reads their answers to questions.
 
 Index letters: N samples, B samples of a worker's batch.
 """
@@ -35,10 +35,10 @@ from gapctl.data.image_text.read import (
     ReadContext,
     ReadOptions,
     ReadStatus,
-    allocate_samples,
-    join_samples,
-    select_samples,
-    split_samples,
+    allocate_pair_batch,
+    filter_pair_batch,
+    join_pair_batches,
+    split_pair_batch,
 )
 from gapctl.data.image_text.storage import ShardReader
 from gapctl.data.rng import Purpose, make_generator
@@ -127,7 +127,7 @@ class PairFeed:
             asked = time.perf_counter()
             while sum(len(part.sample_B) for part in held) < self._share.samples:
                 held.append(next(parts))
-            read, rest = split_samples(join_samples(held), self._share.samples)
+            read, rest = split_pair_batch(join_pair_batches(held), self._share.samples)
             held = [rest] if len(rest.sample_B) else []
             now = time.perf_counter()
             self.counts.waited_s += now - asked
@@ -308,7 +308,7 @@ class _ChunkTask:
             for part_N in split_chunk(number_N, reading.rule.image_size):
                 yield _make_columns(reader.read_part(part_N))
         except WorkError as error:
-            yield _make_columns(allocate_samples(1, reading.rule), str(error))
+            yield _make_columns(allocate_pair_batch(1, reading.rule), str(error))
 
 
 def _make_columns(read: PairBatch, failed: str = "") -> dict[str, NDArray[np.generic]]:
@@ -369,7 +369,7 @@ class GalleryPart(NamedTuple):
     left_out: list[UnreadableSample]
 
 
-def decode_rows(
+def decode_manifest_rows(
     manifest: Manifest,
     rows: ArrayLike,
     rule: ReadOptions,
@@ -401,13 +401,13 @@ def decode_rows(
     calls = (partial(read_chunk, chunk) for chunk in chunks)
     for read, captions in run_in_order(calls, threads, PARTS_AHEAD * threads):
         sound_N = read.bad_B == ReadStatus.SOUND
-        bad = select_samples(read, ~sound_N)
+        bad = filter_pair_batch(read, ~sound_N)
         named = manifest.samples[bad.planned_B].select("shard", "key").iter_rows()
         unreadable = [
             UnreadableSample(int(row), shard, key, ReadStatus(why).words)
             for row, why, (shard, key) in zip(bad.planned_B, bad.bad_B, named, strict=True)
         ]
-        yield GalleryPart(select_samples(read, sound_N), captions, unreadable)
+        yield GalleryPart(filter_pair_batch(read, sound_N), captions, unreadable)
 
 
 def sample_gallery_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -417,7 +417,7 @@ def sample_gallery_rows(row_N: NDArray[np.int64], size: int) -> NDArray[np.int64
     return chosen_S
 
 
-def read_question_labels(
+def read_zero_shot_labels(
     manifest: Manifest, row_N: NDArray[np.int64], questions: Mapping[str, PromptSet]
 ) -> dict[str, NDArray[np.int64]]:
     """Return each row's class by question. Raise InputError for a sample without a class of a question."""

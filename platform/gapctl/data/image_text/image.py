@@ -107,7 +107,7 @@ def resize_as_open_clip(content: bytes, size: tuple[int, int], side: int, resizi
     _check_header(content, size)
     mode = InterpolationMode(resizing.interpolation)
     to = [side, side] if resizing.mode == "squash" else side
-    resized = resize(read_image(content), to, interpolation=mode)
+    resized = resize(decode_rgb_image(content), to, interpolation=mode)
     return np.array(resized if resizing.mode == "squash" else center_crop(resized, [side, side]))
 
 
@@ -147,7 +147,7 @@ def _decode_whole(content: bytes, form: str) -> PixelArray:
         with suppress(RuntimeError):
             picture_CHW = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8))
             return np.asarray(picture_CHW.permute(1, 2, 0).numpy())
-    return np.array(read_image(content))
+    return np.array(decode_rgb_image(content))
 
 
 @cache
@@ -171,7 +171,7 @@ def _resize_pixels(picture_HWC: PixelArray, size: tuple[int, int]) -> PixelArray
     return np.asarray(resized_1CHW[0].permute(1, 2, 0).numpy())
 
 
-def draw_crop_boxes(
+def sample_crop_boxes(
     size_N2: NDArray[np.int32], scale: tuple[float, float], seed: int, epoch: int, sample_N: NDArray[np.int64]
 ) -> list[CropBox]:
     """Draw a box for each picture of this width and height, a pure function of (sample, seed, epoch).
@@ -207,7 +207,7 @@ def _fit_nearest_ratio(size_N2: NDArray[np.int32]) -> NDArray[np.int64]:
     return side_N2
 
 
-def read_image(content: bytes) -> "Image.Image":
+def decode_rgb_image(content: bytes) -> "Image.Image":
     """Decode an image to RGB. Raise ValueError if it cannot be read."""
     with open_image(content) as opened:
         return convert_to_rgb(opened)

@@ -3,7 +3,7 @@
 1. `index_shards` keeps the parts of the manifest and of interrupted work that are current, and reads other shards.
 2. `index_shard` scans one tar (`tar.scan_tar`), groups its members into samples and inspects captions and headers.
 3. `join_manifests` joins the parts and marks duplicates.
-4. `read_sample` and `read_samples` return the bytes of samples.
+4. `read_sample_from_shard` and `iterate_shard_samples` return the bytes of samples.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
-from gapctl.data.image_text.image import read_image
+from gapctl.data.image_text.image import decode_rgb_image
 from gapctl.data.image_text.manifest import (
     MANIFEST_VERSION,
     READING_VERSION,
@@ -505,7 +505,7 @@ class Sample(NamedTuple):
         return split_caption_lines(self.caption) if self.captions > 1 else [self.caption]
 
 
-def read_samples(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample]:
+def iterate_shard_samples(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample]:
     """Yield the samples in the order of the tar, except those at the places `left_out`, counted from 0.
 
     Raise InputError if the tar is damaged or holds no sample.
@@ -515,7 +515,7 @@ def read_samples(shard: Path, left_out: Collection[int] = ()) -> Iterator[Sample
             index = index_shard(content)
             for place, row in enumerate(index.samples):
                 if place not in left_out:
-                    yield read_sample(content, row._asdict())
+                    yield read_sample_from_shard(content, row._asdict())
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror}); expected a tar shard") from error
     if index.damage:
@@ -529,12 +529,12 @@ def build_damage_error(address: str, samples: int, damage: str) -> InputError:
     return InputError(f"{address}: a damaged tar, after {samples} samples ({damage}); fetch it again")
 
 
-def read_sample(content: ShardBytes, row: Mapping[str, Any]) -> Sample:
+def read_sample_from_shard(content: ShardBytes, row: Mapping[str, Any]) -> Sample:
     """Return the sample of a manifest's row from its shard's content; missing parts are None."""
-    return parse_sample(row, lambda start, size: content[start : start + size])
+    return read_sample_by_row(row, lambda start, size: content[start : start + size])
 
 
-def parse_sample(row: Mapping[str, Any], read: Callable[[int, int], bytes]) -> Sample:
+def read_sample_by_row(row: Mapping[str, Any], read: Callable[[int, int], bytes]) -> Sample:
     """Return the sample of a manifest's row; `read` returns bytes of its shard from an offset on."""
     image, caption, about = (read(row[f"{part}_offset"], row[f"{part}_bytes"]) for part in ("image", "caption", "json"))
     text = caption.decode("utf-8-sig", errors="replace").strip()
@@ -544,7 +544,7 @@ def parse_sample(row: Mapping[str, Any], read: Callable[[int, int], bytes]) -> S
 def decode_image(sample: Sample) -> "Image.Image":
     """Return the image in RGB. Raise ValueError if it cannot be decoded."""
     assert sample.image is not None
-    return read_image(sample.image)
+    return decode_rgb_image(sample.image)
 
 
 def parse_metadata(content: bytes | None) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from gapctl.data.image_text.coco import find_coco_layout
 from gapctl.data.image_text.index import parse_metadata
-from gapctl.data.image_text.locations import FileInfo, Location, open_location
+from gapctl.data.image_text.locations import FileInfo, Location, resolve_location
 from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.records import (
     EXPECTED,
@@ -21,11 +21,11 @@ from gapctl.data.image_text.records import (
     Layout,
     LayoutOptions,
     Record,
-    stamp_files,
+    list_file_stamps,
 )
 from gapctl.data.image_text.storage import expand_braces
-from gapctl.data.image_text.tables import find_table_layout, find_tables, is_manifest
-from gapctl.data.image_text.tar_layouts import recognise_tars
+from gapctl.data.image_text.tables import find_table_layout, group_table_pieces, is_manifest_file
+from gapctl.data.image_text.tar_layouts import recognise_tar_layout
 from gapctl.errors import InputError, MissingDataError
 
 TAR_ENDINGS: Final = frozenset({".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst"})
@@ -45,18 +45,18 @@ def recognise_layout(place: str, options: LayoutOptions = NO_OPTIONS) -> Layout 
     is returned as well if it may be a damaged or missing tar, which the reader of tars describes best. Raise InputError
     for anything else that is wrong.
     """
-    location = open_location(place)
+    location = resolve_location(place)
     if location.ending == ".parquet" and len(names := expand_braces(place)) > 1:
-        return find_table_layout([_require_file(open_location(name)) for name in names], options)
+        return find_table_layout([_require_file(resolve_location(name)) for name in names], options)
     if location.ending in TABLE_ENDINGS:
-        if is_manifest(place):
+        if is_manifest_file(place):
             return place
         return find_table_layout([_require_file(location)], options)
     if location.ending == ".json":
         return find_coco_layout(_require_file(location), options)
     if location.ending == ".tar" or not location.is_folder():
         _refuse_other_files(location)
-        return recognise_tars(place, options)
+        return recognise_tar_layout(place, options)
     return _recognise_folder(location, options)
 
 
@@ -90,13 +90,13 @@ def _recognise_folder(folder: Location, options: LayoutOptions) -> Layout | str:
             paths = " or ".join(folder.join(each).address for each in splits[:MAX_NAMED])
             raise InputError(f"{folder.address}: shards in several folders; expected one of them: {paths}")
         if splits:
-            return recognise_tars(folder.join(splits[0]).address, options)
+            return recognise_tar_layout(folder.join(splits[0]).address, options)
     pairs = {posixpath.splitext(name)[0] for name in names if name.endswith(".txt")} & {
         posixpath.splitext(name)[0] for name in names if _is_picture(name)
     }
     if tars and pairs:
         raise _build_mixed_error(folder, [f"shards ({tars[0]})", f"images with captions beside them ({min(pairs)})"])
-    return recognise_tars(folder.address, options) if tars else _recognise_files(folder, options)
+    return recognise_tar_layout(folder.address, options) if tars else _recognise_files(folder, options)
 
 
 def _recognise_files(folder: Location, options: LayoutOptions) -> Layout:
@@ -104,7 +104,7 @@ def _recognise_files(folder: Location, options: LayoutOptions) -> Layout:
     files = folder.list_files()
     pictures = {posixpath.splitext(info.name)[0] for info in files if _is_picture(info.name)}
     texts = {posixpath.splitext(info.name)[0] for info in files if info.name.endswith(".txt")}
-    tables = find_tables([info.name for info in files])
+    tables = group_table_pieces([info.name for info in files])
     jsons = [info.name for info in files if info.name.endswith(".json") and not _is_beside(info.name, pictures)]
     if pictures & texts:
         sheets = [name for group in tables for name in group if not name.endswith(".parquet")]
@@ -176,7 +176,7 @@ def find_image_folder_layout(folder: Location, files: Sequence[FileInfo]) -> Lay
             yield Record(key, image, split_caption_lines(text), about, where)
 
     used = {name for found in samples.values() for name in found.values()}
-    stamps = stamp_files([info for info in files if info.name in used])
+    stamps = list_file_stamps([info for info in files if info.name in used])
     return Layout(folder.address, "a folder of images", stamps, read, len(samples), far=bool(folder.scheme))
 
 

@@ -1,6 +1,6 @@
 """Name, list and read files on this machine or, by an fsspec address, elsewhere.
 
-1. `open_location` turns a path or an address into a `Location`; the web pages of Hugging Face's data sets become `hf://`.
+1. `resolve_location` turns a path or an address into a `Location`; the web pages of Hugging Face's data sets become `hf://`.
 2. `Location` lists, describes and reads; every error of a store becomes an InputError or an OSError with its reason.
 """
 
@@ -178,9 +178,9 @@ class Location:
         return InputError(f"{self.address}: cannot be read ({unreached or error.strerror or error}); check {remedy}")
 
 
-def open_location(place: str) -> Location:
+def resolve_location(place: str) -> Location:
     """Return the location of a path or an address. Raise InputError for an address that nothing here can open."""
-    address = translate_hub_page(place)
+    address = convert_hub_page_address(place)
     if "://" not in address:
         from fsspec.implementations.local import LocalFileSystem
 
@@ -196,7 +196,7 @@ def open_location(place: str) -> Location:
     return Location(address, files, path)
 
 
-def translate_hub_page(address: str) -> str:
+def convert_hub_page_address(address: str) -> str:
     """Return `hf://` for the page of a data set of Hugging Face, and any other address as it is."""
     if not address.startswith(HUB_PAGES) or "/resolve/" in address or "/raw/" in address:
         return address

@@ -2,7 +2,8 @@
 
 1. `read_manifest` and `write_manifest` handle the file; `require_unchanged_shards` checks that its shards are
    unchanged.
-2. `split_rows` selects rows for training and validation, `build_pair_table` locates them for reading.
+2. `split_training_validation_rows` selects rows for training and validation, `build_pair_table` locates them for
+  reading.
 3. `tally_manifest` counts samples and problems for messages.
 
 Index letters: N samples of a training.
@@ -28,7 +29,7 @@ from gapctl.data.image_text.storage import ShardInfo, find_shard
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.errors import InputError, first_line_of_error
 from gapctl.io.atomic import write_file_atomically
-from gapctl.text import list_first_names
+from gapctl.text import format_first_names
 
 Parsed = TypeVar("Parsed")
 
@@ -191,7 +192,7 @@ def read_manifest_shards(path: Path) -> list[ManifestShard]:
     return _read_file(path, _parse_file_metadata)[2]
 
 
-def counts_captions(path: Path) -> bool:
+def has_caption_counts(path: Path) -> bool:
     """Return whether the version that wrote a manifest's file counted captions. Raise InputError as `read_manifest`."""
     return _read_file(path, _parse_file_metadata)[0] >= CAPTION_READING
 
@@ -226,12 +227,12 @@ def require_unchanged_shards(path: Path, manifest: Manifest) -> None:
             changed.append(f"{shard.address} (written again since)")
     if changed:
         raise InputError(
-            f"{path}: is older than its shards: {list_first_names(changed, 3)}. Nothing was read; "
+            f"{path}: is older than its shards: {format_first_names(changed, 3)}. Nothing was read; "
             f"`gapctl data index SHARDS --out {path}` reads what has changed, and only that"
         )
 
 
-def describe_captions(manifest: Manifest) -> list[str]:
+def format_caption_notes(manifest: Manifest) -> list[str]:
     """Return lines for a person about images with several captions, and about texts that are read whole; or none."""
     counts = manifest.usable["captions"]
     lines = []
@@ -303,17 +304,19 @@ def build_pair_table(manifest: Manifest, rows: ArrayLike) -> PairTable:
     )
 
 
-def is_held_out(mark: int, share: float, seed: int) -> bool:
+def is_validation_image(mark: int, share: float, seed: int) -> bool:
     """Return whether an image goes into validation; equal images go the same way, whatever other data there are."""
     digest = hashlib.blake2b(mark.to_bytes(8) + seed.to_bytes(8), digest_size=8).digest()
     return float(int.from_bytes(digest) / 2**64) < share
 
 
-def split_rows(manifest: Manifest, share: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_training_validation_rows(
+    manifest: Manifest, share: float, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the usable rows to train on and to validate on, in the manifest's order; on average `share` validate."""
     usable_N = manifest.usable_rows
     marks = manifest.samples["image_mark"][usable_N]
-    out_N = np.array([is_held_out(mark, share, seed) for mark in marks], dtype=bool)
+    out_N = np.array([is_validation_image(mark, share, seed) for mark in marks], dtype=bool)
     return usable_N[~out_N], usable_N[out_N]
 
 

@@ -29,8 +29,8 @@ from typing import Final, NamedTuple
 
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.layouts import recognise_layout
-from gapctl.data.image_text.locations import Location, open_location, translate_hub_page
-from gapctl.data.image_text.manifest import Manifest, counts_captions, read_manifest, tally_manifest, write_manifest
+from gapctl.data.image_text.locations import Location, convert_hub_page_address, resolve_location
+from gapctl.data.image_text.manifest import Manifest, has_caption_counts, read_manifest, tally_manifest, write_manifest
 from gapctl.data.image_text.questions import LINE_ENDS, CaptionLineMode
 from gapctl.data.image_text.records import (
     LAYOUT_VERSION,
@@ -48,7 +48,7 @@ from gapctl.data.image_text.tar_layouts import CLASS_KIND, CLASS_NAMES, CLASS_TE
 from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
-from gapctl.io.atomic import write_atomically, write_file_atomically
+from gapctl.io.atomic import stage_file_replacement, write_file_atomically
 from gapctl.io.retry import WEB_SCHEMES, is_hidden_or_system_file, retry
 
 SAMPLES_PER_SHARD: Final = 10_000
@@ -98,7 +98,7 @@ def find_or_pack_shards(
 
 
 def _resolve_place(place: str, local: bool, on_progress: OnProgress) -> ResolvedPlace:
-    layout = recognise_layout(translate_hub_page(place))
+    layout = recognise_layout(convert_hub_page_address(place))
     if isinstance(layout, str) and local and "://" in layout:
         layout = recognise_layout(str(fetch_shards(layout, on_progress)))
     if isinstance(layout, str):
@@ -113,17 +113,17 @@ def _resolve_place(place: str, local: bool, on_progress: OnProgress) -> Resolved
 
 def _list_web_folder(place: str) -> tuple[str, ...]:
     """Return the tars on the page of a web server's folder; any other place is returned as it is."""
-    location = open_location(place)
+    location = resolve_location(place)
     if location.scheme not in WEB_SCHEMES or not location.is_folder():
         return (place,)
     return tuple(location.join(name).address for name in location.list_names()[0] if name.endswith(".tar")) or (place,)
 
 
-def pack_place(
+def pack_place_into_shards(
     place: str, out: Path, options: LayoutOptions = NO_OPTIONS, on_progress: OnProgress = ignore_progress
 ) -> PackResult:
     """Pack a place into a new folder. Raise InputError for shards that need no packing, and as `pack_shards` does."""
-    address = translate_hub_page(place)
+    address = convert_hub_page_address(place)
     layout = recognise_layout(address, options)
     if isinstance(layout, str) and "://" in layout:
         layout = recognise_layout(str(fetch_shards(layout, on_progress)), options)
@@ -182,7 +182,7 @@ def _find_packed(folder: Path, fingerprint: str) -> PackResult | None:
 def _renew_manifest(folder: Path) -> None:
     """Index packed shards again where their manifest is missing, or was written before captions were counted."""
     with suppress(InputError):
-        if counts_captions(folder / MANIFEST_NAME):
+        if has_caption_counts(folder / MANIFEST_NAME):
             return
     write_manifest(folder / MANIFEST_NAME, _index_packed(folder))
 
@@ -283,7 +283,7 @@ def _write_shard(
 ) -> _ShardCounts:
     samples = captions = wanted = 0
     unreachable: list[str] = []
-    with write_atomically(path, path.parent) as temporary, tarfile.open(temporary, "w") as tar:
+    with stage_file_replacement(path, path.parent) as temporary, tarfile.open(temporary, "w") as tar:
         for key, record, image in _read_images(keyed, far):
             if isinstance(image, OSError):
                 if record.required:
@@ -402,8 +402,8 @@ def fetch_shards(place: str, on_progress: OnProgress = ignore_progress) -> Path:
             on_progress(done, len(shards))
             target = folder / names[shard.address]
             if not target.exists():
-                _copy_file(open_location(shard.address), target)
-        classes = find_class_files(open_location(shards[0].address).parent)
+                _copy_file(resolve_location(shard.address), target)
+        classes = find_class_files(resolve_location(shards[0].address).parent)
         if classes is not None:
             for name, lines in ((CLASS_NAMES, classes.names), (CLASS_TEMPLATES, classes.templates)):
                 write_file_atomically(folder / name, "".join(f"{line}\n" for line in lines).encode(), folder)
@@ -426,7 +426,7 @@ def _copy_file(shard: Location, target: Path) -> None:
         with shard.files.open(shard.path, "rb", **options) as source, temporary.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
 
-    with write_atomically(target, target.parent) as temporary:
+    with stage_file_replacement(target, target.parent) as temporary:
         try:
             retry(lambda: copy(temporary), RETRY_SECONDS)
         except OSError as error:
@@ -445,5 +445,5 @@ def find_packed_classes(places: Sequence[str]) -> ClassFiles | None:
             document = json.loads((folder / PACKED_FILE).read_bytes())
         except (OSError, ValueError):
             return None
-        found.append(find_class_files(open_location(str(folder))) if document.get("layout") == CLASS_KIND else None)
+        found.append(find_class_files(resolve_location(str(folder))) if document.get("layout") == CLASS_KIND else None)
     return found[0] if found and all(each is not None and each == found[0] for each in found) else None

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from gapctl.config.base import did_you_mean
+from gapctl.config.base import format_word_suggestion
 from gapctl.config.yaml_file import read_text_file
 from gapctl.errors import InputError
 
@@ -126,7 +126,7 @@ def read_sample_labels(
     number = {name: index for index, name in enumerate(names)}
     for sample, value in zip(samples, values, strict=True):
         if value not in number:
-            close = did_you_mean(value, names)
+            close = format_word_suggestion(value, names)
             raise InputError(
                 f"{option}: sample {sample.key}: {key} is {value!r}, which is none of the {len(names)} "
                 f"classes{close or '.'} Add it to the file, or leave such samples out"
@@ -138,7 +138,7 @@ def _read_label(option: str, sample: HasMetadata, key: str) -> str:
     if key not in sample.about:
         present = sorted(sample.about)
         listed = f"it has {', '.join(present[:MAX_NAMED])}" if present else "it has no json, or an empty one"
-        close = did_you_mean(key, present)
+        close = format_word_suggestion(key, present)
         raise InputError(f"{option}: sample {sample.key} has no label `{key}` in its json; {listed}{close}")
     value = sample.about[key]
     if not isinstance(value, str | int | float) or value == "":

@@ -32,17 +32,17 @@ from gapctl.data.image_text.image import (
     Resizing,
     crop_and_resize,
     crop_centre,
-    draw_crop_boxes,
     resize_as_open_clip,
+    sample_crop_boxes,
 )
-from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample
+from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample_from_shard
 from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_unchanged_shards
 from gapctl.data.image_text.order import Chunk
 from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
 from gapctl.data.image_text.tokens import Tokenizer, get_tokenizer
 from gapctl.data.shard_jobs import Workers
-from gapctl.data.treatments import degrade_image, draw_caption, find_treatment, treat_caption
+from gapctl.data.treatments import degrade_image, find_treatment, sample_caption, treat_caption
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home
 
@@ -97,14 +97,14 @@ def require_pair_data(config: TrialConfig) -> PairData:
     return config.data
 
 
-def build_training_options(
+def build_training_read_options(
     data: PairData, image_size: int, context: int = CLIP_CONTEXT, tokenizer: HubTokenizer | None = None
 ) -> ReadOptions:
     """Return options with the configuration's treatments of captions and images."""
     return ReadOptions(image_size, data.captions, data.images, context=context, tokenizer=tokenizer)
 
 
-def build_gallery_options(
+def build_gallery_read_options(
     data: PairData,
     image_size: int,
     context: int = CLIP_CONTEXT,
@@ -274,7 +274,7 @@ class ChunkReader:
     def read_without_substitutes(self, number_N: NDArray[np.int64]) -> PairBatch:
         """Return the samples at these places; where `bad_B` is not 0, the other arrays are undefined."""
         place_N = self._chunk.place_N[number_N]
-        out = allocate_samples(len(number_N), self._reading.rule)
+        out = allocate_pair_batch(len(number_N), self._reading.rule)
         out.planned_B[:] = self._reading.table.row_N[place_N]
         for slot, (number, box) in enumerate(zip(number_N.tolist(), self._draw_boxes(place_N), strict=True)):
             out.bad_B[slot] = self._read_sample(number, box, out, slot)
@@ -324,7 +324,7 @@ class ChunkReader:
         if not reading.augment:
             return [None] * len(place_N)
         sizes_N2, row_N = table.size_N2[place_N], table.row_N[place_N]
-        return draw_crop_boxes(sizes_N2, reading.rule.crop_scale, reading.seed, self._chunk.epoch, row_N)
+        return sample_crop_boxes(sizes_N2, reading.rule.crop_scale, reading.seed, self._chunk.epoch, row_N)
 
     def _read_sample(self, number: int, box: CropBox | None, out: PairBatch, slot: int) -> ReadStatus:
         """Read a sample into a slot of the arrays, and return whether that succeeded."""
@@ -334,7 +334,7 @@ class ChunkReader:
             return ReadStatus.SHORT
         place = int(self._chunk.place_N[number])
         row = int(reading.table.row_N[place])
-        caption = draw_caption(self._split_captions(number, parts), reading.seed, epoch, row)
+        caption = sample_caption(self._split_captions(number, parts), reading.seed, epoch, row)
         treated = treat_caption(rule.captions, caption, parse_metadata(parts.about), reading.seed, epoch, row)
         if treated is None:
             return ReadStatus.LACKING
@@ -386,25 +386,25 @@ def _group_neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[
         yield group
 
 
-def allocate_samples(samples: int, rule: ReadOptions) -> PairBatch:
+def allocate_pair_batch(samples: int, rule: ReadOptions) -> PairBatch:
     """Return arrays to be filled."""
     images = np.empty((samples, rule.image_size, rule.image_size, 3), dtype=np.uint8)
     tokens = np.zeros((samples, rule.context), dtype=np.int64)
     return PairBatch(images, tokens, *(np.zeros(samples, dtype=np.int64) for _ in range(6)))
 
 
-def join_samples(parts: list[PairBatch]) -> PairBatch:
+def join_pair_batches(parts: list[PairBatch]) -> PairBatch:
     """Join several parts; a single one is not copied."""
     return parts[0] if len(parts) == 1 else PairBatch._make(map(np.concatenate, zip(*parts, strict=True)))
 
 
-def split_samples(read: PairBatch, samples: int) -> tuple[PairBatch, PairBatch]:
+def split_pair_batch(read: PairBatch, samples: int) -> tuple[PairBatch, PairBatch]:
     """Return the first `samples` samples, and the rest."""
     first, rest = (column[:samples] for column in read), (column[samples:] for column in read)
     return PairBatch._make(first), PairBatch._make(rest)
 
 
-def select_samples(read: PairBatch, which_N: NDArray[np.bool_]) -> PairBatch:
+def filter_pair_batch(read: PairBatch, which_N: NDArray[np.bool_]) -> PairBatch:
     """Return the selected samples alone."""
     return read if which_N.all() else PairBatch._make(column[which_N] for column in read)
 
@@ -489,10 +489,10 @@ def read_rows_with_samples(rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any],
     for shard in rows["shard"].unique(maintain_order=True):
         with open_shard(shard) as content:
             for row in rows.filter(pl.col("shard") == shard).iter_rows(named=True):
-                yield row, read_sample(content, row)
+                yield row, read_sample_from_shard(content, row)
 
 
-def load_manifest(places: list[str], workers: Workers) -> Manifest:
+def load_or_index_manifest(places: list[str], workers: Workers) -> Manifest:
     """Read the manifest in a file, or else index the shards at these places now, packing other layouts first.
 
     Raise InputError if the shards of a manifest's file have changed.

@@ -2,7 +2,7 @@
 
 1. A reader of one kind (`layouts`, `tables`, `coco`, `tar_layouts`) returns a `Layout`.
 2. `Layout.read` yields a `Record` per image; `Layout.fingerprint` says whether the place has changed.
-3. `find_image_folder` and `stamp_images` find the images that a list names.
+3. `find_image_folder` and `list_image_stamps` find the images that a list names.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from gapctl.data.image_text.locations import FileInfo, Location, iterate_parents, open_location
+from gapctl.data.image_text.locations import FileInfo, Location, iterate_parents, resolve_location
 from gapctl.data.image_text.questions import PromptSet
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
@@ -97,7 +97,7 @@ class Layout:
         return hashlib.sha256("\n".join(facts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def stamp_files(files: Sequence[FileInfo]) -> list[str]:
+def list_file_stamps(files: Sequence[FileInfo]) -> list[str]:
     """Return what a fingerprint covers of each file."""
     return [f"{info.name}\t{info.bytes}\t{info.tag}" for info in files]
 
@@ -118,7 +118,7 @@ def find_image_folder(folder: Location, name: str, given: str | None, where: str
     Raise InputError if it is in none of them.
     """
     if given is not None:
-        return open_location(given)
+        return resolve_location(given)
     if not folder.scheme and posixpath.isabs(name):
         return folder
     candidates: list[Location] = []
@@ -134,7 +134,7 @@ def find_image_folder(folder: Location, name: str, given: str | None, where: str
     )
 
 
-def stamp_images(folder: Location, names: Sequence[str], wheres: Sequence[str]) -> list[str]:
+def list_image_stamps(folder: Location, names: Sequence[str], wheres: Sequence[str]) -> list[str]:
     """Return name, size and time of each image, or from afar its name alone. Raise InputError for missing ones."""
     for name, where in zip(names, wheres, strict=True):
         _check_image_name(name, where)
@@ -148,4 +148,6 @@ def stamp_images(folder: Location, names: Sequence[str], wheres: Sequence[str]) 
             f"{wheres[missing[0]]}: {names[missing[0]]} is not in {folder.address}{others}; expected every image. Put "
             "it there, or take its row out"
         )
-    return stamp_files([info._replace(name=name) for info, name in zip(infos, names, strict=True) if info is not None])
+    return list_file_stamps(
+        [info._replace(name=name) for info, name in zip(infos, names, strict=True) if info is not None]
+    )

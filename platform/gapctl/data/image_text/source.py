@@ -2,7 +2,7 @@
 
 1. `resolve_pair_paths` turns the configuration's names into absolute `PairPaths`; `bundled` is unpacked to the cache.
 2. `hash_pair_data` digests their content for trial ids.
-3. `open_pairs` reads the manifests and splits the rows into training and held-out ones.
+3. `load_pair_manifests` reads the manifests and splits the rows into training and held-out ones.
 """
 
 import hashlib
@@ -199,18 +199,18 @@ def find_held_out_shortage(data: PairData, asked: int) -> int | None:
     if not data.held_out:
         if usable * data.held_out_share > 4 * asked:
             return None
-        usable = len(open_pairs(resolve_pair_paths(data)).held_out_rows)
+        usable = len(load_pair_manifests(resolve_pair_paths(data)).held_out_rows)
     return usable if usable < asked else None
 
 
 @lru_cache(maxsize=2)
-def open_pairs(places: PairPaths) -> TrialPairs:
+def load_pair_manifests(places: PairPaths) -> TrialPairs:
     """Return the manifests and rows; they are cached for the trials of this process.
 
     Raise InputError if a manifest is missing or older than its shards, if nothing is left to train or evaluate on, and
     if an image is both trained and evaluated on.
     """
-    from gapctl.data.image_text.manifest import split_rows
+    from gapctl.data.image_text.manifest import split_training_validation_rows
 
     train = _read_current_manifest(places.source)
     if places.held_out:
@@ -225,7 +225,7 @@ def open_pairs(places: PairPaths) -> TrialPairs:
             )
     else:
         other = train
-        rows, other_rows = split_rows(train, places.held_out_share)
+        rows, other_rows = split_training_validation_rows(train, places.held_out_share)
     for place, row_N in ((places.source, rows), (places.held_out or places.source, other_rows)):
         if not len(row_N):
             raise InputError(f"{place}: no pair is left to {'train' if row_N is rows else 'measure'} on; {EXPECTED}")

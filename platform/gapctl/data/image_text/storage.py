@@ -201,7 +201,7 @@ class ShardReader:
         return self._files[address]
 
 
-def list_local_shards(places: Sequence[str]) -> list[ShardInfo]:
+def list_or_pack_local_shards(places: Sequence[str]) -> list[ShardInfo]:
     """Return the shards of these places on this machine, each once; other layouts are packed into the cache first.
 
     Raise InputError for a missing place, one of no known layout, and an empty file.

@@ -1,6 +1,6 @@
 """Read tables of images and captions: csv and tsv of any separator, and parquet, whose images may be in its cells.
 
-1. `find_tables` groups the tables in a folder: the pieces of one parquet table belong together.
+1. `group_table_pieces` groups the tables in a folder: the pieces of one parquet table belong together.
 2. `find_table_layout` finds the columns, collects the rows of each image, and returns a `Layout`.
 
 A row that names the image of an earlier row gives it another caption. Rows are counted from 1, below the heading.
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from gapctl.config.base import did_you_mean
-from gapctl.data.image_text.locations import Location, open_location
+from gapctl.config.base import format_word_suggestion
+from gapctl.data.image_text.locations import Location, resolve_location
 from gapctl.data.image_text.manifest import METADATA_KEY
 from gapctl.data.image_text.records import (
     EXPECTED,
@@ -25,8 +25,8 @@ from gapctl.data.image_text.records import (
     LayoutOptions,
     Record,
     find_image_folder,
-    stamp_files,
-    stamp_images,
+    list_file_stamps,
+    list_image_stamps,
 )
 from gapctl.data.image_text.storage import expand_braces
 from gapctl.errors import InputError, first_line_of_error
@@ -73,7 +73,7 @@ PICTURES_AT_ONCE: Final = 64
 _PIECE: Final = re.compile(r"[-_.]?\d+(-of-\d+)?$")
 
 
-def find_tables(names: Sequence[str]) -> list[list[str]]:
+def group_table_pieces(names: Sequence[str]) -> list[list[str]]:
     """Group the tables among these files; files such as `test-00000-of-00002.parquet` are pieces of one."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -90,7 +90,7 @@ def is_table(place: str) -> bool:
     return "://" in place or len(expand_braces(place)) > 1 or _has_manifest_metadata(place) is False
 
 
-def is_manifest(place: str) -> bool:
+def is_manifest_file(place: str) -> bool:
     """Return whether a file on this machine is a manifest of shards."""
     return "://" not in place and _has_manifest_metadata(place) is True
 
@@ -132,7 +132,7 @@ def find_table_layout(tables: Sequence[Location], options: LayoutOptions = NO_OP
     first = tables[0]
     place = first.address if len(tables) == 1 else f"{first.address} and {len(tables) - 1} more"
     infos = [(table, table.find_info()) for table in tables]
-    stamps = stamp_files([info._replace(name=table.name) for table, info in infos if info is not None])
+    stamps = list_file_stamps([info._replace(name=table.name) for table, info in infos if info is not None])
     if first.ending == ".parquet":
         sources = [_ParquetTable(table, options) for table in tables]
         if sources[0].holds_pictures:
@@ -165,12 +165,12 @@ def _build_table_layout(
                 f"{images[name].where}: {name}: a path of some machine in a table from afar; expected an address"
             )
         folder = find_image_folder(table.parent, paths[0], options.images, images[paths[0]].where)
-        stamps = [*stamps, *stamp_images(folder, paths, [images[name].where for name in paths])]
+        stamps = [*stamps, *list_image_stamps(folder, paths, [images[name].where for name in paths])]
 
     def read() -> Iterator[Record]:
         for number, (name, image) in enumerate(images.items()):
             link = "://" in name
-            file = open_location(name) if link else folder.join(name)
+            file = resolve_location(name) if link else folder.join(name)
             image_of = partial(file.read, IMAGE_SECONDS) if link else file.read
             key = f"{number:08d}" if link else name
             yield Record(key, image_of, image.captions, image.about, image.where, required=not link)
@@ -205,7 +205,7 @@ def _choose_column(
     listed = ", ".join(repr(name) for name in present[:12])
     if given is not None:
         if given not in present:
-            close = did_you_mean(given, present)
+            close = format_word_suggestion(given, present)
             raise InputError(f"{place}: no column {given!r}, which {option} names; it has {listed}{close}")
         return given
     plain = {name.strip().casefold(): name for name in reversed(present)}

@@ -1,6 +1,6 @@
 """Read tars that are no shards yet: with class labels in place of captions, or with the members of a key apart.
 
-1. `recognise_tars` looks at the headers of the first tar; well-formed shards with captions stay as they are.
+1. `recognise_tar_layout` looks at the headers of the first tar; well-formed shards with captions stay as they are.
 2. `read_tars` yields the samples of any tar by an index of its members.
 3. `find_class_files` reads the names and templates of the classes that CLIP_benchmark keeps beside its shards.
 """
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from gapctl.data.image_text.index import READ_ENDINGS, build_damage_error, parse_metadata
-from gapctl.data.image_text.locations import Location, iterate_parents, open_location
+from gapctl.data.image_text.locations import Location, iterate_parents, resolve_location
 from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.records import CLASS_PLACEHOLDER, ClassFiles, Layout, LayoutOptions, Record
 from gapctl.data.image_text.storage import list_shards, open_shard
@@ -34,7 +34,7 @@ class _TarForm(NamedTuple):
     unsorted: bool
 
 
-def recognise_tars(place: str, options: LayoutOptions) -> Layout | str:
+def recognise_tar_layout(place: str, options: LayoutOptions) -> Layout | str:
     """Return the layout of tars with class labels, or in another order; None for others. The first tar decides."""
     if "://" in place:
         return place  # `pack.find_or_pack_shards` brings them here first, where that is wanted
@@ -48,7 +48,7 @@ def recognise_tars(place: str, options: LayoutOptions) -> Layout | str:
         return place
     classes = None
     if form.classes and not form.captions:
-        classes = find_class_files(open_location(shards[0].address).parent)
+        classes = find_class_files(resolve_location(shards[0].address).parent)
         if classes is None:
             raise InputError(
                 f"{place}: shards with class labels (.cls) and no captions (.txt), without {CLASS_NAMES}; expected "

@@ -2,7 +2,7 @@
 
 1. `reshard_pairs` writes pairs anew in the img2dataset layout: shards of equal size, shuffled, resized, split in two.
 2. `compute_pair_stats` describes a manifest's samples, with their words.
-3. `verify_shards` and `verify_manifest` decode every image and report problems.
+3. `verify_shards` and `verify_manifest_shards` decode every image and report problems.
 
 Written files depend on the samples and the request alone, to the last byte (resized images also on Pillow's version).
 """
@@ -20,16 +20,23 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from gapctl.data.image_text.image import read_image
-from gapctl.data.image_text.index import Sample, SampleRow, build_manifest, decode_image, hash_to_64_bits, parse_sample
-from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_held_out
+from gapctl.data.image_text.image import decode_rgb_image
+from gapctl.data.image_text.index import (
+    Sample,
+    SampleRow,
+    build_manifest,
+    decode_image,
+    hash_to_64_bits,
+    read_sample_by_row,
+)
+from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_validation_image
 from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import write_atomically, write_file_atomically
+from gapctl.io.atomic import stage_file_replacement, write_file_atomically
 from gapctl.io.retry import is_hidden_or_system_file
 
 REQUEST_FILE: Final = ".resharding.json"
@@ -133,7 +140,7 @@ def split_pairs(usable: pl.DataFrame, request: ReshardRequest) -> dict[str, pl.D
         usable = usable[make_generator(Purpose.SHARDS, request.shuffle).permutation(len(usable))]
     if not request.validation:
         return {"train": usable}
-    chosen = [is_held_out(mark, request.validation, request.split_seed) for mark in usable["image_mark"]]
+    chosen = [is_validation_image(mark, request.validation, request.split_seed) for mark in usable["image_mark"]]
     validation = pl.Series(chosen, dtype=pl.Boolean)
     return {"train": usable.filter(~validation), "validation": usable.filter(validation)}
 
@@ -180,13 +187,13 @@ def write_shard(task: ShardWriteTask) -> list[str]:
     try:
         # A fixed time, because webdataset would write the present one.
         with (
-            write_atomically(path, path.parent) as temporary,
+            stage_file_replacement(path, path.parent) as temporary,
             temporary.open("wb") as file,
             ShardReader() as opened,
             TarWriter(file, encoder=False, mtime=0) as writer,
         ):
             for place, row in enumerate(task.rows):
-                sample = parse_sample(row, partial(opened.read, row["shard"]))
+                sample = read_sample_by_row(row, partial(opened.read, row["shard"]))
                 try:
                     members = _build_members(sample, IMAGE_SUFFIXES[row["form"]], task, place)
                 except ValueError:
@@ -392,7 +399,7 @@ def verify_shards(
     return PairVerification(manifest, damaged, len(usable) - usable["image_mark"].n_unique())
 
 
-def verify_manifest(
+def verify_manifest_shards(
     manifest: Manifest, workers: Workers, on_progress: OnProgress = ignore_progress
 ) -> PairVerification:
     """Decode every image of a manifest's shards, and compare each shard with its record."""
@@ -426,7 +433,7 @@ def _verify_sample(content: ShardBytes, sample: SampleRow) -> SampleRow:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                read_image(image)
+                decode_rgb_image(image)
             except ValueError:
                 problem = SampleProblem.UNREADABLE.value
     return sample._replace(image_mark=hash_to_64_bits(image), problem=problem)

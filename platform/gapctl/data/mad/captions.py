@@ -1,7 +1,7 @@
 """Write MAD's captions: the main factor's value and `attributes` of the other five, as tokens and as text.
 
 1. `build_caption_tokens` chooses the factors, puts them in order and writes their values' words as tokens.
-2. `find_named_values` reads the tokens back; `format_captions` and `parse_caption_texts` are for people.
+2. `find_named_values` reads the tokens back; `format_captions` and `convert_captions_to_tokens` are for people.
 3. `build_prompt_tokens` writes the captions that zero-shot classes are asked by.
 
 `config/information.py` counts their bits.
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData
-from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, VALUES, find_factor_index, find_first_value
+from gapctl.data.mad.factors import FACTOR_NAMES, FACTORS, VALUES, find_factor_index, find_first_value_index
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError
 
@@ -36,7 +36,7 @@ PROMPT_SEED: Final = 2404_07983
 """The zero-shot prompts of each value, the same for every trial."""
 
 _SYNONYM_MARK: Final = "~"
-_FIRST_TOKENS: Final = np.array([FIRST_VALUE_TOKEN + find_first_value(name) for name in FACTOR_NAMES], np.int64)
+_FIRST_TOKENS: Final = np.array([FIRST_VALUE_TOKEN + find_first_value_index(name) for name in FACTOR_NAMES], np.int64)
 
 
 def count_added_tokens(about: MadData) -> int:
@@ -101,12 +101,12 @@ def _name_word(value: int, token: int) -> str:
     return VALUES[value] if token < END_TOKEN else f"{VALUES[value]}{_SYNONYM_MARK}{synonym}"
 
 
-def parse_caption_texts(captions: Sequence[str], synonyms: int = 1) -> NDArray[np.int64]:
+def convert_captions_to_tokens(captions: Sequence[str], synonyms: int = 1) -> NDArray[np.int64]:
     """Return the tokens int64 (B, 8) of captions as `format_captions` writes them.
 
     Raise InputError for a word that no value has, with the nearest one, and for more than six values.
     """
-    from gapctl.config.base import did_you_mean
+    from gapctl.config.base import format_word_suggestion
 
     words = [
         *VALUES,
@@ -118,7 +118,7 @@ def parse_caption_texts(captions: Sequence[str], synonyms: int = 1) -> NDArray[n
         values = caption.split("-")
         for value in values:
             if value not in token_of_word:
-                close = did_you_mean(value, token_of_word)
+                close = format_word_suggestion(value, token_of_word)
                 raise InputError(f"caption {caption!r}: no factor of MAD has the value {value!r}{close}")
         if len(values) > len(FACTOR_NAMES):
             raise InputError(f"caption {caption!r}: {len(values)} values; expected at most {len(FACTOR_NAMES)}")

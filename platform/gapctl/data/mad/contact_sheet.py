@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from gapctl.config.trial import MadData
 from gapctl.data.mad.captions import format_captions
 from gapctl.data.mad.digits import load_digits
-from gapctl.data.mad.images import GENERATION_SEEDS, VariantImages, load_variants, render_images
+from gapctl.data.mad.images import GENERATION_SEEDS, VariantImages, compose_coloured_images, load_variant_images
 from gapctl.data.mad.sampler import MadSampler
-from gapctl.data.mad.source import read_shards_source
+from gapctl.data.mad.source import read_source_description
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,20 +52,22 @@ def draw_contact_sheet(source: str, about: MadData, columns: int, rows: int, see
 
 
 def _draw_first_samples(source: str, about: MadData, count: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
-    from gapctl.data.mad.morphology import draw_shapes
+    from gapctl.data.mad.morphology import apply_variants_to_digits
 
     images_NVHW: VariantImages
-    if read_shards_source(source) is None:
+    if read_source_description(source) is None:
         digits = load_digits(source, "train")
         samples = MadSampler(seed, digits.labels_N, about).samples(np.arange(count))
         shown, place_B = np.unique(samples.digit_B, return_inverse=True)
         key = GENERATION_SEEDS["train"]
-        images_NVHW = np.stack([draw_shapes(digits.images_NHW[at : at + 1], int(at), key)[0] for at in shown])
+        images_NVHW = np.stack(
+            [apply_variants_to_digits(digits.images_NHW[at : at + 1], int(at), key)[0] for at in shown]
+        )
     else:
-        split = load_variants(source, "train")
+        split = load_variant_images(source, "train")
         samples = MadSampler(seed, split.digit_labels_N, about).samples(np.arange(count))
         images_NVHW, place_B = split.images_NVHW, samples.digit_B
-    images = render_images(images_NVHW, place_B, samples.variant_B, samples.colour_B)
+    images = compose_coloured_images(images_NVHW, place_B, samples.variant_B, samples.colour_B)
     return images, format_captions(samples.tokens_BL)
 
 

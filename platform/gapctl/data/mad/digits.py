@@ -21,7 +21,7 @@ from gapctl.data.mad.source import (
     Split,
     compute_source_fingerprint,
     find_idx_files,
-    read_shards_source,
+    read_source_description,
 )
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
@@ -51,7 +51,7 @@ def load_digits(source: str, split: Split) -> Digits:
     Raise InputError for a folder of shards (which hold images, not digits), for a missing or damaged folder or file,
     for images other than 28x28, for unequal numbers of labels and images, and for labels outside 0 to 9.
     """
-    if read_shards_source(source) is not None:
+    if read_source_description(source) is not None:
         raise InputError(
             f"{source}: a folder of MAD's shards, expected the digits that they were made from: `bundled` or a folder "
             "of IDX files."

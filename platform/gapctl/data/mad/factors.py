@@ -53,12 +53,14 @@ def find_factor_index(name: str) -> int:
     return FACTOR_NAMES.index(name)
 
 
-def find_first_value(name: str) -> int:
+def find_first_value_index(name: str) -> int:
     """Return the position in `VALUES` of a factor's first value."""
     return sum(len(factor.values) for factor in FACTORS[: find_factor_index(name)])
 
 
-def label_factors(digit_label_N: NDArray[int64], variant_N: NDArray[int64], colour_N: NDArray[int64]) -> NDArray[int64]:
+def compute_factor_labels(
+    digit_label_N: NDArray[int64], variant_N: NDArray[int64], colour_N: NDArray[int64]
+) -> NDArray[int64]:
     """Return the labels of images within each factor (N, 6), from their digit's label, variant and colour (N,)."""
     import numpy as np
 

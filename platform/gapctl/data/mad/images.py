@@ -1,8 +1,8 @@
 """Generate the variants of a source's digits once, cache them on disk, and render images from them.
 
-1. `load_variants` finds a split's variants in a folder of shards or in the cache, or makes them there.
-2. `generate_variants` draws them with `morphology`, in several processes.
-3. `render_images` colours chosen variants on the host, `DeviceImages` on a device.
+1. `load_variant_images` finds a split's variants in a folder of shards or in the cache, or makes them there.
+2. `generate_variant_images` draws them with `morphology`, in several processes.
+3. `compose_coloured_images` colours chosen variants on the host, `DeviceImages` on a device.
 
 Index letters: N digits, V the 24 variants, B rendered images, C the 3 channels, H and W 28 rows and columns.
 """
@@ -29,13 +29,13 @@ from gapctl.data.mad.source import (
     Shard,
     Split,
     compute_dataset_fingerprint,
-    read_description,
-    read_shards_source,
+    read_folder_description,
+    read_source_description,
 )
 from gapctl.data.shard_jobs import OnProgress, Workers, count_available_cores
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
-from gapctl.io.atomic import write_atomically
+from gapctl.io.atomic import stage_file_replacement
 
 _CHUNK: Final = 64
 _DIGIT_SHAPE: Final = (24, 28, 28)
@@ -71,7 +71,7 @@ class MadSplit:
     fingerprint: str
 
 
-def load_variants(
+def load_variant_images(
     source: str,
     split: Split,
     on_progress: OnProgress | None = None,
@@ -83,21 +83,21 @@ def load_variants(
     `on_progress` is called only while images are made; `workers` is by default one process per available core. Raise
     InputError for a wrong source or a cache that cannot be written, WorkError if a worker process dies.
     """
-    if (found := find_variants(source, split, cache)) is not None:
+    if (found := find_variant_images(source, split, cache)) is not None:
         return found
     path = locate_variants_file(source, split, cache)
     _make_cache_file(path, load_digits(source, split), split, on_progress, workers or count_available_cores())
-    if (made := find_variants(source, split, cache)) is None:
+    if (made := find_variant_images(source, split, cache)) is None:
         raise WorkError(f"{path}: the images just written cannot be read back. Check the disk, then run again.")
     return made
 
 
-def find_variants(source: str, split: Split, cache: Path | None = None) -> MadSplit | None:
+def find_variant_images(source: str, split: Split, cache: Path | None = None) -> MadSplit | None:
     """Return a split's images from a folder of shards or a complete cache, else None.
 
     Raise InputError for a wrong source.
     """
-    if (description := read_shards_source(source)) is not None:
+    if (description := read_source_description(source)) is not None:
         return MadSplit(*open_images(expand_home(source), split), description.request.fingerprint)
     digits, path = load_digits(source, split), locate_variants_file(source, split, cache)
     try:
@@ -123,7 +123,7 @@ def _make_cache_file(path: Path, digits: Digits, split: Split, on_progress: OnPr
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = stack.enter_context(write_atomically(path, path.parent))
+            temporary = stack.enter_context(stage_file_replacement(path, path.parent))
         except OSError as error:
             raise InputError(
                 f"{path.parent}: the cache of MAD images cannot be written ({error.strerror}). "
@@ -131,7 +131,7 @@ def _make_cache_file(path: Path, digits: Digits, split: Split, on_progress: OnPr
             ) from error
         try:
             images = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(digits), *_DIGIT_SHAPE))
-            generate_variants(digits.images_NHW, GENERATION_SEEDS[split], workers, on_progress, images)
+            generate_variant_images(digits.images_NHW, GENERATION_SEEDS[split], workers, on_progress, images)
             images.flush()
             # A concurrent process has made the same bytes, so the last rename may win.
             stack.close()
@@ -206,7 +206,7 @@ def open_images(folder: Path, split: Split) -> tuple[ShardedImages, NDArray[np.i
 
 def count_digits(source: str) -> dict[Split, int]:
     """Return the number of digits per split. Raise InputError for a source that a trial cannot be trained on."""
-    if read_shards_source(source) is None:
+    if read_source_description(source) is None:
         return {split: len(load_digits(source, split)) for split in SPLITS}
     return {split: len(open_images(expand_home(source), split)[0]) for split in SPLITS}
 
@@ -226,7 +226,7 @@ def _read_labels(folder: Path, split: Split, count: int) -> NDArray[np.int64]:
 
 
 def _require_description(folder: Path) -> FolderDescription:
-    description = read_description(folder)
+    description = read_folder_description(folder)
     if description is None:
         raise WorkError(
             f"{folder}: no folder of MAD's shards there on {socket.gethostname()}. On a cluster it must be at the "
@@ -258,7 +258,7 @@ def _build_damage_error(path: Path, what: str) -> InputError:
     )
 
 
-def generate_variants(
+def generate_variant_images(
     digits_NHW: NDArray[np.uint8],
     seed: int,
     workers: int = 1,
@@ -295,9 +295,9 @@ class _DigitChunk(NamedTuple):
 
 
 def _draw_chunk(seed: int, chunk: _DigitChunk) -> NDArray[np.uint8]:
-    from gapctl.data.mad.morphology import draw_shapes
+    from gapctl.data.mad.morphology import apply_variants_to_digits
 
-    return draw_shapes(chunk.digits_NHW, chunk.first, seed)
+    return apply_variants_to_digits(chunk.digits_NHW, chunk.first, seed)
 
 
 def compute_generation_key(split: Split, seed: int) -> int:
@@ -313,7 +313,7 @@ KEEP_7C: Final = _build_masks(_KEEP, default=255)
 FILL_7C: Final = _build_masks(_FILL, default=0)
 
 
-def render_images(
+def compose_coloured_images(
     images_NVHW: VariantImages,
     digit_B: NDArray[np.int64],
     variant_B: NDArray[np.int64],
@@ -343,7 +343,7 @@ class DeviceImages:
         self._keep_7C, self._fill_7C = (torch.from_numpy(table).to(device) for table in (KEEP_7C, FILL_7C))
 
     def render(self, digit_B: Tensor, variant_B: Tensor, colour_B: Tensor) -> Tensor:
-        """Return uint8 (B, C, H, W), the same bytes as `render_images` returns."""
+        """Return uint8 (B, C, H, W), the same bytes as `compose_coloured_images` returns."""
         grey_BHW = self._grey_NVHW[digit_B, variant_B]
         grey_B1P = grey_BHW.flatten(1).unsqueeze(1)
         stroke_B1P = (grey_B1P > 0).to(torch.uint8).mul_(255)

@@ -1,6 +1,6 @@
 """Draw the 24 shapes of a digit, in the order of `factors.VARIANTS`.
 
-1. `draw_shapes` enlarges the digits and draws every variant of each.
+1. `apply_variants_to_digits` enlarges the digits and draws every variant of each.
 2. `measure_stroke` finds a shape's medial axis and thickness, which all deformations start from.
 3. `thin_stroke` and `thicken_stroke` change the thickness, `swell_stroke` and `fracture_stroke` add a fault.
 4. `reduce_masks` and `shrink_images` return to the original size.
@@ -96,7 +96,7 @@ class Stroke:
         return 0.0 if self.is_empty else 2.0 * float(self.distance_S.mean())
 
 
-def draw_shapes(digits_NHW: Image, first_index: int, key: int) -> Image:
+def apply_variants_to_digits(digits_NHW: Image, first_index: int, key: int) -> Image:
     """Return uint8 (N, 24, 28, 28): every variant of digits whose indices start at `first_index`."""
     images = np.empty((len(digits_NHW), len(VARIANTS), LOW, LOW), np.uint8)
     for n, plain in enumerate(enlarge_digits(digits_NHW)):

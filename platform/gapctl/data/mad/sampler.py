@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData
 from gapctl.data.mad.captions import build_caption_tokens, find_named_values
-from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VARIANTS, label_factors
+from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VARIANTS, compute_factor_labels
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError
 
@@ -88,7 +88,7 @@ class MadSampler:
             self._kept[epoch] = _draw_epoch(self._seed, epoch, len(self._digit_labels_N))
         draws = self._kept[epoch]
         digit, variant, colour = draws.digit_N[index_B], draws.variant_N[index_B], draws.colour_N[index_B]
-        labels = label_factors(self._digit_labels_N[digit], variant, colour)
+        labels = compute_factor_labels(self._digit_labels_N[digit], variant, colour)
         named, captions = labels, self._about.captions
         if captions.noise:
             chance_N6, distance_N6 = _draw_caption_noise(self._seed, epoch, len(self._digit_labels_N))
@@ -208,7 +208,7 @@ def _draw_chances(seed: int, epoch: int, count: int) -> NDArray[np.float64]:
     return make_generator(Purpose.PICTURE, seed, epoch).random((count, len(FACTORS)))
 
 
-def sample_gallery_images(digit_labels_N: Integers, tokens_BL: Integers, seed: int) -> ImageIndices:
+def sample_images_of_captions(digit_labels_N: Integers, tokens_BL: Integers, seed: int) -> ImageIndices:
     """Return pictures of a gallery's captions, drawn from its own split and the same for every trial."""
     chance_B6 = make_generator(Purpose.PICTURE, seed).random((len(tokens_BL), len(FACTORS)))
     return CaptionImageSampler(digit_labels_N).pictures(tokens_BL, chance_B6)
@@ -222,14 +222,14 @@ def sample_gallery(digit_labels_N: Integers, size: int, about: MadData) -> MadSa
     Raise InputError if there are fewer than `size` different images: digits x 24 variants x 7 colours.
     """
     count = len(digit_labels_N)
-    check_gallery(size, count)
+    check_gallery_size(size, count)
     rounds = -(-size // count)
     digit_RN = np.tile(make_generator(Purpose.DIGIT_ORDER, GALLERY_SEED).permutation(count), (rounds, 1))
     looks = make_generator(Purpose.GALLERY, GALLERY_SEED).random((count, _LOOKS))
     look_NR = np.argsort(looks, axis=1)[:, :rounds]
     digit = digit_RN.reshape(-1)[:size]
     variant, colour = np.divmod(look_NR.T[np.arange(rounds)[:, None], digit_RN].reshape(-1)[:size], len(COLOURS))
-    labels = label_factors(np.asarray(digit_labels_N, dtype=np.int64)[digit], variant, colour)
+    labels = compute_factor_labels(np.asarray(digit_labels_N, dtype=np.int64)[digit], variant, colour)
     priority = make_generator(Purpose.WHICH_FACTORS, GALLERY_SEED).random((size, 6))
     place = make_generator(Purpose.PLACES, GALLERY_SEED).random((size, 6))
     attributes = len(FACTORS) - 1 if about.captions.held_out == "full" else about.captions.attributes
@@ -238,7 +238,7 @@ def sample_gallery(digit_labels_N: Integers, size: int, about: MadData) -> MadSa
     return MadSamples(digit, variant, colour, tokens, labels)
 
 
-def check_gallery(size: int, digits: int) -> None:
+def check_gallery_size(size: int, digits: int) -> None:
     """Raise InputError if a test split of `digits` digits has fewer than `size` different images."""
     most = digits * _LOOKS
     if not 1 <= size <= most:

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.factors import COLOURS, FACTORS, SHAPE_FACTORS, VARIANTS
-from gapctl.data.mad.images import compute_generation_key, render_images
-from gapctl.data.mad.morphology import draw_shapes
+from gapctl.data.mad.images import compose_coloured_images, compute_generation_key
+from gapctl.data.mad.morphology import apply_variants_to_digits
 from gapctl.data.mad.source import (
     DESCRIPTION_FILE,
     DIGITS_PER_SHARD,
@@ -49,7 +49,7 @@ from gapctl.data.mad.source import (
     compute_source_fingerprint,
     list_foreign_files,
     list_shards,
-    read_description,
+    read_folder_description,
     serialise_description,
 )
 from gapctl.data.rng import Purpose, make_generator
@@ -62,8 +62,8 @@ from gapctl.data.shard_jobs import (
     lock_unfinished_folder,
 )
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import hash_file, write_atomically, write_file_atomically
-from gapctl.text import list_first_names
+from gapctl.io.atomic import hash_file, stage_file_replacement, write_file_atomically
+from gapctl.text import format_first_names
 
 DIGIT_BYTES: Final = 24 * 28 * 28
 SHARD_DIGIT_BYTES: Final[Mapping[ShardFormat, int]] = {"npy": DIGIT_BYTES, "webdataset": 24 * 3 * 1200}
@@ -152,7 +152,7 @@ def make_folder(
     _check_output(folder, request, shards)
     records = _find_sound_shards(folder, shards, on_progress)
     left = [shard for shard in shards if shard.name not in records]
-    complete = read_description(folder)
+    complete = read_folder_description(folder)
     if complete is not None and not left:
         description, tables = _describe_folder(request, counts, records, digits)
         if complete.files == description.files and _match_files(folder, tables):
@@ -246,7 +246,7 @@ def draw_shard(task: ShardTask) -> ShardRecord:
     """Draw, write and record one shard. Raise WorkError if it cannot be written."""
     folder, shard = Path(task.folder), task.shard
     try:
-        with write_atomically(folder / shard.name, folder / MAKING_FOLDER) as temporary:
+        with stage_file_replacement(folder / shard.name, folder / MAKING_FOLDER) as temporary:
             offsets = _write_arrays(temporary, task) if shard.format == "npy" else _write_tar(temporary, task)
             record = ShardRecord(temporary.stat().st_size, hash_file(temporary), offsets)
         content = json.dumps(record._asdict()).encode()
@@ -267,7 +267,11 @@ def _write_arrays(path: Path, task: ShardTask) -> tuple[int, ...]:
         np.lib.format.write_array_header_1_0(file, header)
         begin = file.tell()
         for at in range(0, count, _DIGITS_AT_ONCE):
-            file.write(draw_shapes(task.digits_NHW[at : at + _DIGITS_AT_ONCE], task.shard.first + at, task.key).data)
+            file.write(
+                apply_variants_to_digits(
+                    task.digits_NHW[at : at + _DIGITS_AT_ONCE], task.shard.first + at, task.key
+                ).data
+            )
     return tuple(begin + DIGIT_BYTES * row for row in range(count))
 
 
@@ -293,8 +297,8 @@ def _render_samples(task: ShardTask, row: int) -> Iterator[dict[str, str | bytes
 
     split, digit, key = task.shard.split, task.shard.first + row, task.key
     colours_V = make_generator(Purpose.COLOUR, key, digit).integers(0, len(COLOURS), len(VARIANTS))
-    shapes = draw_shapes(task.digits_NHW[row : row + 1], digit, key)
-    pictures_VCHW = render_images(shapes, np.zeros_like(_SHAPES), _SHAPES, colours_V)
+    shapes = apply_variants_to_digits(task.digits_NHW[row : row + 1], digit, key)
+    pictures_VCHW = compose_coloured_images(shapes, np.zeros_like(_SHAPES), _SHAPES, colours_V)
     for variant, picture_CHW in enumerate(pictures_VCHW):
         labels = (int(task.labels_N[row]), *VARIANTS[variant], int(colours_V[variant]))
         values = {factor.name: factor.values[value] for factor, value in zip(FACTORS, labels, strict=True)}
@@ -387,14 +391,14 @@ def _check_output(folder: Path, request: GenerationRequest, shards: Sequence[Sha
         )
     if foreign:
         raise InputError(
-            f"--out {folder}: holds other data ({list_first_names(foreign, 5)}); expected a new or empty folder, or "
+            f"--out {folder}: holds other data ({format_first_names(foreign, 5)}); expected a new or empty folder, or "
             "one that `gapctl data mad --out` began. Nothing was written."
         )
 
 
 def _find_description(folder: Path) -> FolderDescription | None:
     """Return the folder's description from when it was last complete, even if it is being extended now."""
-    return read_description(folder) or read_description(folder / MAKING_FOLDER)
+    return read_folder_description(folder) or read_folder_description(folder / MAKING_FOLDER)
 
 
 def _find_request(folder: Path) -> GenerationRequest | None:
@@ -523,7 +527,7 @@ def verify_folder(folder: Path, on_progress: OnProgress = ignore_progress) -> Ve
     """
     making = folder / MAKING_FOLDER
     try:
-        description = read_description(folder)
+        description = read_folder_description(folder)
     except DamagedDescriptionError as error:
         what = str(error).removeprefix(f"{folder / DESCRIPTION_FILE}: ")
         return Verification(None, 0, 0, (ShardFileProblem(DESCRIPTION_FILE, what),))

@@ -1,7 +1,7 @@
 """Describe what MAD's images come from: the bundled digits, a folder of IDX files, or a folder of shards.
 
 1. `find_idx_files` finds the files of digits by MNIST's names.
-2. `read_shards_source` reads the description of a folder of shards, whose layout is defined here.
+2. `read_source_description` reads the description of a folder of shards, whose layout is defined here.
 3. `compute_dataset_fingerprint` identifies the images by a few hex digits.
 
 A folder of shards holds:
@@ -187,7 +187,7 @@ def serialise_description(description: FolderDescription) -> bytes:
     return (json.dumps({**body, "checksum": _compute_checksum(body)}, indent=1) + "\n").encode()
 
 
-def read_description(folder: Path) -> FolderDescription | None:
+def read_folder_description(folder: Path) -> FolderDescription | None:
     """Return the folder's description, or None without `mad.json`. Raise DamagedDescriptionError if it is damaged."""
     path = folder / DESCRIPTION_FILE
     try:
@@ -199,7 +199,7 @@ def read_description(folder: Path) -> FolderDescription | None:
     return _parse_description(folder, content)
 
 
-def read_shards_source(source: str) -> FolderDescription | None:
+def read_source_description(source: str) -> FolderDescription | None:
     """Return the description if a source is a folder of shards, None if it is another source.
 
     Raise InputError for a folder of shards that is not finished.
@@ -207,7 +207,7 @@ def read_shards_source(source: str) -> FolderDescription | None:
     if source == BUNDLED:
         return None
     folder = expand_home(source)
-    description = read_description(folder)
+    description = read_folder_description(folder)
     if description is None and (folder / MAKING_FOLDER).is_dir():
         raise InputError(
             f"{folder}: its images are not all made. Run the `gapctl data mad --out {folder}` that began it again: "
@@ -246,7 +246,7 @@ def compute_dataset_fingerprint(source: str) -> str:
     A folder of shards has the name of its source, and so the same one if its images are the same. Raise InputError as
     `compute_source_fingerprint` does.
     """
-    if (shards := read_shards_source(source)) is not None:
+    if (shards := read_source_description(source)) is not None:
         return shards.request.fingerprint
     return f"{compute_source_fingerprint(source)}-v{GENERATOR_VERSION}"
 

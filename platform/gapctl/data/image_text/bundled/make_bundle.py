@@ -14,7 +14,7 @@ from typing import Final
 from PIL import Image
 from webdataset import TarWriter
 
-from gapctl.data.image_text.index import Sample, decode_image, read_samples
+from gapctl.data.image_text.index import Sample, decode_image, iterate_shard_samples
 from gapctl.data.image_text.storage import list_tar_files
 
 SIDE: Final = 72
@@ -26,7 +26,7 @@ CREDIT: Final = {"author": "OpenMoji contributors", "license": "CC BY-SA 4.0", "
 
 def write_bundle(folder: Path, destination: Path = Path(__file__).parent) -> None:
     """Write the pairs of all shards in the folder, in their order."""
-    samples = [sample for shard in list_tar_files(folder) for sample in read_samples(shard)]
+    samples = [sample for shard in list_tar_files(folder) for sample in iterate_shard_samples(shard)]
     for number, start in enumerate(range(0, len(samples), PER_SHARD)):
         content = _shard(samples[start : start + PER_SHARD], start)
         (destination / f"openmoji-{number:02d}.tar.xz").write_bytes(lzma.compress(content, preset=9))
