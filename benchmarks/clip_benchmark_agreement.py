@@ -33,8 +33,8 @@ import torch
 from PIL import Image
 
 import gapctl
+from gapctl.data.image_text.class_prompts import read_attributes
 from gapctl.data.image_text.index import Sample, decode_image, iterate_shard_samples
-from gapctl.data.image_text.questions import read_attributes
 from gapctl.data.image_text.source import BUNDLED_QUESTIONS, find_bundled_manifest
 from gapctl.data.mad.digits import load_digits
 

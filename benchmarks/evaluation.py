@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.load import load_sweep
-from gapctl.data.feed import load_mad_arrays, normalise_images
+from gapctl.data.mad.feed import load_mad_arrays, normalise_images
 from gapctl.plan.plan import Trial, make_plan
 from gapctl.training.evaluation import MadEvaluation, build_gallery
 from gapctl.training.fused_step import keep_freed_memory

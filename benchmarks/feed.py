@@ -35,7 +35,7 @@ from gapctl.data.image_text.feed import PairFeed
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.read import ReadOptions
 from gapctl.data.image_text.storage import list_shards
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from row import Row, report
 
 SIZES: Final = (224, 64)

@@ -13,8 +13,8 @@ from torch import Tensor
 from finding import Finding
 from gapctl.config.presets import PRESETS, PatchTower, Preset, ResNet, Tower
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import TrialData
 from gapctl.data.mad.digits import load_digits
+from gapctl.data.mad.feed import TrialData
 from gapctl.data.mad.images import MadSplit, generate_variant_images
 from gapctl.data.mad.source import Split
 from gapctl.models.build import CLIP_VOCABULARY, EmbeddingHead, PixelNormaliser, build_clip

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from gapctl.analysis import correlation
 from gapctl.analysis.correlation import estimate_correlation
 from gapctl.analysis.estimates import EffectEstimate, compute_effect_p, compute_prediction_interval, compute_t_interval
-from gapctl.analysis.measured import judge_interval
-from gapctl.analysis.paired import PairedResponses
+from gapctl.analysis.hypothesis_effects import judge_interval
+from gapctl.analysis.paired_responses import PairedResponses
 from gapctl.analysis.results import UNKNOWN_INTERVAL
 from gapctl.analysis.two_modes import compute_distances, find_second_mode
 from gapctl.config.arms import ArmGrid

@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from gapctl.data.shard_jobs import count_available_cores
+from gapctl.data.parallel_shards import count_available_cores
 from row import Row, report
 
 TARGET: Final = 0.7

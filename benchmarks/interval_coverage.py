@@ -15,8 +15,8 @@ import numpy as np
 from scipy import stats
 
 from gapctl.analysis.estimates import EffectEstimate, bootstrap_interval, compute_effect_p, compute_t_interval
-from gapctl.analysis.measured import estimate_seeds_needed, judge_interval
-from gapctl.analysis.paired import FloatArray
+from gapctl.analysis.hypothesis_effects import estimate_seeds_needed, judge_interval
+from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 
 ALPHA = 0.05

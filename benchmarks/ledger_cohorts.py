@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from gapctl.analysis.measured import estimate_cohort_hypothesis_effect
+from gapctl.analysis.hypothesis_effects import estimate_cohort_hypothesis_effect
 from gapctl.analysis.results import EstimateWithInterval
 from gapctl.analysis.service import judge_ledger
 from gapctl.config.hypotheses import Correlation

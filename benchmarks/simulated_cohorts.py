@@ -25,7 +25,7 @@ from scipy import optimize, stats
 from gapctl.analysis.cohort import Units, compare_cohort_metric_ranks
 from gapctl.analysis.correlation import compute_directional_p
 from gapctl.analysis.estimates import Direction, is_significant
-from gapctl.analysis.measured import judge_interval
+from gapctl.analysis.hypothesis_effects import judge_interval
 from gapctl.analysis.random_intercept import estimate_slopes
 from gapctl.analysis.results import EstimateWithInterval, Interval
 from gapctl.analysis.stratified_tau import compute_strata_bootstrap_interval, estimate_tau, run_model_permutation_test

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Model, Start, Temperature, Train, TrialConfig
-from gapctl.data.feed import TrialData, load_mad_arrays
+from gapctl.data.mad.feed import TrialData, load_mad_arrays
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from row import Row, write_rows

@@ -24,7 +24,7 @@ import yaml
 from gapctl.cli.options import load_plan
 from gapctl.config.metrics import METRICS
 from gapctl.ledger import Ledger, Result
-from gapctl.ledger.documents import serialize_result
+from gapctl.ledger.json_files import serialize_result
 from gapctl.ledger.trial import describe_trial
 from gapctl.plan.plan import Plan
 from process_cost import measured

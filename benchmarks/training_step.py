@@ -25,7 +25,7 @@ from rich.table import Table
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import MadBatch, MadFeed, TrialData, load_mad_arrays, normalise_images
+from gapctl.data.mad.feed import MadBatch, MadFeed, TrialData, load_mad_arrays, normalise_images
 from gapctl.models.build import build_model, clamp_temperature
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.training.optimizer import compute_learning_rate

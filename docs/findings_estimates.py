@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from gapctl.analysis.measured import estimate_hypothesis_effect, is_beyond_smallest_effect
+from gapctl.analysis.hypothesis_effects import estimate_hypothesis_effect, is_beyond_smallest_effect
 from gapctl.analysis.results import Interval
 from gapctl.config.hypotheses import Contrast, Correlation, Equivalence, Hypothesis, Level, Mediation
 from gapctl.config.sweep import SweepFile

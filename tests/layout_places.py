@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
+from gapctl.data.image_text.class_prompts import split_caption_lines
 from gapctl.data.image_text.index import iterate_shard_samples
 from gapctl.data.image_text.pack import find_or_pack_shards
-from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import list_shards
 from pair_shards import pair, write_shard
 

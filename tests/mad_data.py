@@ -4,8 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from gapctl.data.feed import TrialData
 from gapctl.data.mad.digits import load_digits
+from gapctl.data.mad.feed import TrialData
 from gapctl.data.mad.images import MadSplit, generate_variant_images
 from gapctl.data.mad.source import Split
 

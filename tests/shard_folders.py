@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gapctl.data.mad.shard_folder import FolderResult, OnTaskProgress, make_folder
 from gapctl.data.mad.source import SPLITS, ShardFormat, Split
-from gapctl.data.shard_jobs import StartRay
+from gapctl.data.parallel_shards import StartRay
 
 PER_SHARD = 2
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.load import load_sweep
-from gapctl.data.feed import load_mad_arrays
+from gapctl.data.mad.feed import load_mad_arrays
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Trial, make_plan
 from gapctl.sweep.worker import PackWork

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gapctl.analysis.measured import HypothesisResult, apply_holm, estimate_cohort_hypothesis_effect
+from gapctl.analysis.hypothesis_effects import HypothesisResult, apply_holm, estimate_cohort_hypothesis_effect
 from gapctl.analysis.results import RemainingTrials, Verdict
 from gapctl.analysis.verdict import build_verdict
 from gapctl.config.hypotheses import Correlation

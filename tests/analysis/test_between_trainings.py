@@ -17,7 +17,7 @@ from gapctl.analysis.between_trainings import (
     compute_excess_agreement,
     compute_leading_agreement,
 )
-from gapctl.analysis.paired import FloatArray
+from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.tables import read_trial_tables
 from gapctl.ledger import Ledger
 from gapctl.metrics.embedding_set import normalise_rows

@@ -14,9 +14,9 @@ from scipy import stats
 from cohort_ledgers import WITHIN, fill_cohort, measure_model, plan_cohort
 from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.cohort import NOT_MEASURED
-from gapctl.analysis.documents import build_analysis_json
+from gapctl.analysis.hypothesis_effects import estimate_hypothesis_effect
+from gapctl.analysis.json_output import build_analysis_json
 from gapctl.analysis.learning import ArmCheck
-from gapctl.analysis.measured import estimate_hypothesis_effect
 from gapctl.analysis.results import AnalysisResults, CohortSummary
 from gapctl.analysis.tables import read_trial_tables
 from gapctl.config.hypotheses import Level

@@ -25,8 +25,8 @@ from gapctl.analysis.correlation import (
     rank_within_strata,
 )
 from gapctl.analysis.estimates import compute_t_interval
-from gapctl.analysis.measured import judge_interval
-from gapctl.analysis.paired import FloatArray, PairedResponses
+from gapctl.analysis.hypothesis_effects import judge_interval
+from gapctl.analysis.paired_responses import FloatArray, PairedResponses
 from gapctl.analysis.results import Verdict
 from gapctl.config import arms
 from gapctl.config.arms import ArmGrid, build_correlation_arm_grid

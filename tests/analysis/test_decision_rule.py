@@ -15,7 +15,7 @@ from gapctl.analysis.estimates import (
     compute_t_interval,
     estimate_effect,
 )
-from gapctl.analysis.measured import determine_refutation_kind, estimate_seeds_needed, judge_interval
+from gapctl.analysis.hypothesis_effects import determine_refutation_kind, estimate_seeds_needed, judge_interval
 from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 
 SMALLEST = 0.05

@@ -18,8 +18,8 @@ from gapctl.analysis.estimates import (
     estimate_trend,
     run_page_test,
 )
-from gapctl.analysis.measured import apply_holm
-from gapctl.analysis.paired import FloatArray, PairedResponses
+from gapctl.analysis.hypothesis_effects import apply_holm
+from gapctl.analysis.paired_responses import FloatArray, PairedResponses
 
 
 def responses(values_SL: FloatArray) -> PairedResponses:

@@ -11,7 +11,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_effect_p, compute_t_interval
-from gapctl.analysis.measured import judge_interval
+from gapctl.analysis.hypothesis_effects import judge_interval
 from gapctl.analysis.results import Interval, Verdict
 from gapctl.ledger import Ledger
 

@@ -22,8 +22,8 @@ from gapctl.analysis.estimates import (
     rank_values,
     run_page_test,
 )
-from gapctl.analysis.measured import estimate_seeds_needed, judge_interval
-from gapctl.analysis.paired import FloatArray, PairedResponses
+from gapctl.analysis.hypothesis_effects import estimate_seeds_needed, judge_interval
+from gapctl.analysis.paired_responses import FloatArray, PairedResponses
 
 DIRECTIONS: Sequence[Direction] = ("increasing", "decreasing", "either", "neither")
 

@@ -11,7 +11,7 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, fill, sweep_file
 from command_line import gapctl
 from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_effect_p
-from gapctl.analysis.paired import FloatArray
+from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.results import AnalysisResults
 from gapctl.analysis.two_modes import compute_distances, find_second_mode
 from gapctl.cli.options import load_plan

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
+from gapctl.data.image_text.class_prompts import read_attribute_prompts, read_class_prompts
 from gapctl.data.image_text.index import index_shard, iterate_shard_samples
-from gapctl.data.image_text.questions import read_attribute_prompts, read_class_prompts
 from gapctl.errors import InputError
 from pair_shards import pair, write_shard
 

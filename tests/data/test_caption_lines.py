@@ -13,6 +13,7 @@ import pytest
 from command_line import gapctl
 from gapctl.config.trial import PairCaptions, PairData
 from gapctl.data.image_text import manifest as manifests
+from gapctl.data.image_text.class_prompts import MAX_CAPTIONS, CaptionLineMode
 from gapctl.data.image_text.feed import PairFeed, decode_manifest_rows
 from gapctl.data.image_text.index import build_manifest, index_shards
 from gapctl.data.image_text.manifest import (
@@ -24,12 +25,11 @@ from gapctl.data.image_text.manifest import (
     write_manifest,
 )
 from gapctl.data.image_text.pack import find_or_pack_shards
-from gapctl.data.image_text.questions import MAX_CAPTIONS, CaptionLineMode
 from gapctl.data.image_text.read import ReadOptions, ReadStatus, hash_text
 from gapctl.data.image_text.source import hash_pair_data
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tokens import get_clip_tokenizer
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.data.treatments import treat_caption
 from layout_places import write_coco
 from pair_shards import pair, write_pairs, write_shard

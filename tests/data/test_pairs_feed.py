@@ -16,7 +16,7 @@ from gapctl.data.image_text.manifest import Manifest, build_pair_table, split_tr
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.read import ChunkReader, FeedCounts, PairBatch, ReadContext, ReadOptions
 from gapctl.data.image_text.storage import list_shards
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.errors import InputError, WorkError
 from pair_shards import pair, places_of, write_pairs, write_shard
 

@@ -11,7 +11,7 @@ from gapctl.data.image_text.manifest import Manifest, parse_manifest
 from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tools import verify_shards
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.data.treatments import TREATMENT_TABLE, treat_caption
 from gapctl.errors import InputError
 from shard_mutations import mutated_shard

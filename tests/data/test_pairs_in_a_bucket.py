@@ -15,7 +15,7 @@ from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest, read_manifest
 from gapctl.data.image_text.read import PairBatch, ReadOptions
 from gapctl.data.image_text.storage import list_shards
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.errors import InputError
 from gapctl.io import retry as stores
 from object_store import BUCKET, Store, object_store

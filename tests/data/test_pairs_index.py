@@ -16,7 +16,7 @@ from gapctl.data.image_text.manifest import read_manifest, require_unchanged_sha
 from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tar import SampleProblem, scan_tar
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.errors import InputError
 from pair_shards import pair, write_pairs, write_shard
 from shard_mutations import Exploding, animated, bomb, picture

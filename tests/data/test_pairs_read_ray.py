@@ -14,7 +14,7 @@ from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
 from gapctl.data.image_text.read import ReadOptions
 from gapctl.data.image_text.storage import list_shards
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.errors import InputError, WorkError
 from pair_shards import write_pairs
 

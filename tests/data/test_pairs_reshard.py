@@ -12,7 +12,7 @@ from gapctl.data.image_text.manifest import Manifest
 from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from pair_shards import pair, write_pairs, write_shard
 
 HERE = Workers(1)

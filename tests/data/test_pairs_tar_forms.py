@@ -13,7 +13,7 @@ from gapctl.data.image_text.manifest import read_manifest, tally_manifest
 from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tar import SampleProblem
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.io.retry import is_hidden_or_system_file
 from pair_shards import pair
 from tar_blocks import BLOCK, END, header, member, pax_record, sample, samples, tar_of

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from command_line import gapctl
+from gapctl.data.image_text.class_prompts import CaptionLineMode
 from gapctl.data.image_text.image import convert_to_rgb, crop_centre, decode_rgb_image
 from gapctl.data.image_text.index import build_manifest, iterate_shard_samples
-from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tools import ReshardRequest, reshard_pairs
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.inference.shards import read_batches
 from pair_shards import write_shard
 

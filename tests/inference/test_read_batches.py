@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gapctl.data.image_text.questions import CaptionLineMode
+from gapctl.data.image_text.class_prompts import CaptionLineMode
 from gapctl.inference.shards import BATCH_SIZE, read_batches
 from pair_shards import pair, write_pairs, write_shard
 

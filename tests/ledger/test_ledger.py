@@ -9,7 +9,7 @@ import pytest
 
 from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Declaration, LeaseOwner, Ledger, Result
-from gapctl.ledger.documents import serialize_result
+from gapctl.ledger.json_files import serialize_result
 from gapctl.ledger.preregistration import DECLARATION
 from gapctl.ledger.trial import AXIS, CONFIGURATION, DIMENSIONS, FAILURE, HISTORY, TrialFolder
 

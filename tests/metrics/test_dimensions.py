@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapctl.metrics.gap import GapSums, find_leading_dimensions, measure_dimension_overlap
-from gapctl.metrics.plots import find_nearest_after_removal, measure_gap_after_removal, measure_recall_after_removal
+from gapctl.metrics.plot_data import find_nearest_after_removal, measure_gap_after_removal, measure_recall_after_removal
 
 TIGHT = {"rel": 1e-9, "abs": 1e-11}
 

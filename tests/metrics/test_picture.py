@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gapctl.metrics.embedding_set import Embeddings
-from gapctl.metrics.plots import PLOT_POINTS, sample_plot_data
+from gapctl.metrics.plot_data import PLOT_POINTS, sample_plot_data
 
 
 def clouds(count: int = 200, width: int = 6, apart: float = 3.0) -> Embeddings:

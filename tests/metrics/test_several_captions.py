@@ -16,7 +16,7 @@ from gapctl.interventions.fit import nothing
 from gapctl.interventions.judge import build_statistics
 from gapctl.metrics.classification import ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
-from gapctl.metrics.plots import measure_gap_after_removal, sample_plot_data
+from gapctl.metrics.plot_data import measure_gap_after_removal, sample_plot_data
 from gapctl.metrics.sampling import THOROUGH_LIMITS
 from gapctl.metrics.suite import measure_embeddings, measure_entropies_by_scale, measure_with_samples
 

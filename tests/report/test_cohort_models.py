@@ -9,7 +9,7 @@ import pytest
 from cohort_ledgers import ACCURACY, GAP, PUBLISHED, fill_cohort, list_models, plan_cohort
 from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.ledger import Ledger
-from gapctl.report.models import build_models_table, count_removed, fit_lines, map_models_to_pages
+from gapctl.report.cohort_models import build_models_table, count_removed, fit_lines, map_models_to_pages
 from gapctl.report.page_parts import read_run_record
 from gapctl.report.sweep_page import render_report
 from page_reading import PageReader

@@ -10,7 +10,7 @@ import pytest
 from analysis_examples import ATTRIBUTES, CONDITIONAL, REFUTED, SUPPORTED, analysis
 
 from gapctl.analysis.analyze import analyze_finished_trials
-from gapctl.cli.run_record import _build_verdict_metrics, read_run_record_with_pages
+from gapctl.cli.report_contents import _build_verdict_metrics, read_run_record_with_pages
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan, Trial, make_plan

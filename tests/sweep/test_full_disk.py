@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gapctl.config.presets import PRESETS
-from gapctl.data.feed import load_mad_arrays
+from gapctl.data.mad.feed import load_mad_arrays
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CHECKPOINTS_KEPT

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from gapctl.cli.console import make_plain_console
 from gapctl.cli.data import load_data
 from gapctl.cli.options import load_plan
-from gapctl.data.feed import TrialData
+from gapctl.data.mad.feed import TrialData
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import HISTORY, MACHINE
 from gapctl.plan.plan import Plan

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gapctl.data.feed import load_mad_arrays
+from gapctl.data.mad.feed import load_mad_arrays
 from gapctl.ledger import LeaseOwner, Ledger
 from gapctl.ledger.trial import FAILURE
 from gapctl.plan.plan import Trial, pack_trials

@@ -7,7 +7,7 @@ import torch
 
 import gapctl
 from gapctl.config.trial import is_table
-from gapctl.data.feed import load_mad_arrays
+from gapctl.data.mad.feed import load_mad_arrays
 from gapctl.inference.trial import encode_gallery_with_trial_model
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Trial, pack_trials

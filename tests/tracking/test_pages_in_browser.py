@@ -17,8 +17,8 @@ from gapctl.ledger import Ledger
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.plan.plan import make_plan
 from gapctl.tracking.mlflow_sync import sync_sweep
+from gapctl.training.embedding_plots import draw_clouds, draw_neighbor_sheet
 from gapctl.training.evaluation import GalleryPairs
-from gapctl.training.pictures import draw_clouds, draw_neighbor_sheet
 from unhelpful_servers import unused_address
 
 pytestmark = [

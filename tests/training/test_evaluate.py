@@ -5,9 +5,9 @@ import torch
 from torch.nn.functional import normalize
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, TrialConfig
-from gapctl.data.feed import normalise_images
 from gapctl.data.mad.captions import build_pair_prompt_tokens
 from gapctl.data.mad.factors import FACTOR_NAMES
+from gapctl.data.mad.feed import normalise_images
 from gapctl.models.build import build_model
 from gapctl.training.evaluation import (
     PROMPT_SEED,

@@ -15,8 +15,8 @@ from torch import Tensor
 from gapctl.config.presets import PRESETS, PatchTower
 from gapctl.config.trial import Loss, MadData, Model, Temperature, Train, TrialConfig
 from gapctl.config.trial import MadCaptions as CaptionSettings
-from gapctl.data.feed import MadBatch, MadFeed, normalise_images
 from gapctl.data.mad.captions import END_TOKEN
+from gapctl.data.mad.feed import MadBatch, MadFeed, normalise_images
 from gapctl.models.build import build_model, clamp_temperature
 from gapctl.models.fused import CaptionTokens, ImageTower, TextTower, cut_captions, cut_patches
 from gapctl.models.losses import make_contrastive_loss

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import MadFeed
 from gapctl.data.mad.factors import FACTOR_NAMES
+from gapctl.data.mad.feed import MadFeed
 from gapctl.data.mad.sampler import UNSPECIFIED, parse_captions
 from gapctl.models.build import build_model
 from gapctl.plan.plan import compute_trial_id, reset_packable_settings

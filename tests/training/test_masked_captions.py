@@ -9,7 +9,7 @@ import torch
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import MadFeed
+from gapctl.data.mad.feed import MadFeed
 from gapctl.models.losses import find_equal_captions, make_contrastive_loss
 from gapctl.plan.plan import compute_trial_id
 from gapctl.training.batches import join_batches

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import MadFeed
+from gapctl.data.mad.feed import MadFeed
 from gapctl.training.batches import draw_partners, iterate_batches, iterate_host_batches, permute_first_texts
 from gapctl.training.optimizer import count_mismatched_steps
 from gapctl.training.trainer import TrainingRun

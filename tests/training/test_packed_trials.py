@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Temperature, Train, TrialConfig
-from gapctl.data.feed import MadFeed
 from gapctl.data.mad import sampler as sampling
+from gapctl.data.mad.feed import MadFeed
 from gapctl.data.mad.images import DeviceImages, compose_coloured_images
 from gapctl.models.build import build_model
 from gapctl.training.batches import (

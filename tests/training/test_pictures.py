@@ -14,9 +14,7 @@ from gapctl.data.load import load_dataset
 from gapctl.data.mad.captions import format_captions
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.training import pair_evaluation
-from gapctl.training.evaluation import GalleryPairs, MadEvaluation, build_gallery
-from gapctl.training.pair_evaluation import PairEvaluation
-from gapctl.training.pictures import (
+from gapctl.training.embedding_plots import (
     COLOURS,
     GAP,
     LINE,
@@ -29,6 +27,8 @@ from gapctl.training.pictures import (
     find_neighbors,
     project_on_gap,
 )
+from gapctl.training.evaluation import GalleryPairs, MadEvaluation, build_gallery
+from gapctl.training.pair_evaluation import PairEvaluation
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from mad_data import small_data

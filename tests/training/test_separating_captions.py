@@ -10,7 +10,7 @@ import torch
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import MadFeed
+from gapctl.data.mad.feed import MadFeed
 from gapctl.data.mad.images import DeviceImages
 from gapctl.inference.trial import build_tokenizer
 from gapctl.plan.plan import Trial, pack_trials

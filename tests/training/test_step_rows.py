@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.feed import MadFeed
+from gapctl.data.mad.feed import MadFeed
 from gapctl.models.build import build_model
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.optimizer import compute_learning_rate

@@ -10,7 +10,7 @@ import torch
 from gapctl.config.checks import OF_TABLES
 from gapctl.config.metrics import METRICS, ONLY_OF_SETS, is_analysis_metric, is_cross_trial_metric
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Temperature, Train, TrialConfig
-from gapctl.data.feed import MadFeed
+from gapctl.data.mad.feed import MadFeed
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from mad_data import small_data

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, Train, TrialConfig
-from gapctl.data.feed import MadBatch, MadFeed, normalise_images
+from gapctl.data.mad.feed import MadBatch, MadFeed, normalise_images
 from gapctl.data.mad.sampler import GALLERY_SEED
 from gapctl.models.build import build_model, map_tied_parameter_names
 from gapctl.models.losses import make_contrastive_loss

@@ -19,9 +19,14 @@ import numpy as np
 import polars as pl
 
 from gapctl.analysis.estimates import compute_half_width
+from gapctl.analysis.hypothesis_effects import apply_holm, estimate_hypothesis_effect
 from gapctl.analysis.learning import select_failed_checks
-from gapctl.analysis.measured import apply_holm, estimate_hypothesis_effect
-from gapctl.analysis.paired import FactorLevels, compute_cell_means, count_arms_per_cell, replace_seeds_by_pair
+from gapctl.analysis.paired_responses import (
+    FactorLevels,
+    compute_cell_means,
+    count_arms_per_cell,
+    replace_seeds_by_pair,
+)
 from gapctl.analysis.preregistration import compare_plan_with_declaration, explain_deviation_from_declaration
 from gapctl.analysis.results import AnalysisResults, FirstAnswer, FirstQuestion, Verdict, find_remaining_trials
 from gapctl.analysis.tables import TrialTables, list_metric_columns, read_trial_tables

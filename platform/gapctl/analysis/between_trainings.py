@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gapctl.analysis.estimates import IntArray
-from gapctl.analysis.paired import FloatArray, get_first_seed_of_pair
+from gapctl.analysis.paired_responses import FloatArray, get_first_seed_of_pair
 from gapctl.config.base import flatten_document, format_canonical_json
 from gapctl.errors import WorkError
 from gapctl.ledger import Ledger

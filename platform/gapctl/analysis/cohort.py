@@ -42,7 +42,7 @@ from gapctl.analysis.correlation import (
     subtract_stratum_means,
 )
 from gapctl.analysis.estimates import NO_ESTIMATE, ROUNDING_SHARE, Direction, EffectEstimate, IntArray
-from gapctl.analysis.paired import FloatArray, build_usable_response_filter
+from gapctl.analysis.paired_responses import FloatArray, build_usable_response_filter
 from gapctl.analysis.random_intercept import estimate_slopes
 from gapctl.analysis.results import NO_INTERVAL, CohortSummary, EstimateWithInterval, LeaveOneOut, SetEstimate
 from gapctl.analysis.stratified_tau import (

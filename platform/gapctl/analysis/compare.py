@@ -12,14 +12,14 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
+from gapctl.analysis.hypothesis_effects import apply_holm
 from gapctl.analysis.learning import label_arm
-from gapctl.analysis.measured import apply_holm
-from gapctl.analysis.paired import infer_level_type
+from gapctl.analysis.paired_responses import infer_level_type
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.analysis.tables import list_metric_columns, map_ids_to_values
 from gapctl.config.base import flatten_document
-from gapctl.config.errors import collect_parts, collect_varied_values
 from gapctl.config.hypotheses import Hypothesis, Level
+from gapctl.config.validation_errors import collect_parts, collect_varied_values
 from gapctl.plan.command_line import format_result_file_prefix
 from gapctl.plan.plan import Plan, Trial
 

@@ -32,7 +32,7 @@ from gapctl.analysis.estimates import (
     compute_tie_tolerance,
     rank_values,
 )
-from gapctl.analysis.paired import FloatArray, PairedResponses
+from gapctl.analysis.paired_responses import FloatArray, PairedResponses
 from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 from gapctl.config.arms import MOST_COUNTED, RANDOM_DEALS, ArmGrid
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from gapctl.analysis.paired import FloatArray, PairedResponses
+from gapctl.analysis.paired_responses import FloatArray, PairedResponses
 from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
 
 RESAMPLES = 9_999

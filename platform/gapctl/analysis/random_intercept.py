@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from gapctl.analysis.estimates import ROUNDING_SHARE
-from gapctl.analysis.paired import FloatArray
+from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.results import EstimateWithInterval, Slopes
 
 LARGEST_SHARE: Final = 0.9999

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 import polars as pl
 
 from gapctl.analysis.learning import ArmCheck, is_in_arm
-from gapctl.analysis.paired import get_replicate_noun
+from gapctl.analysis.paired_responses import get_replicate_noun
 from gapctl.analysis.preregistration import DeclarationDiff
 from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.arms import Arm

@@ -30,7 +30,7 @@ from gapctl.analysis.correlation import (
     residualise,
 )
 from gapctl.analysis.estimates import BOOTSTRAP_SEED, RESAMPLING_SEED, Direction, IntArray
-from gapctl.analysis.paired import FloatArray
+from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval
 from gapctl.config.arms import RANDOM_DEALS
 from gapctl.config.hypotheses import Scope

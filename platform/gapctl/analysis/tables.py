@@ -14,7 +14,7 @@ from gapctl.analysis.between_trainings import TrialValues, compute_cross_trial_m
 from gapctl.analysis.cohort import LINEAGE, STRATUM
 from gapctl.analysis.learning import ArmCheck, run_learning_checks
 from gapctl.analysis.optimum import compute_optimum_excesses
-from gapctl.analysis.paired import build_trial_factor_columns
+from gapctl.analysis.paired_responses import build_trial_factor_columns
 from gapctl.config.cohort import Cohort, get_model_lineage, get_model_stratum, is_same_level
 from gapctl.config.hypotheses import Level, list_hypothesis_metrics
 from gapctl.config.information import MadBits, find_bits

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gapctl.analysis.paired import FloatArray, build_level_column, build_usable_response_filter
+from gapctl.analysis.paired_responses import FloatArray, build_level_column, build_usable_response_filter
 from gapctl.config.hypotheses import Hypothesis, list_hypothesis_metrics
 from gapctl.config.metrics import is_cross_trial_metric
 from gapctl.config.sweep import SweepFile

@@ -24,8 +24,7 @@ from gapctl.analysis.estimates import (
     is_significant,
     rank_values,
 )
-from gapctl.analysis.learning import ArmCheck
-from gapctl.analysis.measured import (
+from gapctl.analysis.hypothesis_effects import (
     HolmPValue,
     HypothesisResult,
     determine_refutation_kind,
@@ -35,7 +34,8 @@ from gapctl.analysis.measured import (
     judge_interval,
     orient_interval_by_direction,
 )
-from gapctl.analysis.paired import LARGEST_RESPONSE, PairedResponses, UnusableResponse
+from gapctl.analysis.learning import ArmCheck
+from gapctl.analysis.paired_responses import LARGEST_RESPONSE, PairedResponses, UnusableResponse
 from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
 from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend

@@ -194,8 +194,8 @@ def _iterate_pairs(data: PairSource, skipped: dict[str, str]) -> Iterator[_Pair]
 
 def _read_pairs_from_places(places: Sequence[str | Path], skipped: dict[str, str]) -> Iterator[_Pair]:
     """Read the pairs of places by the rules of `gapctl measure --data`, several lines of a text as several captions."""
+    from gapctl.data.image_text.class_prompts import CaptionLineMode, split_captions
     from gapctl.data.image_text.index import decode_image, iterate_shard_samples
-    from gapctl.data.image_text.questions import CaptionLineMode, split_captions
     from gapctl.data.image_text.storage import list_or_pack_local_shards
 
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gapctl.analysis.documents import build_analysis_json, build_comparison_json, build_search_json
+from gapctl.analysis.json_output import build_analysis_json, build_comparison_json, build_search_json
 from gapctl.analysis.service import judge_plans, rebuild_plans
 from gapctl.cli.completion import complete_sweeps
 from gapctl.cli.console import SafeConsole
@@ -35,7 +35,7 @@ from gapctl.cli.output import (
     write_page,
     write_table,
 )
-from gapctl.cli.run_record import read_run_record_with_pages, render_search_page
+from gapctl.cli.report_contents import read_run_record_with_pages, render_search_page
 from gapctl.cli.search import print_search_points
 from gapctl.cli.verdict_table import describe_declaration, print_comparison, print_sweep_analysis
 from gapctl.errors import GapctlError, InputError, WorkError
@@ -156,7 +156,7 @@ def _write_models(path: Path, found: "SweepComparison") -> str:
     """Write the models of every cohort, each with its sweep; raise InputError where no model is measured."""
     import polars as pl
 
-    from gapctl.report.models import build_models_table, map_models_to_pages
+    from gapctl.report.cohort_models import build_models_table, map_models_to_pages
     from gapctl.report.models_page import build_cohort_tables, render_models_latex, render_models_page
 
     tables = build_cohort_tables(found.sweeps)

@@ -23,6 +23,7 @@ from gapctl.cli.options import (
     load_plan,
 )
 from gapctl.cli.output import describe_counts, print_json_or_text
+from gapctl.cluster.cluster_files import parse_cluster_documents, read_documents
 from gapctl.cluster.cost import (
     CostEstimate,
     PriceTable,
@@ -32,7 +33,6 @@ from gapctl.cluster.cost import (
     load_shipped_prices,
     read_prices,
 )
-from gapctl.cluster.files import parse_cluster_documents, read_documents
 from gapctl.cluster.jobs import DEFAULT_ADDRESS, JobServer, JobState, build_job
 from gapctl.cluster.lint import lint_cluster_file
 from gapctl.errors import INTERRUPTED, InputError

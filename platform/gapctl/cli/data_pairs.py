@@ -20,7 +20,7 @@ from gapctl.cli.options import AddressOption, JsonOption
 from gapctl.cli.output import check_page_file_name, format_megabytes, print_json_or_text, require_choice, write_page
 from gapctl.config.base import format_choices
 from gapctl.config.trial import UNDRAWN_TREATMENTS, DrawTime, PairCaptions
-from gapctl.data.image_text.questions import CaptionLineMode
+from gapctl.data.image_text.class_prompts import CaptionLineMode
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
 from gapctl.sweep.ray_session import check_address, open_ray_session
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gapctl.data.image_text.manifest import Manifest, ManifestTally
     from gapctl.data.image_text.storage import ShardInfo
     from gapctl.data.image_text.tools import PairStats, PairVerification, ReshardResult
-    from gapctl.data.shard_jobs import Workers
+    from gapctl.data.parallel_shards import Workers
 
 MAX_SAMPLES = 1000
 MAX_SENTENCES = 1000
@@ -144,7 +144,7 @@ def _choose_manifest_path(shards: "Sequence[ShardInfo]") -> Path:
 
 def _choose_workers(processes: int | None, address: str | None) -> "Workers":
     """Return processes of this machine, or the Ray cluster at an address."""
-    from gapctl.data.shard_jobs import Workers, count_available_cores
+    from gapctl.data.parallel_shards import Workers, count_available_cores
 
     check_address(address)
     return Workers(processes or count_available_cores(), partial(open_ray_session, address) if address else None)
@@ -281,7 +281,7 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
 
 def _read_first_samples(places: list[str], show: int) -> "list[tuple[int, Sample]]":
     from gapctl.data.image_text.read import read_rows_with_samples
-    from gapctl.data.shard_jobs import Workers
+    from gapctl.data.parallel_shards import Workers
 
     samples = _load_usable_manifest(places, Workers(1)).samples
     usable = samples.with_row_index("number").filter(samples["problem"].is_null())
@@ -358,7 +358,7 @@ def stats_command(
 ) -> None:
     """Say how long captions are, how large images, how much repeats, and how many words there are."""
     from gapctl.data.image_text.tools import compute_pair_stats
-    from gapctl.data.shard_jobs import Workers
+    from gapctl.data.parallel_shards import Workers
 
     check_page_file_name("--report", report)
     who = _choose_workers(workers, address)

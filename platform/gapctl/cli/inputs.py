@@ -23,7 +23,7 @@ from gapctl.cli.options import DEFAULT_RUNS, RunsOption, compute_data_source_fin
 from gapctl.config.evaluation_sets import NamedSet, require_set
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import Data
-from gapctl.data.image_text.questions import CaptionLineMode, read_attribute_prompts, read_class_prompts
+from gapctl.data.image_text.class_prompts import CaptionLineMode, read_attribute_prompts, read_class_prompts
 from gapctl.errors import GapctlError, InputError
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import hash_file
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gapctl.data.image_text.manifest import ManifestTally
     from gapctl.data.image_text.pack import ResolvedPlace
     from gapctl.data.load import Dataset
-    from gapctl.data.shard_jobs import StartRay
+    from gapctl.data.parallel_shards import StartRay
     from gapctl.inference.model import OpenModel
     from gapctl.inference.pairs import EncodedPairs, LabelOptions
     from gapctl.metrics.classification import ZeroShotTasks
@@ -476,7 +476,7 @@ def _open_pair_data(asked: InputOptions) -> Iterator[PairsToEncode]:
     from gapctl.data.image_text.pack import find_packed_classes
     from gapctl.data.image_text.storage import list_or_pack_local_shards
     from gapctl.data.image_text.tar_layouts import CLASS_KEY
-    from gapctl.data.shard_jobs import Workers, count_available_cores
+    from gapctl.data.parallel_shards import Workers, count_available_cores
     from gapctl.inference.pairs import LabelOptions, check_first_sample
 
     labels = LabelOptions(

@@ -40,7 +40,7 @@ from gapctl.tracking.store import check_uri
 if TYPE_CHECKING:
     from gapctl.metrics.embedding_set import Embeddings
     from gapctl.metrics.gap import DimensionOverlap
-    from gapctl.metrics.plots import PlotData
+    from gapctl.metrics.plot_data import PlotData
     from gapctl.metrics.sampling import SampleEstimate
     from gapctl.metrics.suite import MetricEstimates
     from gapctl.report.measure_page import Removal
@@ -366,7 +366,7 @@ def _print_shared_dimensions(title: str, overlaps: "dict[int, DimensionOverlap]"
 
 
 def _render_page(inputs: Inputs, metrics: Mapping[str, float]) -> str:
-    from gapctl.metrics.plots import sample_plot_data
+    from gapctl.metrics.plot_data import sample_plot_data
     from gapctl.report.measure_page import CosineBin, MeasureLine, MeasurePage, PlanePoint, render_measure_page
 
     picture = sample_plot_data(inputs.embeddings)
@@ -398,7 +398,7 @@ def _measure_removals(embeddings: "Embeddings", picture: "PlotData") -> "list[Re
     import numpy as np
 
     from gapctl.metrics.embedding_set import assign_match_keys, normalise_rows
-    from gapctl.metrics.plots import measure_gap_after_removal, measure_recall_after_removal
+    from gapctl.metrics.plot_data import measure_gap_after_removal, measure_recall_after_removal
     from gapctl.metrics.sampling import DrawPurpose, sample_row_numbers
     from gapctl.report.measure_page import Removal
 

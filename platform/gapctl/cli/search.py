@@ -12,7 +12,7 @@ from rich.table import Table
 from gapctl.cli.console import SafeConsole, make_plain_console
 from gapctl.cli.data import load_data
 from gapctl.cli.options import compute_data_source_fingerprint, plan_drawn_search_points, read_search_record
-from gapctl.cli.run_record import REPORT_FILE, summarise_search
+from gapctl.cli.report_contents import REPORT_FILE, summarise_search
 from gapctl.cli.sweep import (
     RESUME_WITH_MACHINES,
     delete_abandoned_files,

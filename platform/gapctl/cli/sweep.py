@@ -31,7 +31,7 @@ from gapctl.cli.options import (
     load_plan,
 )
 from gapctl.cli.output import format_megabytes, print_problems
-from gapctl.cli.run_record import REPORT_FILE, read_run_record_with_pages, summarise_run
+from gapctl.cli.report_contents import REPORT_FILE, read_run_record_with_pages, summarise_run
 from gapctl.cli.verdict_table import print_verdicts
 from gapctl.cluster.cost import load_shipped_prices
 from gapctl.cluster.running_cost import RunningCost, detect_machine_kind, find_price
@@ -75,7 +75,7 @@ def sweep_command(
         options = [*(["--scale", scale] if scale else []), *settings, *build_ledger_arguments(runs)]
         command = shlex.join(["gapctl", "plan", str(file), *options])
         raise InputError(f"--dry-run: a sweep has none; `{command}` lists what it would train, and runs nothing")
-    from gapctl.data.shard_jobs import count_available_cores
+    from gapctl.data.parallel_shards import count_available_cores
     from gapctl.sweep.capacity import check_machine_capacity
 
     plan, ledger, console = load_plan(file, scale, overrides), Ledger(runs), SafeConsole()

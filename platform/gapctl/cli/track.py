@@ -14,7 +14,7 @@ from gapctl.cli.options import (
     load_plan_or_drawn_points,
     read_search_record,
 )
-from gapctl.cli.run_record import read_run_record_with_pages, summarise_run, summarise_search
+from gapctl.cli.report_contents import read_run_record_with_pages, summarise_run, summarise_search
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.plan.plan import Plan

@@ -15,12 +15,12 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gapctl.cluster.files import INSTANCE_LABEL, ClusterFile, NodeType
+from gapctl.cluster.cluster_files import INSTANCE_LABEL, ClusterFile, NodeType
 from gapctl.config.base import FrozenModel, SpecError, build_spec_error, format_key_path, format_word_suggestion
-from gapctl.config.errors import list_validation_problems
 from gapctl.config.presets import PRESETS, PatchTower, ResNet, Tower
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import MadData, Model, OpenClipModel, TrialConfig, get_model_name, is_table
+from gapctl.config.validation_errors import list_validation_problems
 from gapctl.config.yaml_file import FileKind, read_yaml
 from gapctl.errors import InputError
 from gapctl.plan.estimate import (

@@ -13,16 +13,7 @@ from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from gapctl.cluster.cost import (
-    GIB,
-    PriceTable,
-    count_gpus_per_worker,
-    count_trials_at_once,
-    estimate_trial_memory,
-    find_gpu_memory,
-    load_shipped_prices,
-)
-from gapctl.cluster.files import (
+from gapctl.cluster.cluster_files import (
     ClusterFile,
     LintIssue,
     Severity,
@@ -37,6 +28,15 @@ from gapctl.cluster.files import (
     parse_python_version,
     parse_ray_version,
     read_documents,
+)
+from gapctl.cluster.cost import (
+    GIB,
+    PriceTable,
+    count_gpus_per_worker,
+    count_trials_at_once,
+    estimate_trial_memory,
+    find_gpu_memory,
+    load_shipped_prices,
 )
 from gapctl.cluster.ray_internals import find_config_error
 from gapctl.config.base import FrozenModel, KeyPath

@@ -35,14 +35,6 @@ from gapctl.config.base import (
     replace_at_path,
 )
 from gapctl.config.cohort import Cohort, get_cohort_model_value, is_same_level, iterate_cohort_problems
-from gapctl.config.errors import (
-    SweepParts,
-    TreatmentChanges,
-    collect_parts,
-    collect_varied_values,
-    list_validation_problems,
-    select_valid_parts,
-)
 from gapctl.config.evaluation_sets import (
     SetKind,
     explain_unknown_set,
@@ -79,6 +71,14 @@ from gapctl.config.recipes import list_recipes
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import LOSSES, FactorName, Model, PairData, TrialConfig, has_logit_bias
+from gapctl.config.validation_errors import (
+    SweepParts,
+    TreatmentChanges,
+    collect_parts,
+    collect_varied_values,
+    list_validation_problems,
+    select_valid_parts,
+)
 from gapctl.text import join_and, join_or
 
 

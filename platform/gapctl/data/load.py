@@ -1,9 +1,9 @@
 """Load the data that all trials on one source share."""
 
 from gapctl.config.trial import Data, MadData
-from gapctl.data.feed import TrialData, load_mad_arrays
 from gapctl.data.image_text.source import PairPaths, load_pair_manifests, resolve_pair_paths
-from gapctl.data.shard_jobs import OnProgress
+from gapctl.data.mad.feed import TrialData, load_mad_arrays
+from gapctl.data.parallel_shards import OnProgress
 
 Dataset = TrialData | PairPaths
 """MAD's images, or the paths of image-text pairs, which each process reads for itself."""

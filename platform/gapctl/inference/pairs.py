@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gapctl.data.image_text.class_prompts import Labels, PromptSet, read_sample_labels, split_caption_lines
 from gapctl.data.image_text.manifest import Manifest
-from gapctl.data.image_text.questions import Labels, PromptSet, read_sample_labels, split_caption_lines
 from gapctl.data.image_text.read import read_rows_with_samples
 from gapctl.errors import InputError
 from gapctl.inference.model import OpenModel, encode_texts

@@ -25,10 +25,10 @@ import torch
 from numpy.typing import NDArray
 
 from gapctl.config.base import hash_value
+from gapctl.data.image_text.class_prompts import MAX_CAPTIONS, CaptionLineMode, split_captions
 from gapctl.data.image_text.index import Sample, decode_image, iterate_shard_samples
-from gapctl.data.image_text.questions import MAX_CAPTIONS, CaptionLineMode, split_captions
 from gapctl.data.image_text.tar import SampleProblem
-from gapctl.data.shard_jobs import OnProgress, StartRay, ignore_progress
+from gapctl.data.parallel_shards import OnProgress, StartRay, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.inference.model import OpenModel, build_transform, load_open_clip_model, load_tokenizer
 from gapctl.io.atomic import hash_file, stage_file_replacement

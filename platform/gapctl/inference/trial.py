@@ -16,7 +16,7 @@ from gapctl.data.image_text.evaluation_sets import OpenedEvaluationSet
 from gapctl.data.image_text.tokens import get_tokenizer
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import convert_captions_to_tokens
-from gapctl.data.shard_jobs import OnProgress
+from gapctl.data.parallel_shards import OnProgress
 from gapctl.errors import InputError, first_line_of_error
 from gapctl.extensions import SINGULAR, explain_unusable
 from gapctl.ledger import Ledger, Result, TrialFolder

@@ -4,7 +4,7 @@ Read `ledger.py` first, then `trial.py` (a trial's files), `lease.py` (who train
 (what was declared before the first trial began).
 """
 
-from gapctl.ledger.documents import Result
+from gapctl.ledger.json_files import Result
 from gapctl.ledger.lease import Lease, LeaseLostError, LeaseOwner
 from gapctl.ledger.ledger import Ledger, LedgerSnapshot
 from gapctl.ledger.preregistration import Declaration

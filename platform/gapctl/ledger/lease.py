@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import WorkError
 from gapctl.io.files import Folder
-from gapctl.ledger.documents import RESULT_FILE, STRICT_DOCUMENT, DocumentKind
+from gapctl.ledger.json_files import RESULT_FILE, STRICT_DOCUMENT, DocumentKind
 
 PROC: Final = Path("/proc")
 PLAIN_LOCALE: Final = {"LC_ALL": "C", "TZ": "UTC"}

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, with_config
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
 from gapctl.io.files import Folder
-from gapctl.ledger.documents import RESULT_FILE, STRICT_DOCUMENT, Document, DocumentKind, Result
+from gapctl.ledger.json_files import RESULT_FILE, STRICT_DOCUMENT, Document, DocumentKind, Result
 from gapctl.ledger.preregistration import DECLARATION, Declaration, HasBegun, mark_begun_scales, merge_declaration
 from gapctl.ledger.search_record import SEARCH, SearchRecord
 from gapctl.ledger.trial import CONFIGURATION, HISTORY, TrialFolder

@@ -18,7 +18,7 @@ from gapctl.config.load import LoadedSweep, load_sweep_text
 from gapctl.config.trial import OpenClipModel
 from gapctl.errors import InputError, WorkError
 from gapctl.io.passwords import hide_passwords
-from gapctl.ledger.documents import STRICT_DOCUMENT, DocumentKind
+from gapctl.ledger.json_files import STRICT_DOCUMENT, DocumentKind
 from gapctl.plan.plan import DataSource, Plan, hash_design, make_plan
 
 UNDECLARED: Final = ""

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import TypeAdapter, with_config
 
 from gapctl.config.hypotheses import Level
-from gapctl.ledger.documents import STRICT_DOCUMENT, DocumentKind, MetricValue
+from gapctl.ledger.json_files import STRICT_DOCUMENT, DocumentKind, MetricValue
 
 PointState = Literal["done", "stopped", "failed", "running"]
 

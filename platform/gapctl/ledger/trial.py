@@ -24,7 +24,7 @@ import yaml
 
 from gapctl.errors import WorkError
 from gapctl.io.files import Folder
-from gapctl.ledger.documents import RESULT, RESULT_FILE, Result, serialize_result
+from gapctl.ledger.json_files import RESULT, RESULT_FILE, Result, serialize_result
 from gapctl.ledger.lease import (
     LEASE_FILE,
     Lease,

@@ -21,8 +21,8 @@ from gapctl.analysis.correlation import Strata, compute_kendall_taus, rank_withi
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.config.trial import FACTOR_VALUES
 from gapctl.plan.plan import shorten_paths
+from gapctl.report.cohort_models import plot_models
 from gapctl.report.html import make_file_name, render_png, render_png_and_svg_files, render_svg
-from gapctl.report.models import plot_models
 from gapctl.report.page_parts import RunRecord
 from gapctl.report.text import (
     NOT_KNOWN,

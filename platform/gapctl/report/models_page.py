@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from gapctl.analysis.compare import SweepAnalysis
 from gapctl.config.metrics import PUBLISHED
+from gapctl.report.cohort_models import Leaderboard, build_leaderboard, has_measured_models, map_models_to_pages
 from gapctl.report.html import load_text_templates, render_page
 from gapctl.report.latex import DELIMITERS, escape_latex
-from gapctl.report.models import Leaderboard, build_leaderboard, has_measured_models, map_models_to_pages
 from gapctl.report.sweep_page import define_metric, list_main_metrics
 from gapctl.report.text import NOT_KNOWN, capitalise_first, format_fact, format_number, name_metric
 from gapctl.text import join_and

@@ -22,8 +22,8 @@ from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import CONFIGURATION, DIMENSIONS, FAILURE
 from gapctl.plan.command_line import build_plan_arguments, build_ui_arguments
 from gapctl.plan.plan import Plan, Trial
+from gapctl.report.cohort_models import map_models_to_pages
 from gapctl.report.html import HASH, RunPages
-from gapctl.report.models import map_models_to_pages
 from gapctl.report.text import format_duration, format_number, name_factor
 from gapctl.text import format_count_with_noun
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from gapctl.analysis.results import AnalysisResults, Interval, Outcome, Verdict
 from gapctl.extensions import list_extensions
+from gapctl.report.cohort_models import build_leaderboard, has_measured_models, plot_models
 from gapctl.report.figures import (
     EMPTY_RECORD,
     FactorFigures,
@@ -27,7 +28,6 @@ from gapctl.report.figures import (
     plot_training_curves,
 )
 from gapctl.report.html import CODE, render_page
-from gapctl.report.models import build_leaderboard, has_measured_models, plot_models
 from gapctl.report.page_parts import RunRecord, list_commands, list_run_facts
 from gapctl.report.text import (
     NOT_KNOWN,

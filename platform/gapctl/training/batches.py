@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gapctl.config.trial import is_table
-from gapctl.data.feed import MadBatch, MadFeed, SampleDraw, TrialData, require_mad_data
 from gapctl.data.image_text.source import PairPaths, load_pair_manifests
+from gapctl.data.mad.feed import MadBatch, MadFeed, SampleDraw, TrialData, require_mad_data
 from gapctl.data.mad.images import DeviceImages, MadSplit
 from gapctl.data.mad.rows import number_captions, number_images
 from gapctl.data.mad.sampler import ImageIndices

@@ -25,7 +25,6 @@ from torch.nn.functional import normalize
 
 from gapctl.config.presets import PatchTower
 from gapctl.config.trial import Evaluate, Model, TrialConfig, is_table
-from gapctl.data.feed import MadFeed, TrialData, compute_caption_ids, normalise_images, require_mad_data
 from gapctl.data.mad.captions import (
     END_TOKEN,
     PROMPT_SEED,
@@ -35,6 +34,7 @@ from gapctl.data.mad.captions import (
     format_captions,
 )
 from gapctl.data.mad.factors import FACTOR_NAMES
+from gapctl.data.mad.feed import MadFeed, TrialData, compute_caption_ids, normalise_images, require_mad_data
 from gapctl.data.mad.images import compose_coloured_images
 from gapctl.data.mad.posterior import measure_posterior_entropies
 from gapctl.data.mad.rows import number_captions, number_images

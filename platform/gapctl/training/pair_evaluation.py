@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP
 
 from gapctl.config.trial import OpenClipModel, TrialConfig
+from gapctl.data.image_text.class_prompts import PromptSet, read_attribute_prompts
 from gapctl.data.image_text.feed import PART_SAMPLES, decode_manifest_rows, read_zero_shot_labels, sample_gallery_rows
 from gapctl.data.image_text.image import Resizing
-from gapctl.data.image_text.questions import PromptSet, read_attribute_prompts
 from gapctl.data.image_text.read import (
     CaptionBatch,
     PairBatch,

@@ -26,6 +26,7 @@ from torch.nn.functional import normalize
 
 from gapctl.config.evaluation_sets import NamedSet, PlannedEvaluationSet
 from gapctl.config.trial import Evaluate, TrialConfig
+from gapctl.data.image_text.class_prompts import PromptSet
 from gapctl.data.image_text.evaluation_sets import (
     ATTRIBUTE,
     CLASS,
@@ -36,9 +37,8 @@ from gapctl.data.image_text.evaluation_sets import (
     open_set,
 )
 from gapctl.data.image_text.feed import run_in_order
-from gapctl.data.image_text.questions import PromptSet
 from gapctl.data.image_text.tokens import get_tokenizer
-from gapctl.data.shard_jobs import OnProgress, ignore_progress
+from gapctl.data.parallel_shards import OnProgress, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.interventions.fit import IDEAL_WORDS
 from gapctl.interventions.ideal_words import replace_by_ideal_words

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from gapctl.config.evaluation_sets import PlannedEvaluationSet
 from gapctl.config.information import find_bayes_loss
 from gapctl.config.trial import LOSSES, MadData, Model, OpenClipModel, TrialConfig, is_table
-from gapctl.data.feed import TrialData, require_mad_data
 from gapctl.data.image_text.read import FeedCounts
 from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import Dataset
 from gapctl.data.mad.captions import CONTEXT_LENGTH, END_TOKEN, PAD_TOKEN, VOCAB_SIZE, count_added_tokens
+from gapctl.data.mad.feed import TrialData, require_mad_data
 from gapctl.data.mad.images import MadSplit
 from gapctl.data.mad.rows import IMAGE_ROWS, compute_likelihood_ratios, number_captions
 from gapctl.interventions.fit import IDEAL_WORDS
@@ -41,6 +41,7 @@ from gapctl.models.losses import compute_loss_floor
 from gapctl.models.public import build_public_model, load_public_weights
 from gapctl.models.table import EmbeddingTable, TableStart
 from gapctl.training.checkpoint import LossSums, pack_checkpoint, pack_weights, restore_training, unpack_weights
+from gapctl.training.embedding_plots import draw_clouds, draw_neighbor_sheet
 from gapctl.training.evaluation import (
     Evaluation,
     FittingEvaluation,
@@ -49,7 +50,6 @@ from gapctl.training.evaluation import (
     compute_gallery_metrics,
 )
 from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature, count_mismatched_steps
-from gapctl.training.pictures import draw_clouds, draw_neighbor_sheet
 from gapctl.training.workers import WorkerGroup
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gapctl.config.base import format_choices
+from gapctl.data.image_text.class_prompts import read_attribute_prompts
 from gapctl.data.image_text.index import Sample, iterate_shard_samples
-from gapctl.data.image_text.questions import read_attribute_prompts
 from gapctl.data.image_text.source import BUNDLED, BUNDLED_QUESTIONS, find_bundled_manifest, hash_bundle
 from gapctl.data.image_text.storage import list_tar_files
 from gapctl.data.image_text.tar_layouts import CLASS_KEY, CLASS_NAMES, CLASS_TEMPLATES

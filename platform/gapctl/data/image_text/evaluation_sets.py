@@ -25,6 +25,7 @@ from gapctl.config.evaluation_sets import EvaluationSet, NamedSet, load_shipped_
 from gapctl.config.yaml_file import read_text_file
 from gapctl.data.hub import explain_missing_shards
 from gapctl.data.image_text.bundled_sets import find_bundled_set, is_bundled_set
+from gapctl.data.image_text.class_prompts import PLACEHOLDER, PromptSet, split_caption_lines
 from gapctl.data.image_text.image import decode_rgb_image
 from gapctl.data.image_text.index import SampleRow, build_damage_error, build_manifest, parse_metadata
 from gapctl.data.image_text.locations import resolve_location
@@ -36,12 +37,11 @@ from gapctl.data.image_text.manifest import (
     write_manifest,
 )
 from gapctl.data.image_text.pack import find_or_pack_shards
-from gapctl.data.image_text.questions import PLACEHOLDER, PromptSet, split_caption_lines
 from gapctl.data.image_text.records import CLASS_PLACEHOLDER, ClassFiles
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, list_shards
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.image_text.tar_layouts import CLASS_NAMES, CLASS_TEMPLATES, find_class_files
-from gapctl.data.shard_jobs import OnProgress, Workers, count_available_cores, ignore_progress
+from gapctl.data.parallel_shards import OnProgress, Workers, count_available_cores, ignore_progress
 from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.text import format_first_names

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gapctl.data.image_text.class_prompts import PromptSet, read_sample_labels
 from gapctl.data.image_text.index import Sample, parse_metadata
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
-from gapctl.data.image_text.questions import PromptSet, read_sample_labels
 from gapctl.data.image_text.read import (
     CaptionBatch,
     ChunkReader,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
+from gapctl.data.image_text.class_prompts import LINE_ENDS, CaptionLineMode, count_captions, split_caption_lines
 from gapctl.data.image_text.image import decode_rgb_image
 from gapctl.data.image_text.manifest import (
     MANIFEST_VERSION,
@@ -30,7 +31,6 @@ from gapctl.data.image_text.manifest import (
     serialise_manifest,
     write_manifest,
 )
-from gapctl.data.image_text.questions import LINE_ENDS, CaptionLineMode, count_captions, split_caption_lines
 from gapctl.data.image_text.storage import ShardInfo, open_shard
 from gapctl.data.image_text.tar import (
     MAX_CAPTION_BYTES,
@@ -43,7 +43,7 @@ from gapctl.data.image_text.tar import (
     parse_image_header,
     scan_tar,
 )
-from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress, lock_unfinished_folder
+from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress, lock_unfinished_folder
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import write_file_atomically
 from gapctl.io.retry import is_hidden_or_system_file

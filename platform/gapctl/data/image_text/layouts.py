@@ -9,10 +9,10 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from gapctl.data.image_text.class_prompts import split_caption_lines
 from gapctl.data.image_text.coco import find_coco_layout
 from gapctl.data.image_text.index import parse_metadata
 from gapctl.data.image_text.locations import FileInfo, Location, resolve_location
-from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.records import (
     EXPECTED,
     NO_OPTIONS,

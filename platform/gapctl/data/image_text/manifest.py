@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from gapctl.data.image_text.questions import CaptionLineMode
+from gapctl.data.image_text.class_prompts import CaptionLineMode
 from gapctl.data.image_text.storage import ShardInfo, find_shard
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.errors import InputError, first_line_of_error

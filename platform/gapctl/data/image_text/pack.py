@@ -27,11 +27,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gapctl.data.image_text.class_prompts import LINE_ENDS, CaptionLineMode
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.layouts import recognise_layout
 from gapctl.data.image_text.locations import Location, convert_hub_page_address, resolve_location
 from gapctl.data.image_text.manifest import Manifest, has_caption_counts, read_manifest, tally_manifest, write_manifest
-from gapctl.data.image_text.questions import LINE_ENDS, CaptionLineMode
 from gapctl.data.image_text.records import (
     LAYOUT_VERSION,
     NO_OPTIONS,
@@ -45,7 +45,7 @@ from gapctl.data.image_text.source import MANIFEST_NAME
 from gapctl.data.image_text.storage import RETRY_SECONDS, ShardInfo, list_shards, list_tar_files
 from gapctl.data.image_text.tar import parse_image_header
 from gapctl.data.image_text.tar_layouts import CLASS_KIND, CLASS_NAMES, CLASS_TEMPLATES, find_class_files
-from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
+from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.io.atomic import stage_file_replacement, write_file_atomically

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gapctl.config.architectures import HubTokenizer
 from gapctl.config.presets import CLIP_CONTEXT
 from gapctl.config.trial import PairCaptions, PairData, PairImages, TrialConfig
+from gapctl.data.image_text.class_prompts import split_caption_lines
 from gapctl.data.image_text.image import (
     CropBox,
     ImageMismatch,
@@ -38,10 +39,9 @@ from gapctl.data.image_text.image import (
 from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample_from_shard
 from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_unchanged_shards
 from gapctl.data.image_text.order import Chunk
-from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
 from gapctl.data.image_text.tokens import Tokenizer, get_tokenizer
-from gapctl.data.shard_jobs import Workers
+from gapctl.data.parallel_shards import Workers
 from gapctl.data.treatments import degrade_image, find_treatment, sample_caption, treat_caption
 from gapctl.errors import WorkError
 from gapctl.folders import expand_home

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from gapctl.data.image_text.class_prompts import PromptSet
 from gapctl.data.image_text.locations import FileInfo, Location, iterate_parents, resolve_location
-from gapctl.data.image_text.questions import PromptSet
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
 

@@ -64,7 +64,7 @@ def _unpack_archives(folder: Path) -> None:
     from gapctl.data.image_text.index import build_manifest
     from gapctl.data.image_text.manifest import write_manifest
     from gapctl.data.image_text.storage import list_shards
-    from gapctl.data.shard_jobs import Workers
+    from gapctl.data.parallel_shards import Workers
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

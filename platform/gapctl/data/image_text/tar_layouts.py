@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from gapctl.data.image_text.class_prompts import split_caption_lines
 from gapctl.data.image_text.index import READ_ENDINGS, build_damage_error, parse_metadata
 from gapctl.data.image_text.locations import Location, iterate_parents, resolve_location
-from gapctl.data.image_text.questions import split_caption_lines
 from gapctl.data.image_text.records import CLASS_PLACEHOLDER, ClassFiles, Layout, LayoutOptions, Record
 from gapctl.data.image_text.storage import list_shards, open_shard
 from gapctl.data.image_text.tar import ShardBytes, scan_tar

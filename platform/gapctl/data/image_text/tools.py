@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from gapctl.data.image_text.class_prompts import CaptionLineMode
 from gapctl.data.image_text.image import decode_rgb_image
 from gapctl.data.image_text.index import (
     Sample,
@@ -30,11 +31,10 @@ from gapctl.data.image_text.index import (
     read_sample_by_row,
 )
 from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_validation_image
-from gapctl.data.image_text.questions import CaptionLineMode
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
+from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress
 from gapctl.data.rng import Purpose, make_generator
-from gapctl.data.shard_jobs import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import stage_file_replacement, write_file_atomically
 from gapctl.io.retry import is_hidden_or_system_file

@@ -32,7 +32,7 @@ from gapctl.data.mad.source import (
     read_folder_description,
     read_source_description,
 )
-from gapctl.data.shard_jobs import OnProgress, Workers, count_available_cores
+from gapctl.data.parallel_shards import OnProgress, Workers, count_available_cores
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.io.atomic import stage_file_replacement

@@ -52,8 +52,7 @@ from gapctl.data.mad.source import (
     read_folder_description,
     serialise_description,
 )
-from gapctl.data.rng import Purpose, make_generator
-from gapctl.data.shard_jobs import (
+from gapctl.data.parallel_shards import (
     OnProgress,
     StartRay,
     Workers,
@@ -61,6 +60,7 @@ from gapctl.data.shard_jobs import (
     ignore_progress,
     lock_unfinished_folder,
 )
+from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError, WorkError
 from gapctl.io.atomic import hash_file, stage_file_replacement, write_file_atomically
 from gapctl.text import format_first_names

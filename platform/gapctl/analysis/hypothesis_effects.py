@@ -31,7 +31,7 @@ from gapctl.analysis.estimates import (
     is_significant,
     subtract_rounding_tolerance,
 )
-from gapctl.analysis.paired import (
+from gapctl.analysis.paired_responses import (
     FloatArray,
     PairedResponses,
     build_level_column,

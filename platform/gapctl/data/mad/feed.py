@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.data.mad.images import MadSplit, compose_coloured_images, load_variant_images
 from gapctl.data.mad.sampler import CaptionImageSampler, ImageIndices, MadSampler, MadSamples
-from gapctl.data.shard_jobs import OnProgress
+from gapctl.data.parallel_shards import OnProgress
 
 
 @dataclass(frozen=True)

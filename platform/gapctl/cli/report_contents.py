@@ -5,7 +5,7 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
-from gapctl.analysis.documents import build_analysis_json
+from gapctl.analysis.json_output import build_analysis_json
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
 from gapctl.plan.command_line import build_ui_arguments
