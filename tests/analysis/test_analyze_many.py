@@ -87,7 +87,8 @@ def test_a_ledger_of_an_older_version_says_how_to_name_its_file(made: TwoSweeps,
 
 def test_trials_of_an_earlier_recipe_are_judged_as_what_they_are(tmp_path: Path) -> None:
     from gapctl.config.load import load_sweep
-    from gapctl.plan.plan import RECIPE_VERSION, make_plan
+    from gapctl.plan.plan import make_plan
+    from gapctl.plan.trial_id import RECIPE_VERSION
 
     file = sweep_file(tmp_path, TREND)
     earlier = make_plan(load_sweep(file), lambda data: "fingerprint", recipe_version=RECIPE_VERSION - 1)

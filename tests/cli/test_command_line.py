@@ -18,7 +18,7 @@ from gapctl import __version__
 from gapctl.cli.options import load_plan
 from gapctl.ledger import LeaseOwner, Ledger, Result
 from gapctl.plan.estimate import Cost
-from gapctl.plan.plan import compute_trial_id
+from gapctl.plan.trial_id import compute_trial_id
 from sweep_texts import REPOSITORY, SHIPPED, edited
 
 HEAVY = {

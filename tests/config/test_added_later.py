@@ -10,7 +10,8 @@ from gapctl.config.base import OmitFromHash, select_hashed_fields
 from gapctl.config.hypotheses import Trend
 from gapctl.config.sweep import SweepFile, hypotheses_sha256, spec_sha256
 from gapctl.config.trial import FrozenModel, PairCaptions, Train, TrialConfig
-from gapctl.plan.plan import compute_trial_id, hash_design, make_plan
+from gapctl.plan.plan import hash_design, make_plan
+from gapctl.plan.trial_id import compute_trial_id
 from sweep_texts import TINY, loaded
 
 # What gapctl gave when these were written down, for TINY on data whose fingerprint is "fingerprint". A test that fails

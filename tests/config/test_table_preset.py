@@ -8,7 +8,8 @@ import pytest
 
 from gapctl.config.trial import TrialConfig
 from gapctl.plan.estimate import count_trial_flops
-from gapctl.plan.plan import compute_trial_id, make_plan, pack_trials
+from gapctl.plan.plan import make_plan, pack_trials
+from gapctl.plan.trial_id import compute_trial_id
 from sweep_texts import complaints, document, loaded
 
 

@@ -8,8 +8,9 @@ from gapctl.config.load import load_sweep
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.errors import InputError
 from gapctl.plan.estimate import count_trial_flops, estimate_training_cost
-from gapctl.plan.plan import Plan, compute_trial_id, find_trial, hash_design, make_plan, shorten_paths
+from gapctl.plan.plan import Plan, find_trial, hash_design, make_plan, shorten_paths
 from gapctl.plan.power import explain_undecidable_hypotheses
+from gapctl.plan.trial_id import compute_trial_id
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -9,7 +9,8 @@ import pytest
 from gapctl.ledger import LeaseLostError, Ledger
 from gapctl.ledger.search_record import SEARCH, SearchRecord
 from gapctl.ledger.trial import FAILURE, STOPPED
-from gapctl.plan.plan import compute_trial_id, name_study
+from gapctl.plan.plan import name_study
+from gapctl.plan.trial_id import compute_trial_id
 from searches import EVERY, METRIC, SAMPLES, course_of, distance, ids, loaded, run, train
 
 

@@ -11,7 +11,8 @@ from small_sweep import FINGERPRINT, ROWS, PlanOf, Runs, Shown
 
 from gapctl.config.sweep import SweepFile
 from gapctl.ledger.trial import MACHINE
-from gapctl.plan.plan import RECIPE_VERSION, Plan
+from gapctl.plan.plan import Plan
+from gapctl.plan.trial_id import RECIPE_VERSION
 from gapctl.tracking.mlflow_sync import Projection, sync_sweep
 from gapctl.tracking.views import SweepFindings
 

@@ -12,7 +12,8 @@ from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.feed import MadFeed
 from gapctl.data.mad.sampler import UNSPECIFIED, parse_captions
 from gapctl.models.build import build_model
-from gapctl.plan.plan import compute_trial_id, reset_packable_settings
+from gapctl.plan.plan import reset_packable_settings
+from gapctl.plan.trial_id import compute_trial_id
 from gapctl.training import evaluation as evaluate
 from gapctl.training.evaluation import MadEvaluation, SecondSide, build_gallery
 from gapctl.training.trainer import TrainingRun

@@ -11,7 +11,7 @@ from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.mad.feed import MadFeed
 from gapctl.models.losses import find_equal_captions, make_contrastive_loss
-from gapctl.plan.plan import compute_trial_id
+from gapctl.plan.trial_id import compute_trial_id
 from gapctl.training.batches import join_batches
 from gapctl.training.fused_step import FusedStep
 from gapctl.training.step_options import build_step_options

@@ -18,7 +18,8 @@ from gapctl.data.mad.source import BUNDLED, compute_dataset_fingerprint
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord
-from gapctl.plan.plan import PROVISIONAL, DataSource, Plan, build_located_error, make_plan, make_search_plan, name_study
+from gapctl.plan.plan import DataSource, Plan, build_located_error, make_plan, make_search_plan, name_study
+from gapctl.plan.trial_id import PROVISIONAL
 
 DEFAULT_RUNS = "runs"
 

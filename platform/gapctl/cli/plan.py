@@ -35,7 +35,6 @@ from gapctl.plan.estimate import (
     estimate_training_cost,
 )
 from gapctl.plan.plan import (
-    PROVISIONAL,
     Plan,
     Trial,
     get_search,
@@ -51,6 +50,7 @@ from gapctl.plan.power import (
     list_few_step_warnings,
     list_measurement_notes,
 )
+from gapctl.plan.trial_id import PROVISIONAL
 from gapctl.sweep.disk_space import measure_disks
 from gapctl.text import format_count_with_noun, format_first_names
 

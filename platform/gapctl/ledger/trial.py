@@ -34,7 +34,8 @@ from gapctl.ledger.lease import (
     has_process_ended,
     parse_lease,
 )
-from gapctl.plan.plan import RECIPE_VERSION, Trial
+from gapctl.plan.plan import Trial
+from gapctl.plan.trial_id import RECIPE_VERSION
 
 if TYPE_CHECKING:
     import polars

@@ -1,24 +1,22 @@
 """From a sweep to its ordered trials: every arm of the grid, once for each seed, recipe or model.
 
 1. `make_plan` resolves each arm to a configuration (`_build_arm`) and asks for the fingerprint of its data.
-2. `compute_trial_id` hashes configuration, seed, data and recipe version: the id under which the ledger keeps a trial.
+2. `trial_id.compute_trial_id` hashes what decides its numbers: the id under which the ledger keeps a trial.
 3. A training that others start from (`init_from`) becomes a preparation, once for each seed.
 4. `make_search_plan` does the same for the points that a search has drawn.
 5. `list_remaining_trials`, `find_trial` and `pack_trials` choose from a plan what to train, and together with what.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
 from gapctl.config.architectures import MODEL_PATHS, strip_model_folder
 from gapctl.config.arms import list_arms, list_factor_level_settings, locate_trial_value_in_file, resolve_arm_config
 from gapctl.config.base import (
     KeyPath,
     Problem,
-    format_canonical_json,
     hash_value,
     replace_at_path,
     select_hashed_fields,
@@ -32,6 +30,7 @@ from gapctl.config.sweep import Search, SweepFile
 from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, Start, TrialConfig, is_table
 from gapctl.errors import InputError, MissingDataError, UnknownWeightsError
 from gapctl.extensions import ExtensionCode, Kind, collect_extension_code
+from gapctl.plan.trial_id import PROVISIONAL, RECIPE_VERSION, compute_trial_id, hash_extensions, select_trial_id_fields
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,6 @@ class Plan:
 
 DataSource = Data | NamedSet | OpenClipModel
 """What has a fingerprint: a trial's data, its public model, or an evaluation set by its name."""
-PROVISIONAL: Final = "?"
-"""The end of an id that holds no sha256 of weights or data, and of such a fingerprint: no trial has this id."""
-RECIPE_VERSION = 3
-"""Raise this whenever the same configuration would give other numbers than before."""
-
-
-TREATMENTS_WITH_SETTING = {"rate": ("words", "length_matched"), "sentences": ("sentences",), "field": ("enriched",)}
-"""The caption treatments that use each setting; with any other treatment the setting has no effect."""
 
 
 class _Arm(NamedTuple):
@@ -353,68 +344,6 @@ def build_located_error(
     return InputError(sweep.locate_problem(Problem(locate_trial_value_in_file(sweep.spec, factors, path, model), text)))
 
 
-def compute_trial_id(
-    config: TrialConfig,
-    seed: int,
-    data_fingerprint: str,
-    recipe_version: int = RECIPE_VERSION,
-    parent: str | None = None,
-    sets: Mapping[str, str] = MappingProxyType({}),
-    model_fingerprint: str = "",
-) -> str:
-    """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
-
-    The sha256 of the code of other packages' metrics, treatment and loss is hashed too, where the configuration names
-    any, and so are the fingerprints of its evaluation sets, in whatever order it names them.
-
-    The id of weights, data or sets that are not known ends in `PROVISIONAL`.
-
-    Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; a
-    public model's name and place, for which `model_fingerprint` stands, so that a tag and a file of the same weights
-    are one model; the changes that describe a parent, as its id stands for them; and the learning rate of a temperature
-    that is not learned.
-    """
-    described = select_trial_id_fields(config)
-    described.pop("init_from", None)
-    described["evaluate"].pop("sets", None)
-    if config.temperature.mode != "learned":
-        described["temperature"].pop("lr", None)
-    payload = {
-        "config": described,
-        "seed": seed,
-        "data": data_fingerprint,
-        "recipe": recipe_version,
-        **({"parent": parent} if parent else {}),
-        **({"sets": dict(sets)} if sets else {}),
-        **({"model": model_fingerprint} if model_fingerprint else {}),
-        **_hash_extensions(collect_extension_code(config.extensions)),
-    }
-    found = hashlib.sha256(format_canonical_json(payload).encode()).hexdigest()[:12]
-    known = not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint, *sets.values()))
-    return found if known else found + PROVISIONAL
-
-
-def _hash_extensions(code: Mapping[str, ExtensionCode]) -> dict[str, dict[str, str]]:
-    """Return what a hash contains of the code of other packages; nothing where none is used, so that old ids stay."""
-    return {"extensions": {name: each.sha256 for name, each in code.items()}} if code else {}
-
-
-def select_trial_id_fields(config: TrialConfig) -> dict[str, Any]:
-    """Return a configuration's JSON values without the data's address and without later fields at their old value."""
-    values = select_hashed_fields(config)
-    data = values["data"]
-    if config.data.dataset == "cc12m" and data["held_out"]:
-        del data["held_out_share"]
-    for name in ("source", "held_out", "classes", "bad_share"):
-        data.pop(name, None)
-    if isinstance(config.model, OpenClipModel):
-        values["model"] = {}
-    for setting, keeps in TREATMENTS_WITH_SETTING.items():
-        if setting in data["captions"] and data["captions"]["keep"] not in keeps:
-            del data["captions"][setting]
-    return values
-
-
 def _describe_cohort_for_hash(cohort: Cohort) -> dict[str, object]:
     """Return a cohort as it is hashed: without the paths of files, for which their models' fingerprints stand."""
     values = select_hashed_fields(cohort)
@@ -447,7 +376,7 @@ def hash_design(plan: Plan) -> str:
         for name, levels in spec.treatments.items()
     }
     named = {"treatments": treatments} if treatments else {}
-    code = _hash_extensions({name: each for trial in plan.trainings for name, each in trial.extensions.items()})
+    code = hash_extensions({name: each for trial in plan.trainings for name, each in trial.extensions.items()})
     sets = {name: each.fingerprint for trial in plan.trials for name, each in trial.evaluation_sets.items()}
     measured = {"sets": sets} if sets else {}
     base = select_trial_id_fields(spec.base)
@@ -509,7 +438,7 @@ def name_study(sweep: LoadedSweep, data_fingerprint: str) -> str:
         "first_seed": sweep.spec.first_seed,
         "data": data_fingerprint,
         "recipe": RECIPE_VERSION,
-        **_hash_extensions(collect_extension_code(_list_search_extensions(sweep.spec.base, get_search(sweep)))),
+        **hash_extensions(collect_extension_code(_list_search_extensions(sweep.spec.base, get_search(sweep)))),
     }
     return f"{sweep.scale_name_or_base}-{hash_value(asked)[:12]}"
 

@@ -25,7 +25,8 @@ from gapctl.ledger import Ledger, Result, TrialFolder
 from gapctl.ledger.trial import CONFIGURATION, HISTORY, MACHINE, STEPS
 from gapctl.ledger.trial import FAILURE as FAILURE_FILE
 from gapctl.plan.command_line import NOT_TRAINED
-from gapctl.plan.plan import RECIPE_VERSION, Plan, Trial, name_model_files, shorten_paths
+from gapctl.plan.plan import Plan, Trial, name_model_files, shorten_paths
+from gapctl.plan.trial_id import RECIPE_VERSION
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
