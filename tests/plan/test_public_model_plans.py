@@ -324,7 +324,10 @@ WRONG: dict[str, tuple[str, str]] = {
         "of another architecture than",
     ),
     "weights alone": ("{weights: tiny.pt}", "base.model.architecture: missing; expected it here"),
-    "a preset too": ("{preset: vit-b-32, architecture: ViT-B-32}", "base.model.preset: unknown key"),
+    "a preset too": (
+        "{preset: vit-b-32, architecture: ViT-B-32}",
+        "found 'vit-b-32' beside architecture; expected one of them",
+    ),
     "a misspelt key": (
         "{architecture: ViT-B-32, weight: openai}",
         "base.model.weight: unknown key; did you mean weights?",

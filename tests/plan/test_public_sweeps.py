@@ -9,6 +9,7 @@ from gapctl.config.load import load_sweep, load_sweep_text
 from gapctl.config.trial import OpenClipModel
 from gapctl.errors import InputError, UnknownWeightsError
 from gapctl.plan.plan import DataSource, Plan, make_plan
+from gapctl.plan.trial_id import PROVISIONAL
 from sweep_texts import REPOSITORY
 
 SWEEPS = ("public_neighbourhoods", "public_attributes")
@@ -61,7 +62,7 @@ def test_attributes_are_asked_with_content_held_and_across_it() -> None:
     assert {scope for name, scope in scopes.items() if name.endswith("across-content")} == {"between_strata"}
 
 
-def test_without_a_cohort_a_missing_set_stops_the_plan(tmp_path: Path) -> None:
+def test_a_missing_set_is_refused_and_planned_with_other_ids_where_that_is_asked(tmp_path: Path) -> None:
     text = (
         "name: lone\nquestion: Is it here?\nbase: {data: {dataset: image_text}, model: {preset: pairs-small}, "
         "evaluate: {sets: [birds]}}\nevaluation_sets: {birds: {kind: retrieval, source: nowhere}}\n"
@@ -70,4 +71,7 @@ def test_without_a_cohort_a_missing_set_stops_the_plan(tmp_path: Path) -> None:
     sweep = load_sweep_text(text, tmp_path / "lone.yaml")
 
     with pytest.raises(InputError, match=r"evaluation set birds: nowhere: no such file or folder"):
-        make_plan(sweep, compute_data_source_fingerprint, provisional=True)
+        make_plan(sweep, compute_data_source_fingerprint)
+
+    plan = make_plan(sweep, compute_data_source_fingerprint, provisional=True)
+    assert all(trial.id.endswith(PROVISIONAL) for trial in plan.trials)
