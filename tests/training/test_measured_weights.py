@@ -20,7 +20,7 @@ from pair_trials import pair_config
 
 CPU = torch.device("cpu")
 FEW = 300
-TRAINED_ONLY = ("train/loss", "train/loss_floor")
+TRAINED_ONLY = ("train/loss", "train/loss_floor", "train/loss_bayes", "train/loss_excess")
 
 
 @pytest.fixture(autouse=True)
