@@ -106,7 +106,7 @@ def test_a_plan_in_json_has_its_trials_and_totals_and_nothing_else(tiny: Path) -
         "attributes=5 seed=1",
     ]
     for trial in document["trials"]:
-        assert list(trial) == ["id", "label", "seed", "factors", "config", "steps", "finished"]
+        assert list(trial) == ["id", "label", "seed", "factors", "config", "steps", "bits", "loss_bayes", "finished"]
         assert trial["factors"] == {"data.captions.attributes": trial["config"]["data"]["captions"]["attributes"]}
         assert trial["config"]["train"]["samples"] == 512
     costs = {field.name for field in fields(Cost)} - {"unknown"}  # which is said where operations are not known

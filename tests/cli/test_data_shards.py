@@ -169,7 +169,7 @@ def test_a_sweep_file_that_names_damaged_shards_is_answered_with_its_place(sourc
     assert ran.exit_code == 2
     assert "base.data.source: mad/train-00000.npy: is missing. `gapctl data verify mad` names all" in ran.err
     shutil.rmtree("mad")
-    assert "does not exist" in gapctl("plan", "tiny.yaml", "--set", "base.data.source=mad").err
+    assert "does not exist" in gapctl("train", "tiny.yaml", "--trial", "0", "--set", "base.data.source=mad").err
 
 
 @contextmanager

@@ -90,7 +90,8 @@ def test_metrics_are_chosen_by_group_and_by_words() -> None:
     def list_keys(*arguments: str) -> list[str]:
         return [each["key"] for each in json.loads(gapctl("metrics", *arguments, "--json").out)["metrics"]]
 
-    assert list_keys("--group", "train") == ["train/loss", "train/loss_floor"]
+    assert {key.partition("/")[0] for key in list_keys("--group", "train")} == {"train"}
+    assert list_keys("--group", "train", "floor") == ["train/loss_floor"]
     assert list_keys("recall", "TEXT TO") == [f"quality/t2i_recall_{k}" for k in (1, 5, 10)]
     assert list_keys("degrees") == ["geometry/principal_angle_min"]
     shown = gapctl("metrics", "l2m").out
@@ -213,7 +214,7 @@ def test_the_tab_key_completes_verbs_sweeps_scales_settings_and_metrics(folder: 
     assert complete("plan", "imbalance", "--scale", "") == ["smoke", "laptop", "hour", "paper"]
     assert complete("sweep", "imbalance", "--set", "base.train.w") == ["base.train.weight_decay=", "base.train.warmup="]
     assert complete("sweep", "imbalance", "--set", "lr") == ["lr="]
-    assert complete("metrics", "gap/l") == ["gap/l2m", "gap/l2i", "gap/linear_separability"]
+    assert complete("metrics", "gap/l") == ["gap/l2m", "gap/l2i", "gap/linear_separability", "gap/l2m_excess"]
     assert complete("plan", "imitation.yaml", "--scale", "") == []
     assert complete("plan", "absent.yaml", "--scale", "") == []
 

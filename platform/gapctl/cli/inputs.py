@@ -147,8 +147,8 @@ class Inputs:
     """The embeddings to measure, and what is known about them.
 
     `facts` are printed under `inputs` by `--json`, and `title` describes them in one line. `zero_shot` has the class
-    prompts, `temperature` the model's own measures, `notes` lines for a person. `effort` has the sample limits of the
-    model's own evaluation, if it had one.
+    prompts, `temperature` the model's own measures, and entropies of one that knows the world, `notes` lines for a
+    person. `effort` has the sample limits of the model's own evaluation, if it had one.
     """
 
     embeddings: "Embeddings"
@@ -347,7 +347,8 @@ def _load_trial_inputs(prefix: str, runs: str, *, pairs: bool) -> Inputs:
         "result": {name: value for name, value in asdict(trial.result).items() if name not in ("trial", "metrics")},
     }
     title = f"trial {trial.id} ({trial.described.label}): {_describe_embeddings(encoded.embeddings)}"
-    return Inputs(encoded.embeddings, facts, title, encoded.zero_shot, encoded.temperature, effort=TRIAL_LIMITS)
+    known = {**encoded.temperature, **encoded.posterior}
+    return Inputs(encoded.embeddings, facts, title, encoded.zero_shot, known, effort=TRIAL_LIMITS)
 
 
 def _show_set_to_trial(asked: InputOptions, trial_id: str, name: str, *, pairs: bool) -> Inputs:

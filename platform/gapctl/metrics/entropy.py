@@ -6,6 +6,8 @@ measures it over galleries of a fixed size, so that models measured on galleries
 Index letters: Q queries, G gallery, N pairs, D embedding, S queries that are computed together.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from gapctl.metrics.checks import Rows, check_unit_rows
@@ -52,3 +54,13 @@ def estimate_entropy_at_gallery_size(
     rows_GS = permute_row_numbers(DrawPurpose.GALLERIES, count)[: taken * size].reshape(taken, size)
     entropies = [compute_entropies(query_ND[rows], gallery_ND[rows], scale) for rows in rows_GS]
     return estimate_mean_over_galleries(np.stack(entropies), count)
+
+
+def compare_with_posterior_entropies(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much entropies exceed those of a model that knows the world, where `metrics` have both."""
+    excesses = {}
+    for side in ("entropy/i2t", "entropy/t2i"):
+        known, own = f"{side}_posterior_nats", f"{side}_nats"
+        if known in metrics and own in metrics:
+            excesses[f"{side}_excess_nats"] = metrics[own] - metrics[known]
+    return excesses

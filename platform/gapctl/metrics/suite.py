@@ -30,7 +30,11 @@ from gapctl.metrics.embedding_set import (
     normalise_rows_float32,
     select_first_texts,
 )
-from gapctl.metrics.entropy import estimate_entropy_at_gallery_size, estimate_mean_entropy
+from gapctl.metrics.entropy import (
+    compare_with_posterior_entropies,
+    estimate_entropy_at_gallery_size,
+    estimate_mean_entropy,
+)
 from gapctl.metrics.geometry import (
     compare_class_orders,
     compute_chance_overlap,
@@ -94,6 +98,8 @@ def measure_at_logit_scales(
 ) -> MetricEstimates:
     """Return all metrics with entropies at each logit scale, zero-shot accuracies, and the model's temperature.
 
+    `temperature` may also hold entropies of a model that knows the world, with which the others are then compared.
+
     `others` are metrics of other packages, as in `measure_extension_metrics`, which also says what they raise. Metrics
     come in the order of their groups; samples are of those metrics alone that used a part of the rows.
     """
@@ -107,6 +113,7 @@ def measure_at_logit_scales(
         values, sampled = values | by_scale.values, sampled | by_scale.samples
     if zero_shot is not None:
         values |= measure_accuracies(embeddings.image_ND, zero_shot)
+    values |= compare_with_posterior_entropies(values)
     samples = {key: each for key, each in sampled.items() if not each.whole and values.get(key) == each.value}
     values |= foreign
     return MetricEstimates({key: values[key] for key in _sort_metrics(values)}, samples)

@@ -50,6 +50,7 @@ from gapctl.interventions.ideal_words import replace_by_ideal_words
 from gapctl.metrics.checks import Integers
 from gapctl.metrics.classification import ClassPrompts, PairQuestion, ZeroShotTasks, measure_accuracies
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
+from gapctl.metrics.entropy import compare_with_posterior_entropies
 from gapctl.metrics.gap import gap_direction
 from gapctl.metrics.sampling import TRIAL_LIMITS
 from gapctl.metrics.suite import measure_embeddings, measure_extension_metrics
@@ -148,9 +149,7 @@ def compute_gallery_metrics(encoded: GalleryEncoding, others: Sequence[str] = ()
         raise ArithmeticError(f"the model's embeddings cannot be measured: {error}") from error
     metrics = measures | encoded.temperature | measure_accuracies(embeddings.image_ND, encoded.zero_shot)
     metrics |= encoded.posterior
-    for known, entropy in encoded.posterior.items():
-        side = known.removesuffix("_posterior_nats")
-        metrics[f"{side}_excess_nats"] = metrics[f"{side}_nats"] - entropy
+    metrics |= compare_with_posterior_entropies(metrics)
     metrics |= measure_extension_metrics(embeddings, others, TRIAL_LIMITS)
     image_ND, text_ND = normalise_rows(embeddings.image_ND), normalise_rows(embeddings.text_MD)
     image_mean_D, text_mean_D = image_ND.mean(axis=0), text_ND.mean(axis=0)
