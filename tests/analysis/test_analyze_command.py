@@ -58,7 +58,16 @@ def test_json_is_one_document_with_the_agreed_keys(file: Path, plan: Plan) -> No
     assert done.exit_code == 0
     assert set(document) == {
         *("verdicts", "sweep", "question", "scale", "alpha", "spec_sha256", "hypotheses_sha256", "declared_sha256"),
-        *("deviation", "trials_done", "trials_planned", "damaged", "declared", "learning", "first_question"),
+        *(
+            "deviation",
+            "trials_done",
+            "trials_planned",
+            "damaged",
+            "declared",
+            "learning",
+            "information",
+            "first_question",
+        ),
     }
     assert {
         "id",

@@ -1,5 +1,7 @@
 """A plan is the full factorial in a fixed order, each trial named by what decides its numbers."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,9 @@ def test_a_correlation_over_too_few_arms_is_said(tmp_path: Path) -> None:
     (line,) = said()
     assert "over 6 arms cannot fall below 0.5" in line
     assert "vary more factors, or one of names" in line
+
+
+def test_trials_can_be_copied_to_other_processes() -> None:
+    trials = plan().trials
+
+    assert pickle.loads(pickle.dumps(trials)) == copy.deepcopy(trials) == trials

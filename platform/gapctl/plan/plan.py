@@ -307,7 +307,7 @@ def _build_trial(
         model = fingerprints[config.model.address] if isinstance(config.model, OpenClipModel) else ""
         trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent, hashed, model)
         code = collect_extension_code(config.extensions)
-        own = (dict(factors), config, fingerprint, parent, code, sets, arm.model, model, arm.recipe)
+        own = (dict(factors), config, fingerprint, parent, code, sets, arm.model, model, dict(arm.recipe))
         made = Trial(trial_id, "", seed, *own)
         return replace(made, label=f"{label} {made.replicate_label}".lstrip())
 
