@@ -229,6 +229,30 @@ def test_bits_of_lists_are_the_logarithms_of_their_values() -> None:
     assert bits.caption_given_image == 0
 
 
+@pytest.mark.parametrize(
+    ("captions", "unforeseeable"),
+    [
+        *(({"attributes": count}, math.log2(math.comb(5, count))) for count in range(6)),
+        ({"fixed": ["thickness", "scale"]}, 0.0),
+        ({"attributes": 1, "synonyms": 4}, math.log2(5)),
+    ],
+)
+def test_the_order_and_words_of_a_table_s_captions_are_no_bits_of_theirs(
+    captions: dict[str, object], unforeseeable: float
+) -> None:
+    table, encoders = (
+        TrialConfig.model_validate({"data": {"captions": captions}, "model": {"preset": preset}})
+        for preset in ("table", "mad-tiny")
+    )
+    bits, worded = find_bits(table), find_bits(encoders)
+
+    assert bits is not None
+    assert worded is not None
+    assert bits.caption_given_image == pytest.approx(unforeseeable, abs=1e-12)
+    assert (bits.shared, bits.image_given_caption) == (worded.shared, worded.image_given_caption)
+    assert find_bayes_loss(table) == find_bayes_loss(encoders)
+
+
 def test_nothing_is_known_of_natural_captions_and_of_other_losses() -> None:
     pairs = TrialConfig.model_validate({"data": {"dataset": "image_text"}, "model": {"preset": "pairs-small"}})
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import combinations, product
 from typing import Final, NamedTuple
 
-from gapctl.config.trial import FACTOR_VALUES, LOSSES, MadData, TrialConfig
+from gapctl.config.trial import FACTOR_VALUES, LOSSES, MadData, TrialConfig, is_table
 
 
 class MadBits(NamedTuple):
@@ -45,10 +45,10 @@ class _Group(NamedTuple):
     ratios_W: tuple[_Ratio, ...]
 
 
-def count_bits(data: MadData) -> MadBits:
+def count_bits(data: MadData, *, with_wording: bool = True) -> MadBits:
     """Return the information of a data section's training captions, of pictures where both sides are images.
 
-    Words that are drawn once for a digit count as those drawn at each access, as the six factors do not tell them.
+    Without `with_wording`, captions are the values that they name, in no order and without words. Words that are drawn once for a digit count as those drawn at each access, as the six factors do not tell them.
     """
     shared = sum(
         group.chance * chance * ratio * math.log2(ratio)
@@ -62,9 +62,10 @@ def count_bits(data: MadData) -> MadBits:
     captions = data.captions
     subsets = _list_named_factors(data)
     open_bits = math.log2(len(subsets))
-    if captions.order == "shuffled":
+    if with_wording and captions.order == "shuffled":
         open_bits += math.log2(math.factorial(1 + captions.attributes))
-    open_bits += (1 + captions.attributes) * math.log2(captions.synonyms)
+    if with_wording:
+        open_bits += (1 + captions.attributes) * math.log2(captions.synonyms)
     wrong = sum(_count_noise_bits(FACTOR_VALUES[name], captions.noise) for named in subsets for name in named)
     return MadBits(unsaid, open_bits + wrong / len(subsets), shared)
 
@@ -118,8 +119,11 @@ def _merge_ratios(chances: Sequence[float], ratios: Sequence[float]) -> tuple[_R
 
 
 def find_bits(config: TrialConfig) -> MadBits | None:
-    """Return the information of a training's captions; None for natural captions, of which it is not known."""
-    return count_bits(config.data) if isinstance(config.data, MadData) else None
+    """Return the information of a training's captions; None for natural captions, of which it is not known.
+
+    A table's rows are captions without order and words.
+    """
+    return count_bits(config.data, with_wording=not is_table(config)) if isinstance(config.data, MadData) else None
 
 
 def find_bayes_loss(config: TrialConfig) -> float | None:
