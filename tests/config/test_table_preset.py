@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gapctl.config.trial import TrialConfig
+from gapctl.errors import InputError
 from gapctl.plan.estimate import count_trial_flops
 from gapctl.plan.plan import make_plan, pack_trials
 from gapctl.plan.trial_id import compute_trial_id
@@ -97,6 +98,43 @@ def test_a_metric_of_tables_is_asked_of_tables_alone(tmp_path: Path) -> None:
 
 def test_a_start_without_a_gap_leaves_the_ids_of_other_presets_as_they_were() -> None:
     assert compute_trial_id(TrialConfig(), 0, "data") == "df0ca9e392b1"
+
+
+@pytest.mark.parametrize(
+    ("path", "levels"),
+    [
+        ("data.captions.order", ["shuffled", "canonical"]),
+        ("data.captions.synonyms", [1, 3]),
+        ("data.captions.synonym_draw", ["each_access", "once"]),
+    ],
+)
+def test_tables_that_differ_in_the_wording_of_captions_alone_are_one_training(
+    path: str, levels: list[Any], tmp_path: Path
+) -> None:
+    worded = {"data": {"captions": {"synonyms": 2}}} if path.endswith("draw") else {}
+    text = sweep({**TABLE, **worded})
+    encoders = sweep({"model": {"preset": "mad-tiny"}, **worded})
+    del text["vary"], encoders["vary"]
+    text["hypotheses"] = encoders["hypotheses"] = []
+    varied = {"vary": {path: levels}}
+
+    with pytest.raises(InputError) as caught:
+        make_plan(loaded(tmp_path, {**text, **varied}), lambda source: "data")
+
+    assert f"is the same training as {path.rsplit('.', 1)[-1]}={levels[0]}" in str(caught.value)
+    assert "neither the order nor the words of captions change a row of a table" in str(caught.value)
+    plan = make_plan(loaded(tmp_path, {**encoders, **varied}), lambda source: "data")
+    assert len({trial.id for trial in plan.trials}) == len(plan.trials) > 1
+
+
+def test_a_table_of_shuffled_captions_keeps_its_published_id() -> None:
+    def name(**captions: Any) -> str:
+        data = {"captions": {"attributes": 2, **captions}}
+        return compute_trial_id(TrialConfig.model_validate({**TABLE, "data": data}), 0, "data")
+
+    assert name() == "001898ac4e69"
+    assert name(order="canonical", synonyms=3, synonym_draw="once") == name()
+    assert name(noise=0.1) != name()
 
 
 def test_tables_of_other_captions_temperatures_and_starts_train_together(tmp_path: Path) -> None:

@@ -197,6 +197,20 @@ def test_a_table_goes_on_alone_from_a_checkpoint_that_was_written_among_others()
     assert [finish(TrainingRun([each], CPU))[0] for each in varied(kept)] == peaceful
 
 
+def test_the_order_and_words_of_captions_change_no_number_of_a_table() -> None:
+    wordings: list[dict[str, Any]] = [
+        {},
+        {"order": "canonical"},
+        {"synonyms": 3},
+        {"synonyms": 3, "synonym_draw": "once", "order": "canonical"},
+    ]
+    about = [MadData(captions=MadCaptions(attributes=2, **wording)) for wording in wordings]
+
+    first, *others = (finish(TrainingRun([member(MemoryStore(), data=data)], CPU))[0] for data in about)
+
+    assert others == [first] * 3
+
+
 def test_the_number_of_threads_changes_no_more_than_rounding() -> None:
     one = finish(TrainingRun([member(MemoryStore())], CPU))[0]
     torch.set_num_threads(2)

@@ -486,6 +486,13 @@ def is_table(config: "TrialConfig") -> bool:
     return isinstance(config.model, Model) and config.model.is_table
 
 
+def reset_caption_wording(data: MadData) -> MadData:
+    """Return a data section without what changes no row of a table: the order of captions, and their words."""
+    plain = MadCaptions()
+    kept = {"order": plain.order, "synonyms": plain.synonyms, "synonym_draw": plain.synonym_draw}
+    return data.model_copy(update={"captions": data.captions.model_copy(update=kept)})
+
+
 MODEL_KINDS: Final[Mapping[str, type[Model] | type[OpenClipModel]]] = {
     "a preset": Model,
     "an architecture": OpenClipModel,

@@ -27,7 +27,17 @@ from gapctl.config.hypotheses import Level
 from gapctl.config.load import LoadedSweep
 from gapctl.config.recipes import list_recipes
 from gapctl.config.sweep import Search, SweepFile
-from gapctl.config.trial import LOSSES, Data, MadCaptions, MadData, OpenClipModel, Start, TrialConfig, is_table
+from gapctl.config.trial import (
+    LOSSES,
+    Data,
+    MadCaptions,
+    MadData,
+    OpenClipModel,
+    Start,
+    TrialConfig,
+    is_table,
+    reset_caption_wording,
+)
 from gapctl.errors import InputError, MissingDataError, UnknownWeightsError
 from gapctl.extensions import ExtensionCode, Kind, collect_extension_code
 from gapctl.plan.trial_id import PROVISIONAL, RECIPE_VERSION, compute_trial_id, hash_extensions, select_trial_id_fields
@@ -322,6 +332,8 @@ def _require_different(sweep: LoadedSweep, trials: Sequence[Trial]) -> None:
         other = seen.setdefault(trial.id, trial)
         if other is not trial:
             text = f"{trial.label} is the same training as {other.label}; expected levels that train otherwise"
+            if is_table(trial.config) and _differ_in_wording(trial.config.data, other.config.data):
+                text += ", as neither the order nor the words of captions change a row of a table"
             if trial.model is not None and trial.model != other.model:
                 place: KeyPath = ("cohort", "models", trial.model.place)
                 text = f"{trial.label} is the same training as {other.label}; expected each model once"
@@ -329,6 +341,12 @@ def _require_different(sweep: LoadedSweep, trials: Sequence[Trial]) -> None:
                 factor = next(name for name, level in trial.factors.items() if other.factors[name] != level)
                 place = ("vary", factor, sweep.spec.vary[factor].index(trial.factors[factor]))
             raise InputError(sweep.locate_problem(Problem(place, text)))
+
+
+def _differ_in_wording(data: Data, other: Data) -> bool:
+    """Return whether the order and the words of captions are all that tells two data sections apart."""
+    both = isinstance(data, MadData) and isinstance(other, MadData) and data != other
+    return both and reset_caption_wording(data) == reset_caption_wording(other)
 
 
 def shorten_paths(paths: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gapctl.config.base import format_canonical_json, select_hashed_fields
-from gapctl.config.trial import OpenClipModel, TrialConfig
+from gapctl.config.trial import MadData, OpenClipModel, TrialConfig, is_table, reset_caption_wording
 from gapctl.extensions import ExtensionCode, collect_extension_code
 
 PROVISIONAL: Final = "?"
@@ -41,9 +41,11 @@ def compute_trial_id(
 
     Left out are the data's address, as the fingerprint stands for the data and a moved folder keeps its trials; a
     public model's name and place, for which `model_fingerprint` stands, so that a tag and a file of the same weights
-    are one model; the changes that describe a parent, as its id stands for them; and the learning rate of a temperature
-    that is not learned.
+    are one model; the changes that describe a parent, as its id stands for them; the learning rate of a temperature
+    that is not learned; and for a table the order and the words of captions, which change none of its rows.
     """
+    if is_table(config) and isinstance(config.data, MadData):
+        config = config.model_copy(update={"data": reset_caption_wording(config.data)})
     described = select_trial_id_fields(config)
     described.pop("init_from", None)
     described["evaluate"].pop("sets", None)
