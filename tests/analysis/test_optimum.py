@@ -1,6 +1,6 @@
 """A training's excess over the loss' optimum is looked up from the tables of its ledger."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from analysis_ledgers import ATTRIBUTES, finish, plan_of, sweep_file
 from gapctl.analysis.tables import TrialTables, read_trial_tables
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CONFIGURATION
-from gapctl.plan.plan import Plan
+from gapctl.plan.plan import Plan, Trial
 from sweep_texts import complaints, document
 
 ASKED: Mapping[str, Any] = {
@@ -36,7 +36,9 @@ def judged(folder: Path, ledger: Ledger, *responses: str) -> TrialTables:
     return read_trial_tables(plan_of(sweep_file(folder, *asked, vary=ENCODERS, name="encoders")), ledger)
 
 
-def filled(folder: Path, tables: Mapping[str, Any] = TABLES) -> Ledger:
+def filled(
+    folder: Path, tables: Mapping[str, Any] = TABLES, converged: Callable[[Trial], float] = lambda trial: 1.0
+) -> Ledger:
     ledger = Ledger(str(folder / "runs"))
     for trial in planned(folder, "encoders", ENCODERS).trials:
         finish(ledger, trial, {"gap/l2m": 0.5 + 0.01 * trial.seed, "gap/rmg": 0.6})
@@ -44,7 +46,8 @@ def filled(folder: Path, tables: Mapping[str, Any] = TABLES) -> Ledger:
         begun = 0.7 if trial.factors["init.gap"] else 0.0
         fixed = 0.1 if trial.factors["temperature.mode"] == "fixed" else 0.0
         told = 0.02 * float(trial.factors[ATTRIBUTES])
-        finish(ledger, trial, {"gap/l2m": begun + fixed + told + 0.01 * (trial.seed - 1), "gap/rmg": 0.2})
+        measured = {"gap/l2m": begun + fixed + told + 0.01 * (trial.seed - 1), "gap/rmg": 0.2}
+        finish(ledger, trial, {**measured, "train/converged": converged(trial)})
     return ledger
 
 
@@ -65,8 +68,68 @@ def test_a_training_without_such_a_table_has_no_excess_and_the_ledger_is_said_to
 
     assert found.trials.filter(pl.col("gap/l2m_excess").is_null())[ATTRIBUTES].unique().to_list() == [5]
     (message,) = found.damaged
+    assert "for 6 of 12 trainings (attributes=5 mode=learned seed=0)" in message
+    assert "has no table" in message
+    assert "width and batch: none with data.captions.attributes 5; sweeps/optimum.yaml trains such tables" in message
+
+
+def test_the_settings_are_named_that_no_table_has_together(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, {**TABLES, ATTRIBUTES: [0], "temperature.mode": ["learned"]})
+    for trial in planned(tmp_path, "others", {**TABLES, ATTRIBUTES: [5], "temperature.mode": ["fixed"]}).trials:
+        finish(ledger, trial, {"gap/l2m": 0.0, "train/converged": 1.0})
+
+    found = judged(tmp_path, ledger, "gap/l2m_excess")
+
+    assert len(found.damaged) == 2
+    assert "for 3 of 12 trainings (attributes=0 mode=fixed seed=0)" in found.damaged[0]
+    assert "none with data.captions.attributes 0 and all else alike" in found.damaged[0]
+
+
+def test_a_list_of_attributes_is_named_that_no_table_has(tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    asked = {**ASKED, "id": "listed"}
+    levels = {"data.captions.fixed": ["scale, colour", "scale, fracture"], ATTRIBUTES: [2]}
+    plan = plan_of(sweep_file(tmp_path, asked, vary=levels, name="listed"))
+    finish(ledger, plan.trials[0], {"gap/l2m": 0.1})
+
+    (message,) = read_trial_tables(plan, ledger).damaged
+
+    assert "none with data.captions.attributes 2 and data.captions.fixed scale, colour; sweeps" in message
+
+
+def test_only_tables_that_converged_are_the_optimum(tmp_path: Path) -> None:
+    found = judged(tmp_path, filled(tmp_path, converged=lambda trial: float(trial.seed == 2)), "gap/l2m_excess")
+
+    assert found.damaged == ()
+    optimum = 0.01 + 0.02 * pl.col(ATTRIBUTES) + 0.1 * (pl.col("temperature.mode") == "fixed")
+    wrong = found.trials.filter((pl.col("gap/l2m_excess") - (pl.col("gap/l2m") - optimum)).abs() > 1e-9)
+    assert wrong.is_empty()
+
+
+def test_tables_that_did_not_converge_are_counted_where_no_other_is_left(tmp_path: Path) -> None:
+    ended = filled(tmp_path, converged=lambda trial: float(trial.factors["temperature.mode"] == "learned"))
+
+    found = judged(tmp_path, ended, "gap/l2m_excess")
+
+    lacking = found.trials.filter(pl.col("gap/l2m_excess").is_null())
+    assert lacking["temperature.mode"].unique().to_list() == ["fixed"]
+    (message,) = found.damaged
     assert "for 6 of 12 trainings" in message
-    assert "sweeps/optimum.yaml trains such tables" in message
+    assert "3 tables of these captions" in message
+    assert "did not converge" in message
+
+
+@pytest.mark.parametrize("wording", [{"order": "canonical"}, {"synonyms": 3}, {"synonyms": 2, "synonym_draw": "once"}])
+def test_an_optimum_is_of_captions_however_they_are_worded(wording: Mapping[str, Any], tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    vary = {ATTRIBUTES: [0, 5], **{f"data.captions.{name}": [value] for name, value in wording.items()}}
+    plan = plan_of(sweep_file(tmp_path, ASKED, vary=vary, name="worded"))
+    finish(ledger, plan.trials[0], {"gap/l2m": 0.5})
+
+    found = read_trial_tables(plan, ledger)
+
+    assert found.damaged == ()
+    assert found.trials["gap/l2m_excess"].to_list() == pytest.approx([0.5])
 
 
 def test_a_damaged_configuration_of_a_table_costs_that_table_alone(tmp_path: Path) -> None:

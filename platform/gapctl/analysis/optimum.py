@@ -1,43 +1,56 @@
 """How far trained encoders lie from the optimum of their loss, which the ledger's own tables show (preset table).
 
-`compute_optimum_excesses` finds the tables in the ledger, matches each training with those of the same captions, data,
-temperature, width and batch, and subtracts their metric. `sweeps/optimum.yaml` trains such tables.
+1. `compute_optimum_excesses` finds the tables in the ledger, matches each training with those that converged and have
+   its captions, data, temperature, width and batch, and subtracts their metric. `sweeps/optimum.yaml` trains such
+   tables.
+2. `list_missing_optima` says before any training of a plan which of its excesses the ledger cannot give.
+3. `_explain_missing_optimum` names the settings that no table has.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
-from gapctl.config.base import format_canonical_json, select_hashed_fields
+from gapctl.config.base import flatten_document
+from gapctl.config.hypotheses import list_hypothesis_metrics
 from gapctl.config.metrics import OPTIMUM_EXCESSES
-from gapctl.config.trial import MadData, TrialConfig, is_table
+from gapctl.config.trial import NO_FACTORS, MadData, TrialConfig, is_table, reset_caption_wording
 from gapctl.errors import WorkError, first_line_of_error
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import CONFIGURATION
-from gapctl.plan.plan import Trial
+from gapctl.plan.plan import Plan, Trial
+from gapctl.text import format_count_with_noun, join_and
 
 TABLE_MARK = b"preset: table"
 """What the configuration of a table holds, so that those of other trainings need not be parsed."""
+OptimumSettings = Mapping[str, str]
+"""What an optimum depends on: values as text by the path of their setting."""
 
 
 class OptimumExcesses(NamedTuple):
-    """Metrics by name and by the ids of trials, and messages about what could not be looked up."""
+    """Metrics by name and by the ids of trials, why trainings have none by their label, and messages about both."""
 
     metrics: Mapping[str, Mapping[str, float]]
     missing: tuple[str, ...]
+    unmatched: Mapping[str, str] = {}
 
 
 class _TableResult(NamedTuple):
+    settings: OptimumSettings
     samples: int
     metrics: Mapping[str, float]
+
+    @property
+    def converged(self) -> bool:
+        return self.metrics.get("train/converged") == 1.0
 
 
 def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Sequence[str]) -> OptimumExcesses:
     """Compute the requested excesses of finished trials; a trial has none where the ledger has no such table.
 
-    Of tables that match, those count that were trained longest from no gap; their mean is the optimum.
+    Of tables that match, those count that converged, and of these the longest; their mean is the optimum.
     """
     named = {name: OPTIMUM_EXCESSES[name] for name in asked if name in OPTIMUM_EXCESSES}
     if not named:
@@ -45,27 +58,75 @@ def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Seq
     tables, missing = _read_tables(ledger)
     measured = ledger.results([trial.id for trial in trials])
     found: dict[str, dict[str, float]] = {name: {} for name in named}
-    unmatched = []
+    unmatched: dict[str, str] = {}
     for trial, result in zip(trials, measured, strict=True):
-        matching = tables.get(_get_optimum_key(trial.config, trial.data_fingerprint), [])
+        settings = _list_optimum_settings(trial.config, trial.data_fingerprint)
+        matching = [table for table in tables if table.settings == settings and table.converged]
         if not matching:
-            unmatched.append(trial.label)
+            unmatched[trial.label] = _explain_missing_optimum(settings, tables, ledger.root)
         longest = [table.metrics for table in matching if table.samples == max(each.samples for each in matching)]
         for name, metric in named.items():
             optima = [metrics[metric] for metrics in longest if metric in metrics]
             if optima and isinstance(result, Result) and metric in result.metrics:
                 found[name][trial.id] = result.metrics[metric] - sum(optima) / len(optima)
-    if unmatched:
-        missing.append(
-            f"{', '.join(named)}: for {len(unmatched)} of {len(trials)} trainings ({unmatched[0]}), {ledger.root} has "
-            "no table (model.preset table, init.gap 0) of the same captions, temperature, width and batch; "
-            "sweeps/optimum.yaml trains such tables"
-        )
-    return OptimumExcesses(found, tuple(missing))
+    return OptimumExcesses(found, (*missing, *_list_reasons(named, unmatched, len(trials))), unmatched)
 
 
-def _read_tables(ledger: Ledger) -> tuple[dict[Hashable, list[_TableResult]], list[str]]:
-    """Read the finished tables that began without a gap, by what an optimum depends on."""
+def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
+    """List messages about excesses that a plan's hypotheses name, for trainings that no table of the ledger is like.
+
+    Tables that the plan itself trains count as if they had converged.
+    """
+    asked = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_hypothesis_metrics(item))
+    named = [name for name in asked if name in OPTIMUM_EXCESSES]
+    if not named:
+        return []
+    tables, _ = _read_tables(ledger)
+    settings = {trial.label: _list_optimum_settings(trial.config, trial.data_fingerprint) for trial in plan.trials}
+    begun = [table.settings for table in tables if table.converged]
+    begun += [settings[trial.label] for trial in plan.trials if _is_optimum(trial.config)]
+    unmatched = {
+        label: _explain_missing_optimum(each, tables, ledger.root)
+        for label, each in settings.items()
+        if each not in begun
+    }
+    return _list_reasons(named, unmatched, len(plan.trials))
+
+
+def _list_reasons(named: Iterable[str], unmatched: Mapping[str, str], trials: int) -> list[str]:
+    """List a message for each reason, with the number of trainings that it concerns and the first of them."""
+    labels: dict[str, list[str]] = {}
+    for label, reason in unmatched.items():
+        labels.setdefault(reason, []).append(label)
+    return [
+        f"{', '.join(named)}: for {len(some)} of {format_count_with_noun(trials, 'training')} ({some[0]}), {reason}"
+        for reason, some in labels.items()
+    ]
+
+
+def _explain_missing_optimum(settings: OptimumSettings, tables: Sequence[_TableResult], root: str) -> str:
+    """Say that no table converged with these settings, and which of them no table has."""
+    matching = [table for table in tables if table.settings == settings]
+    train = "sweeps/optimum.yaml trains such tables"
+    if matching:
+        count = format_count_with_noun(len(matching), "table")
+        return f"{count} of these captions in {root} did not converge (train/converged is 1 where one did); {train}"
+    lacking = [name for name, value in settings.items() if all(each.settings.get(name) != value for each in tables)]
+    beside = ""
+    if tables and not lacking:
+        differing = ([name for name, value in settings.items() if each.settings.get(name) != value] for each in tables)
+        lacking, beside = min(differing, key=len), " and all else alike"
+    none = f": none with {join_and([f'{name} {settings[name]}' for name in lacking])}{beside}" if tables else ""
+    same = "of the same captions, temperature, width and batch"
+    return f"{root} has no table (model.preset table, init.gap 0) {same}{none}; {train}"
+
+
+def _is_optimum(config: TrialConfig) -> bool:
+    return is_table(config) and not config.init.gap
+
+
+def _read_tables(ledger: Ledger) -> tuple[list[_TableResult], list[str]]:
+    """Read the finished tables that began without a gap; return them and messages about those that are damaged."""
     known = ledger.list_trial_ids()
     damaged: list[str] = []
     configurations: dict[str, tuple[TrialConfig, str]] = {}
@@ -77,34 +138,34 @@ def _read_tables(ledger: Ledger) -> tuple[dict[Hashable, list[_TableResult]], li
                 configurations[trial_id] = config, str(document["data_fingerprint"])
             except (yaml.YAMLError, ValidationError, TypeError, KeyError) as error:
                 damaged.append(str(ledger.trial(trial_id).damaged(CONFIGURATION, first_line_of_error(error))))
-    found: dict[Hashable, list[_TableResult]] = {}
+    found: list[_TableResult] = []
     for (config, fingerprint), result in zip(
         configurations.values(), ledger.results(list(configurations)), strict=True
     ):
         if isinstance(result, WorkError):
             damaged.append(str(result))
-        elif result is not None and is_table(config) and not config.init.gap:
-            table = _TableResult(result.samples_seen, result.metrics)
-            found.setdefault(_get_optimum_key(config, fingerprint), []).append(table)
+        elif result is not None and _is_optimum(config):
+            settings = _list_optimum_settings(config, fingerprint)
+            found.append(_TableResult(settings, result.samples_seen, result.metrics))
     return found, damaged
 
 
-def _get_optimum_key(config: TrialConfig, data_fingerprint: str) -> Hashable:
-    """Return what decides about an optimum: not the order of captions, nor where a learned temperature begins."""
+def _list_optimum_settings(config: TrialConfig, data_fingerprint: str) -> OptimumSettings:
+    """List what decides about an optimum: no wording of captions, and no start of a learned temperature."""
     data, temperature = config.data, config.temperature
     if not isinstance(data, MadData):
-        return None
-    described = select_hashed_fields(data)
-    described["captions"].pop("order", None)
-    described.pop("source", None)
-    loss = select_hashed_fields(config.loss)
-    loss.pop("targets", None)
-    fixed = () if temperature.mode == "learned" else (temperature.init, temperature.final)
-    return (
-        format_canonical_json({"data": described, "loss": loss}),
-        data_fingerprint,
-        config.model.embed_dim,
-        config.train.batch_size,
-        temperature.mode,
-        fixed,
-    )
+        return {}
+    starts = () if temperature.mode == "learned" else ("init", "final")
+    described = {
+        "data": reset_caption_wording(data).model_dump(mode="json", exclude={"source"}),
+        "loss": config.loss.model_dump(mode="json", exclude={"targets"}),
+        "model": {"embed_dim": config.model.embed_dim},
+        "train": {"batch_size": config.train.batch_size},
+        "temperature": temperature.model_dump(mode="json", include={"mode", *starts}),
+    }
+    values = {name: _format_setting(value) for name, value in flatten_document(described).items()}
+    return {**values, "data.source of fingerprint": data_fingerprint}
+
+
+def _format_setting(value: object) -> str:
+    return (", ".join(map(str, value)) or NO_FACTORS) if isinstance(value, list) else str(value)

@@ -48,7 +48,8 @@ class _Group(NamedTuple):
 def count_bits(data: MadData, *, with_wording: bool = True) -> MadBits:
     """Return the information of a data section's training captions, of pictures where both sides are images.
 
-    Without `with_wording`, captions are the values that they name, in no order and without words. Words that are drawn once for a digit count as those drawn at each access, as the six factors do not tell them.
+    Without `with_wording`, captions are the values that they name, in no order and without words. Words that are drawn
+    once for a digit count as those drawn at each access, as the six factors do not tell them.
     """
     shared = sum(
         group.chance * chance * ratio * math.log2(ratio)
