@@ -1,5 +1,6 @@
 """A training's excess over the loss' optimum is looked up from the tables of its ledger."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import polars as pl
 import pytest
 from analysis_ledgers import ATTRIBUTES, finish, plan_of, sweep_file
 
+from command_line import gapctl
+from gapctl.analysis.analyze import analyze_tables
+from gapctl.analysis.optimum import list_missing_optima
 from gapctl.analysis.tables import TrialTables, read_trial_tables
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CONFIGURATION
@@ -142,6 +146,42 @@ def test_a_damaged_configuration_of_a_table_costs_that_table_alone(tmp_path: Pat
     assert found.trials["gap/l2m_excess"].null_count() == 0
     (message,) = found.damaged
     assert f"{first.id}/{CONFIGURATION}" in message
+
+
+def test_a_verdict_says_as_the_analysis_does_which_table_is_lacking(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, {**TABLES, ATTRIBUTES: [0]})
+    plan = plan_of(sweep_file(tmp_path, ASKED, vary=ENCODERS, name="encoders"))
+    tables = read_trial_tables(plan, ledger)
+    (message,) = tables.damaged
+
+    (verdict,) = analyze_tables(plan, tables, ledger).verdicts
+
+    sentence = message.split("seed=0), ")[1]
+    assert sentence.startswith(f"{ledger.root} has no table")
+    assert "gap/l2m_excess is not known in attributes=5 mode=fixed seed=0, " in verdict.reason
+    assert f", as {sentence}." in verdict.reason
+    assert "not recorded" not in verdict.reason
+
+
+def test_a_plan_says_which_tables_its_ledger_lacks(tmp_path: Path) -> None:
+    file = sweep_file(tmp_path, ASKED, vary=ENCODERS, name="asks")
+    told = gapctl("plan", str(file), "--json", "--runs", str(tmp_path / "runs"))
+
+    note = json.loads(told.out)["totals"]["notes"][-1]
+
+    assert "gap/l2m_excess: for 12 of 12 trainings (attributes=0 mode=learned seed=0), " in note
+    assert "has no table (model.preset table, init.gap 0)" in note
+
+
+def test_a_plan_needs_no_table_that_the_ledger_holds_or_the_sweep_itself_trains(tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    asks = plan_of(sweep_file(tmp_path, ASKED, vary=ENCODERS, name="asks"))
+    both = {**ENCODERS, "model.preset": ["mad-tiny", "table"]}
+    trains = plan_of(sweep_file(tmp_path, ASKED, vary=both, name="trains"))
+
+    assert list_missing_optima(asks, ledger) == []
+    assert list_missing_optima(trains, Ledger(str(tmp_path / "empty"))) == []
+    assert len(list_missing_optima(asks, Ledger(str(tmp_path / "empty")))) == 1
 
 
 def test_an_excess_is_not_asked_of_pairs(tmp_path: Path) -> None:

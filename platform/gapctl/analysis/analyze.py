@@ -175,7 +175,7 @@ def judge_hypotheses(
 ) -> tuple[Verdict, ...]:
     """Judge all hypotheses of the plan's file by its trials, with one Holm correction over all."""
     spec, trials = plan.sweep.spec, tables.trials
-    left = find_remaining_trials(plan, trials["trial"], tables.damaged, runs)
+    left = replace(find_remaining_trials(plan, trials["trial"], tables.damaged, runs), no_optimum=tables.no_optimum)
     with np.errstate(all="ignore"):  # a metric of 1e300 overflows to NaN, and the verdict reports that
         measured = [estimate_hypothesis_effect(hypothesis, trials, spec) for hypothesis in spec.hypotheses]
         corrected = apply_holm([item.estimate.p for item in measured], spec.alpha)

@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import yaml
@@ -34,7 +35,7 @@ class OptimumExcesses(NamedTuple):
 
     metrics: Mapping[str, Mapping[str, float]]
     missing: tuple[str, ...]
-    unmatched: Mapping[str, str] = {}
+    unmatched: Mapping[str, str] = MappingProxyType({})
 
 
 class _TableResult(NamedTuple):

@@ -6,6 +6,7 @@ request; a damaged file costs its own rows and nothing else.
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple
 
 import polars as pl
@@ -38,13 +39,17 @@ class FinishedTrial(NamedTuple):
 
 
 class TrialTables(NamedTuple):
-    """`trials`, `history`, `provenance` and `learning` as in `AnalysisResults`, and messages about damaged files."""
+    """`trials`, `history`, `provenance` and `learning` as in `AnalysisResults`, and messages about damaged files.
+
+    `no_optimum` says by their label why trainings have no excess over the loss' optimum.
+    """
 
     trials: pl.DataFrame
     history: pl.DataFrame
     damaged: tuple[str, ...]
     provenance: pl.DataFrame = pl.DataFrame()
     learning: tuple[ArmCheck, ...] = ()
+    no_optimum: Mapping[str, str] = MappingProxyType({})
 
 
 class TrialHistories(NamedTuple):
@@ -93,6 +98,7 @@ def read_trial_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) 
         tuple(damaged),
         build_provenance(finished, plan.recipe_version),
         run_learning_checks(plan, {trial.id: result.metrics for trial, result in (*finished, *prepared)}),
+        optima.unmatched,
     )
 
 

@@ -39,6 +39,7 @@ from gapctl.analysis.paired_responses import LARGEST_RESPONSE, PairedResponses, 
 from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
 from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend
+from gapctl.config.metrics import OPTIMUM_EXCESSES
 from gapctl.plan.plan import Trial
 from gapctl.text import format_count_with_noun, format_first_names, join_and, join_or
 
@@ -470,7 +471,7 @@ def explain_excluded_seeds(measured: HypothesisResult, remaining: RemainingTrial
         why = (
             [f"no training recorded {join_or(responses.absent)}"]
             if responses.absent
-            else _describe_unusable_responses(responses.odd)
+            else _describe_unusable_responses(responses.odd, remaining)
         )
         clauses.append(
             f"{_name_replicates(responses.not_finite, responses, remaining)} left out as {' and '.join(why)}"
@@ -506,12 +507,17 @@ def _join_labels(trials: Sequence[Trial]) -> str:
     return f"{named} and {more} more" if more > 0 else named
 
 
-def _describe_unusable_responses(odd: Sequence[UnusableResponse]) -> list[str]:
-    """Describe for each metric what is wrong with it, and in which trainings."""
-    by_fault: dict[tuple[str, str], list[UnusableResponse]] = {}
+def _describe_unusable_responses(odd: Sequence[UnusableResponse], remaining: RemainingTrials) -> list[str]:
+    """Describe for each metric what is wrong with it, in which trainings, and why where that is known."""
+    by_fault: dict[tuple[str, str, str], list[UnusableResponse]] = {}
     for one in odd:
-        by_fault.setdefault((one.metric, _describe_fault(one.value)), []).append(one)
-    return [f"{metric} {fault} {_locate_responses(found)}" for (metric, fault), found in by_fault.items()]
+        why = remaining.no_optimum.get(one.label, "") if one.metric in OPTIMUM_EXCESSES and one.value is None else ""
+        fault = "is not known" if why else _describe_fault(one.value)
+        by_fault.setdefault((one.metric, fault, why), []).append(one)
+    return [
+        f"{metric} {fault} {_locate_responses(found)}{f', as {why}' if why else ''}"
+        for (metric, fault, why), found in by_fault.items()
+    ]
 
 
 def _describe_fault(value: float | None) -> str:

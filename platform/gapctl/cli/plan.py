@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Sequence
 
+from gapctl.analysis.optimum import list_missing_optima
 from gapctl.cli.console import make_plain_console, make_table
 from gapctl.cli.options import (
     DEFAULT_RUNS,
@@ -83,7 +84,8 @@ def plan_command(
     cost, left = estimate_training_cost(plan.trainings, slots), estimate_training_cost(remaining, slots)
     rent = estimate_rent(remaining, plan.sweep.spec.resources, load_shipped_prices()) if remaining else None
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
-    notes, unreachable = list_measurement_notes(plan), explain_unreachable_smallest_effects(plan.sweep.spec)
+    notes = [*list_measurement_notes(plan), *list_missing_optima(plan, ledger)]
+    unreachable = explain_unreachable_smallest_effects(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
     unknown = {address: each.message for address, each in plan.unknown_weights.items()}
 
