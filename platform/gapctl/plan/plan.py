@@ -345,8 +345,9 @@ def _require_different(sweep: LoadedSweep, trials: Sequence[Trial]) -> None:
 
 def _differ_in_wording(data: Data, other: Data) -> bool:
     """Return whether the order and the words of captions are all that tells two data sections apart."""
-    both = isinstance(data, MadData) and isinstance(other, MadData) and data != other
-    return both and reset_caption_wording(data) == reset_caption_wording(other)
+    if not (isinstance(data, MadData) and isinstance(other, MadData)):
+        return False
+    return data != other and reset_caption_wording(data) == reset_caption_wording(other)
 
 
 def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
