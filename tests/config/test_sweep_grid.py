@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gapctl.config.arms import list_arms, locate_trial_value_in_file, resolve_config
 from gapctl.config.base import list_leaf_paths, replace_at_path
 from gapctl.config.trial import TrialConfig
-from sweep_texts import edited, loaded
+from sweep_texts import complaints, document, edited, loaded
 
 LEARNING_RATES = "data.captions.attributes: [0, 5]\n  train.lr: [0.1, 0.2]"
 FACTORS = {
@@ -80,3 +80,24 @@ def test_a_value_comes_from_its_level_or_from_base(tmp_path: Path) -> None:
 
     assert locate_trial_value_in_file(spec, {"train.lr": 0.2}, "train.lr") == ("vary", "train.lr", 1)
     assert locate_trial_value_in_file(spec, {"train.lr": 0.2}, "train.samples") == ("base", "train", "samples")
+
+
+def test_a_level_that_contradicts_base_is_named_once_and_not_another_factor(tmp_path: Path) -> None:
+    factors = {"data.captions.fixed": ["none", "colour"], "data.captions.synonyms": [1, 2]}
+    plain = {**document(), "vary": factors, "hypotheses": [], "scales": {}}
+    two = {**plain, "base": {**plain["base"], "data": {"captions": {"attributes": 2}}}}
+    listed = "expected 1, as many as captions.fixed lists (colour)"
+
+    (written_one,), (left_out,) = complaints(tmp_path, two), complaints(tmp_path, plain)
+
+    at = "vary.data.captions.fixed[1]: contradicts base.data.captions.attributes"
+    assert written_one.endswith(f"{at}: found 2; {listed}")
+    assert left_out.endswith(f"{at} (left out, so its default): found 5; {listed}")
+
+
+def test_of_two_factors_of_one_section_the_one_that_is_wrong_is_named(tmp_path: Path) -> None:
+    factors = {"train.batch_size": [64, 1024], "train.lr": [0.001, 0.01]}
+
+    (line,) = complaints(tmp_path, {**document(), "vary": factors, "hypotheses": [], "scales": {}})
+
+    assert "vary.train.batch_size[1]: samples (512) is smaller than batch_size (1024)" in line

@@ -21,7 +21,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gapctl.config.arms import build_correlation_arm_grid
 from gapctl.config.base import (
@@ -256,21 +256,53 @@ def _find_misfits(base: TrialConfig, settings: Mapping[str, Sequence[_FactorSett
         for setting in chosen:
             for path, level in setting.changes.items():
                 document = replace_at_path(document, path.split("."), level)
-        try:
-            TrialConfig.model_validate(document)
-        except ValidationError as error:
-            for problem in list_validation_problems(error, document, TrialConfig):
-                yield _assign_blame(problem, chosen)
+        yield from (_assign_blame(each, chosen, base, document) for each in _list_misfits(document))
 
 
-def _assign_blame(problem: Problem, chosen: Sequence[_FactorSetting]) -> Problem:
-    """Return a configuration's problem as one of the level that caused it."""
+def _list_misfits(document: Mapping[str, object]) -> list[Problem]:
+    """List what makes a document no valid configuration."""
+    try:
+        TrialConfig.model_validate(document)
+    except ValidationError as error:
+        return list_validation_problems(error, document, TrialConfig)
+    return []
+
+
+def _assign_blame(
+    problem: Problem, chosen: Sequence[_FactorSetting], base: TrialConfig, document: Mapping[str, object]
+) -> Problem:
+    """Return a configuration's problem as one of the level that caused it.
+
+    That is the one that sets the wrong value, or else the last without which there is no such problem.
+    """
     at = ".".join(str(step) for step in problem.path)
-    for setting in reversed(chosen):
-        for path in setting.changes:
-            if path == at or path.startswith(f"{at}."):
-                return Problem(setting.locate_value(path), problem.text)
-    return Problem(chosen[-1].place, problem.text)
+    plain = base.model_dump()
+    changes = [(setting, path) for setting in reversed(chosen) for path in setting.changes]
+    for setting, path in changes:
+        if path == at:
+            return Problem(setting.locate_value(path), problem.text)
+    text = problem.text
+    if at in list_leaf_paths(plain):
+        left_out = "" if _is_written(base, problem.path) else " (left out, so its default)"
+        text = f"contradicts base.{at}{left_out}: {text}"
+    for setting, path in changes:
+        steps = path.split(".")
+        without = replace_at_path(document, steps, get_value_at_path(plain, steps))
+        if problem.path not in [each.path for each in _list_misfits(without)]:
+            return Problem(setting.locate_value(path), text)
+    within = (setting.locate_value(path) for setting, path in changes if path.startswith(f"{at}."))
+    return Problem(next(within, chosen[-1].place), text)
+
+
+def _is_written(base: TrialConfig, path: KeyPath) -> bool:
+    """Return whether a file writes a value of base, and does not leave it to its default."""
+    section: object = base
+    for step in path:
+        if isinstance(section, BaseModel):
+            if step not in section.model_fields_set:
+                return False
+            section = getattr(section, str(step))
+    return True
 
 
 Vary = Mapping[str, Sequence[Level] | None]
