@@ -107,11 +107,17 @@ def test_ranges_are_part_of_the_design_and_their_number_is_declared_beside_it(tm
         (over({"train.rate": {"log": [1, 2]}}), "replicates.space.train.rate: no such value in base"),
         (
             over({"data.captions.attributes": {"choice": [1, 2]}}),
-            "space.data.captions.attributes: data.captions.attributes is set by data.captions.attributes too",
+            "space.data.captions.attributes: data.captions.attributes is set by vary and by replicates.space",
         ),
         (over({"train.batch_size": {"choice": [64, 100_000]}}, draws=12), "recipe 0 (train.batch_size=100000): "),
         (over({"train.lr": {"log": [1, 2], "uniform": [1, 2]}}), "found log and uniform; expected one of log"),
         (over(draws=1), "replicates.draws: found 1; expected at least 2"),
+        (
+            over(treatments={"path": {"a": {"train.lr": 0.1}, "b": {}}}, vary={"path": ["a", "b"]}, hypotheses=[]),
+            "space.train.lr: train.lr is set by treatments.path and by replicates.space; expected one of them",
+        ),
+        (over({"train.lr": {"logg": [1, 2]}}), "lr.logg: unknown key; did you mean log? Expected one of choice, log,"),
+        (over({"train.lr": {"log": [3.0e-4]}}), "replicates.space.train.lr.log[1]: missing; expected two numbers"),
         ({**document(), "replicates": 5}, "replicates: found 5; expected a mapping: write seeds: 5"),
         (
             over(hypotheses=[{**document()["hypotheses"][1], "response": "agreement/axis_seeds"}]),
@@ -125,6 +131,21 @@ def test_recipes_that_cannot_be_trained_or_paired_are_refused(
     found = complaints(tmp_path, content)
 
     assert [line for line in found if answer in line], found
+
+
+def test_a_recipe_that_no_arm_can_train_is_named_once_at_the_value_that_is_wrong(tmp_path: Path) -> None:
+    space = {"train.lr": {"log": [3.0e-4, 3.0e-3]}, "train.samples": {"log": [10, 60]}}
+
+    (line,) = complaints(tmp_path, over(space))
+
+    assert "replicates.space.train.samples: recipe 0 (train.lr=" in line
+    assert line.endswith("is smaller than batch_size (64): not one step would run")
+
+
+def test_a_number_of_replicates_is_answered_with_seeds(tmp_path: Path) -> None:
+    (line,) = complaints(tmp_path, document(), None, ["replicates=5"])
+
+    assert line.endswith("no such setting; expected seeds=5, or replicates.draws=5 where the file has replicates")
 
 
 def test_a_scale_may_draw_fewer_recipes(tmp_path: Path) -> None:

@@ -584,7 +584,9 @@ def check_recipes(spec: SweepFile) -> Iterator[Problem]:
         at: KeyPath = ("replicates", "space", path)
         if path not in known or path in setters:
             wrong = True
-            text = f"{path} is set by {setters.get(path)} too; expected one of them to set it"
+            setter = setters.get(path, "")
+            other = f"treatments.{setter}" if setter in spec.treatments else "vary"
+            text = f"{path} is set by {other} and by replicates.space; expected one of them to set it"
             yield Problem(at, text) if path in setters else _report_unknown(at, path.removeprefix("base."), known)
     if wrong or spec.cohort is not None or count_combinations(spec.vary) * spec.replicates.draws > MOST_TRIALS:
         return
@@ -592,7 +594,8 @@ def check_recipes(spec: SweepFile) -> Iterator[Problem]:
         drawn = _FactorSetting(("replicates", "space"), recipe.values)
         if found := list(_find_misfits(spec.base, {**settings, "": [drawn]})):
             listed = ", ".join(f"{path}={value}" for path, value in recipe.values.items())
-            yield from (Problem(each.path, f"recipe {recipe.number} ({listed}): {each.text}") for each in found)
+            for each in dict.fromkeys(found):  # arms may share one
+                yield Problem(each.path, f"recipe {recipe.number} ({listed}): {each.text}")
             return  # the others are of the same ranges
 
 

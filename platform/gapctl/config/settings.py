@@ -151,6 +151,8 @@ def explain_unknown_setting(written: str, value: object, known: Sequence[str]) -
     """Return what was expected in place of a setting that does not exist."""
     if (name := written.rpartition(".")[2]) in OTHER_NAMES:
         return f"expected {OTHER_NAMES[name]}"
+    if written == "replicates" and type(value) is int:
+        return f"expected seeds={value}, or replicates.draws={value} where the file has replicates"
     for section in (tuple(written.split(".")), ("base", *written.split("."))):
         if key := _find_main_key(section, value):
             return f"expected {'.'.join(section)}.{key}={hide_password(str(value))}"

@@ -84,7 +84,8 @@ def _describe_problem(path: KeyPath, errors: Sequence[ErrorDetails], model: type
     first = errors[0]
     kind, found = first["type"], first["input"]
     if kind == "missing":
-        return f"missing; expected {'two levels' if isinstance(path[-1], int) else 'it here'}"
+        pair = "two numbers" if path[-2:-1] in (("log",), ("uniform",)) else "two levels"
+        return f"missing; expected {pair if isinstance(path[-1], int) else 'it here'}"
     if kind == "union_tag_not_found":
         return f"missing; expected {join_or(list(TESTS))}"
     if kind == "extra_forbidden":
@@ -145,7 +146,9 @@ def _list_sibling_keys(location: Sequence[str | int], model: type[BaseModel]) ->
         elif get_origin(around) is dict:
             around = get_args(around)[1]
         elif isinstance(around, type) and issubclass(around, BaseModel) and step in around.model_fields:
-            around = around.model_fields[str(step)].annotation
+            annotation = around.model_fields[str(step)].annotation
+            kinds = get_args(annotation)
+            around = kinds[0] if kinds[1:] == (type(None),) else annotation  # of `Search | None`
     return sorted(around.model_fields) if isinstance(around, type) and issubclass(around, BaseModel) else []
 
 
