@@ -101,3 +101,23 @@ def test_of_two_factors_of_one_section_the_one_that_is_wrong_is_named(tmp_path: 
     (line,) = complaints(tmp_path, {**document(), "vary": factors, "hypotheses": [], "scales": {}})
 
     assert "vary.train.batch_size[1]: samples (512) is smaller than batch_size (1024)" in line
+
+
+def with_lists(levels: list[object], between: list[str]) -> dict[str, object]:
+    """The small sweep with lists of fixed factors as levels, and a contrast of two of them."""
+    contrast = {**document()["hypotheses"][1], "factor": "data.captions.fixed", "between": between}
+    base = {**document()["base"], "data": {"captions": {"attributes": 2}}}
+    return {**document(), "base": base, "vary": {"data.captions.fixed": levels}, "hypotheses": [contrast]}
+
+
+def test_a_list_as_a_level_is_answered_with_the_text_to_write(tmp_path: Path) -> None:
+    found = complaints(tmp_path, with_lists(["none", ["colour", "scale"]], ["none", "colour, scale"]))
+
+    assert found[0].endswith('expected a number, text, true or false: write "colour, scale"')
+
+
+def test_a_level_whose_names_stand_in_another_order_is_answered_with_the_one_that_varies(tmp_path: Path) -> None:
+    (line,) = complaints(tmp_path, with_lists(["none", "colour, scale"], ["none", "scale, colour"]))
+
+    assert "hypotheses[0].between[1]: found 'scale, colour'; expected a level of data.captions.fixed" in line
+    assert line.endswith("; did you mean 'colour, scale', as vary writes it?")

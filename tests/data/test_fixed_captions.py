@@ -186,7 +186,7 @@ def test_templates_of_a_question_differ_in_the_value_alone_with_synonyms_too() -
         ({"fixed": ["color"]}, "fixed", "found 'color'; did you mean colour?"),
         ({"fixed": "colour, size"}, "fixed", "found 'size'"),
         ({"fixed": ["colour", "colour"]}, "fixed", "found 'colour' 2 times; expected each factor once"),
-        ({"fixed": [3]}, "fixed", "found 3; expected one of digit"),
+        ({"fixed": [3]}, "fixed", "found 3; expected one of thickness"),
         ({"fixed": ["colour"], "attributes": 2}, "attributes", "found 2; expected 1, as many as captions.fixed lists"),
         ({"fixed": ["digit"]}, "captions.fixed", "found 'digit', the main factor"),
         ({"synonyms": 5}, "synonyms", "less than or equal to 4"),
@@ -201,6 +201,11 @@ def test_wrong_captions_are_answered_with_what_was_expected(captions: dict[str, 
 
     assert said in error["msg"]
     assert key in (place.rpartition(".")[2], getattr(error.get("ctx", {}).get("error"), "key", ""))
+
+
+def test_a_wrong_name_is_answered_with_every_factor_but_the_main_one() -> None:
+    with pytest.raises(ValueError, match=r"Expected one of digit, thickness, swelling, fracture, scale, several in"):
+        about("colour", fixed=["digits"])
 
 
 def test_pictures_have_no_words() -> None:

@@ -432,9 +432,10 @@ def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyP
     for path, place, level in named:
         levels = vary.get(path)
         if levels is not None and not is_among(level, levels):
-            yield Problem(
-                place, f"found {format_yaml_value(level)}; expected a level of {path}: {format_yaml_value(levels)}"
-            )
+            text = f"found {format_yaml_value(level)}; expected a level of {path}: {format_yaml_value(levels)}"
+            same = next((each for each in levels if _list_names(each) == _list_names(level)), None)
+            meant = "" if same is None else f"; did you mean {format_yaml_value(same)}, as vary writes it?"
+            yield Problem(place, text + meant)
     if "between" in given and is_among(given["between"][0], given["between"][1:]):
         text = f"found {format_yaml_value(given['between'][1])} again; expected two different levels"
         yield Problem((*at, "between", 1), text)
@@ -444,6 +445,11 @@ def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyP
     elif levels is not None and len(levels) < 2:  # a quick scale may leave two; the analysis says what those can show
         text = f"its only level is {format_yaml_value(levels[0])}; expected at least two for a trend"
         yield Problem((*at, "factor"), text)
+
+
+def _list_names(level: Level) -> list[str]:
+    """List the names in a level such as `colour, scale`, whose order means nothing."""
+    return sorted(name.strip() for name in str(level).split(","))
 
 
 def _check_given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[Problem]:

@@ -71,6 +71,9 @@ MAIN_KEYS: Final[Mapping[KeyPath, tuple[str, str]]] = {
 }
 """The keys of a section that a bare number, and a bare text, in its place are meant for."""
 
+FIXED_FACTORS: Final = "data.captions.fixed"
+"""The one setting that is a list in base and a text as a level."""
+
 
 def list_setting_paths(base: TrialConfig) -> list[str]:
     """List every dotted path that a scale or `--set` may change."""
@@ -167,12 +170,14 @@ def explain_unknown_setting(written: str, value: object, known: Sequence[str]) -
 def format_mapping_suggestion(path: KeyPath, value: object) -> str:
     """Return `: write loss: {kind: siglip}` where a section of the file is a bare value, else an empty text.
 
-    A list of seeds, or a number of replicates, is answered with `seeds`.
+    A list of seeds, or a number of replicates, is answered with `seeds`, a list of factors as a level with its text.
     """
     if path == ("seeds",) and isinstance(value, list) and value:
         return f": write seeds: {len(value)}"
     if path == ("replicates",) and isinstance(value, int):
         return f": write seeds: {value}, or {{over: recipes, draws: {value}, space: ...}}"
+    if FIXED_FACTORS in path and isinstance(value, list) and value:  # a level of `vary`, or of a treatment
+        return cut_text(f': write "{", ".join(map(str, value))}"')
     key = _find_main_key(path, value)
     return cut_text(f": write {path[-1]}: {{{key}: {hide_password(str(value))}}}") if key else ""
 

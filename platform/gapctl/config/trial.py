@@ -138,15 +138,18 @@ def _check_metric_name(name: str) -> str:
 MetricNames = list[Annotated[str, AfterValidator(_check_metric_name)]]
 
 
-def _read_fixed_factors(found: object) -> object:
-    """Return the factors of a list, or of a text such as `colour, scale`, in their own order; `none` means none."""
+def _read_fixed_factors(found: object, main_factor: object = None) -> object:
+    """Return the factors of a list, or of a text such as `colour, scale`, in their own order; `none` means none.
+
+    Raise ValueError for other names, with those that may be written, of which `main_factor` is none.
+    """
     if isinstance(found, str):
         found = [] if found.strip() == NO_FACTORS else [name.strip() for name in found.split(",")]
     if not isinstance(found, list | tuple):
         return found
     for name in found:
         if name not in FACTOR_VALUES:
-            expected = format_choices(str(name), FACTOR_VALUES)
+            expected = format_choices(str(name), [each for each in FACTOR_VALUES if each != main_factor])
             raise ValueError(f"found {format_yaml_value(name)}; {expected}, several in a list, or {NO_FACTORS}")
         if found.count(name) > 1:
             raise ValueError(f"found {name!r} {found.count(name)} times; expected each factor once")
@@ -229,6 +232,17 @@ class MadData(FrozenModel):
     captions: MadCaptions = MadCaptions()
     share: Annotated[float, Field(gt=0.0, le=1.0), OmitFromHash(before=1.0)] = 1.0
     sides: Annotated[Literal["image_text", "image_image"], OmitFromHash(before="image_text")] = "image_text"
+
+    @field_validator("captions", mode="before")
+    @classmethod
+    def _check_fixed_names(cls, found: object, info: ValidationInfo) -> object:
+        """Return the captions unchanged; refuse wrong names in `fixed` here, where the main factor is known."""
+        if isinstance(found, Mapping):
+            try:
+                _read_fixed_factors(found.get("fixed"), info.data.get("main_factor"))
+            except ValueError as error:
+                raise WrongValueError("fixed", str(error)) from error
+        return found
 
     @model_validator(mode="after")
     def _check_captions(self) -> "MadData":
