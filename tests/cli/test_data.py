@@ -102,6 +102,14 @@ def test_the_preview_follows_every_option(source: str) -> None:
     assert len(set(sheets)) == len(sheets)
 
 
+@pytest.mark.parametrize("asked", [("--keep", "fixed"), ("--keep", "full,synonyms"), ("bundled",)])
+def test_the_verb_for_captions_of_pairs_points_to_the_one_for_captions_of_mad(asked: tuple[str, ...]) -> None:
+    ran = run_verb(data_app, "captions", *asked)
+
+    assert (ran.exit_code, ran.out) == (2, "")
+    assert "MAD's captions are shown by `gapctl data preview`" in ran.err
+
+
 WRONG = [
     (
         ("--main-factor", "digits"),

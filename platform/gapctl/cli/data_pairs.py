@@ -19,7 +19,7 @@ from gapctl.cli.data_pack import find_or_pack_data, list_shard_places
 from gapctl.cli.options import AddressOption, JsonOption
 from gapctl.cli.output import check_page_file_name, format_megabytes, print_json_or_text, require_choice, write_page
 from gapctl.config.base import format_choices
-from gapctl.config.trial import UNDRAWN_TREATMENTS, DrawTime, PairCaptions
+from gapctl.config.trial import UNDRAWN_TREATMENTS, DrawTime, MadCaptions, PairCaptions
 from gapctl.data.image_text.class_prompts import CaptionLineMode
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
@@ -40,6 +40,7 @@ MAX_LOCAL_BYTES = 256 << 20
 """Below this size, reading captions takes less time than starting processes."""
 MAX_SAMPLE_KEYS = 3
 """The most keys printed for one problem in one shard; `--json` has all."""
+SEE_PREVIEW = "MAD's captions are shown by `gapctl data preview`"
 STATS_HEADINGS = ("", "mean", "least", "5 %", "25 %", "median", "75 %", "95 %", "most")
 
 PlacesArgument = Annotated[
@@ -213,6 +214,8 @@ def captions_command(
     from gapctl.data.treatments import find_treatment, sample_caption, treat_caption
 
     require_choice("--draw", draw, get_args(DrawTime))
+    if places == ["bundled"] and not Path("bundled").exists():
+        raise InputError(f"bundled: a source that sweep files name; expected tar shards or a manifest here; {SEE_PREVIEW}")
     rules = _parse_rules(keep, rate, sentences, field, draw)
     treatments: list[dict[str, object]] = []
     table = make_table("keep", "removes", "anew each time", "bits of chance", "needs")
@@ -259,6 +262,8 @@ def _parse_rules(keep: str | None, rate: float, sentences: int, field: str | Non
         else [name for name in known if name != "enriched" or field is not None]
     )
     for name in names:
+        if name not in known and name in MadCaptions.model_fields:
+            raise InputError(f"--keep: {name} is a setting of MAD's captions, not a treatment of pairs; {SEE_PREVIEW}")
         if name not in known:
             raise InputError(f"--keep: keep is {name!r}; {format_choices(name, known)}")
         if name not in TREATMENT_TABLE and (why := explain_unusable("treatments", name)):
