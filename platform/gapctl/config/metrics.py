@@ -95,7 +95,8 @@ _GAP: Final = (
     MetricName("gap/rmg_shifted", "RMG after both means were shifted together", "share"),
     MetricName(
         "gap/temperature_gain",
-        "logarithm of the factor by which an offset as large as the means' distance raises the temperature",
+        "how much a constant offset between images and texts, as large as the distance of their means, raises the "
+        "temperature in effect: logarithm of the factor",
         "nats",
     ),
     MetricName("gap/centroid_share", "share of the squared matched distance that the means explain", "share"),
