@@ -12,6 +12,8 @@ import torch
 
 import gapctl
 from command_line import gapctl as run_verb
+from gapctl.cli.options import load_plan
+from gapctl.plan.estimate import estimate_disk
 from tiny_models import HALVES, TINY_RESNET, TINY_SIGLIP, write_model
 
 SWEEP = """\
@@ -66,6 +68,17 @@ def test_a_measured_model_is_measured_again_to_the_last_bit_and_loads(place: Pat
 
     with torch.no_grad():
         assert model.encode_image(preprocess(Image.new("RGB", (40, 60)))[None]).shape == (1, 24)
+
+
+def test_a_measured_model_takes_the_room_of_its_final_weights_and_of_no_checkpoints(place: Path) -> None:
+    trials = load_plan(place / "sweep.yaml", None, None).trials
+    assert run_verb("train", "sweep.yaml", "--trial", trials[0].id).exit_code == 0
+
+    folder = place / "runs" / trials[0].id
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["final.pt"]
+    assert estimate_disk(trials, 1) == estimate_disk(trials, 0)
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert written < estimate_disk(trials, 1).ledger
 
 
 def test_damaged_weights_and_those_of_another_architecture_are_refused(place: Path) -> None:

@@ -82,6 +82,16 @@ def test_what_shares_a_disk_is_added_up_and_a_store_has_none(monkeypatch: pytest
     assert measure_disks(plan, plan.trainings, Ledger("memory://room/runs"), "auto")[0].users == ("MLflow",)
 
 
+def test_a_plan_says_where_a_sweep_would_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enough = gapctl("plan", str(SHIPPED), "--scale", "smoke", "--runs", str(tmp_path / "runs")).out
+    monkeypatch.setattr("gapctl.plan.estimate.REPORT_BYTES", 10**15)
+    too_little = gapctl("plan", str(SHIPPED), "--scale", "smoke", "--runs", str(tmp_path / "runs")).out
+
+    refused = "too little, so `gapctl sweep` refuses to start on this machine"
+    assert refused not in enough
+    assert refused in " ".join(too_little.split())
+
+
 def test_a_plan_says_how_much_room_it_takes(tmp_path: Path) -> None:
     said = gapctl("plan", str(SHIPPED), "--scale", "smoke", "--runs", str(tmp_path / "runs")).out
 

@@ -164,10 +164,14 @@ class DiskEstimate(NamedTuple):
 
 
 def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
-    """Estimate, rather too high, the disk space that training `trials` needs, `at_once` at a time."""
+    """Estimate, rather too high, the disk space that training `trials` needs, `at_once` at a time.
+
+    A trial of 0 samples, which only measures, writes no checkpoints; its weights are kept as those of any other.
+    """
     sizes = [count_trial_parameters(trial) or USUAL_PARAMETERS for trial in trials]
     kept = sum(WEIGHT_BYTES * size + RECORD_BYTES for size in sizes) + REPORT_BYTES
-    meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, sizes))
+    in_training = [size for size, trial in zip(sizes, trials, strict=True) if trial.config.train.samples]
+    meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, in_training))
     mlflow = sum(MLFLOW_BYTES + count_logged_weight_bytes(trial) for trial in trials) + 2 * REPORT_BYTES
     return DiskEstimate(float(kept + meanwhile), float(mlflow), float(RAY_BYTES))
 

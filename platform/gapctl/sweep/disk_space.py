@@ -38,6 +38,11 @@ class DiskSpace(NamedTuple):
             f"{_format_size(self.needed)} there"
         )
 
+    @property
+    def is_too_small(self) -> bool:
+        """Whether less is free than is needed, which a sweep on this machine refuses."""
+        return self.free < self.needed
+
 
 def measure_disks(plan: Plan, left: Sequence[Trial], ledger: Ledger, address: str | None) -> list[DiskSpace]:
     """Measure the disks of this machine that training will write to; object stores and servers have none."""
@@ -66,7 +71,7 @@ def check_disk_space(disks: Sequence[DiskSpace], *, estimated_high: bool = False
     With `estimated_high` only warn: for a cluster it is unknown how many trainings run at a time.
     """
     for disk in disks:
-        if disk.free < disk.needed and not estimated_high:
+        if disk.is_too_small and not estimated_high:
             others = " or ".join(RELOCATION_HINTS[user] for user in disk.users)
             raise InputError(f"{disk.state}; make room, or give {others}. Nothing was started")
     return [f"little room: {disk.state}" for disk in disks if disk.free < SPARE_FACTOR * disk.needed]
