@@ -266,6 +266,27 @@ def test_the_plan_shows_parameters_operations_and_weights(place: Path) -> None:
     assert trial["public_model"]["flops"] == 32 * find_architecture(str(place / "tiny.json")).count_training_flops()
 
 
+def test_models_that_are_only_measured_share_a_line_of_an_encoding_and_no_phrase_is_repeated(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (place / "cohort.yaml").write_text(COHORT, encoding="utf-8")
+    printed = gapctl("plan", str(place / "cohort.yaml")).out
+    (line,) = re.findall(r"^ViT-B-32: (.*)$", printed, flags=re.M)
+    assert re.match(r"151.1 M parameters, 1.48e\+10 FLOPs for encoding a pair; weights openai; laion400m_e31;", line)
+    assert "training on a pair" not in printed
+    assert printed.count("sha256") == 1 + printed.count("hypotheses sha256")
+    assert "at least" in re.findall(r"^196 trials, .*$", printed, flags=re.M)[0]
+
+
+def test_the_plan_says_that_hours_leave_out_the_images_of_evaluation_sets(place: Path) -> None:
+    sweep = write_sweep(place, "{architecture: tiny.json, weights: tiny.pt}")
+    note = "hours are without the images of evaluation sets"
+    assert note not in gapctl("plan", str(sweep)).out
+    sweep.write_text(sweep.read_text().replace("gallery: 20", "gallery: 20, sets: [coco]"), encoding="utf-8")
+    assert f"{note}: coco\n" in gapctl("plan", str(sweep)).out
+
+
 @pytest.mark.parametrize(
     ("name", "millions"), [("ViT-B-32", 151.3), ("ViT-B-16", 149.6), ("RN50", 102.0), ("ViT-L-14", 427.6)]
 )
@@ -280,6 +301,7 @@ def test_of_towers_of_other_libraries_the_plan_says_that_it_does_not_know(place:
     (place / "timm.json").write_text(json.dumps(timm), encoding="utf-8")
     printed = gapctl("plan", str(write_sweep(place, "{architecture: timm.json}"))).out
     assert "timm.json: an unknown number of parameters, unknown FLOPs for training on a pair; random weights" in printed
+    assert "FLOPs: at least 1 min of one CPU core" in flatten(printed)
     assert "without 2 trials whose operations are not known" in printed
 
 

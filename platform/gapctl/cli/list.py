@@ -144,9 +144,9 @@ def _print_sweep_listings(listings: Sequence[SweepListing]) -> None:
         table = make_table("", "", "", "", right=(2,), show_header=False, padding=(0, 2, 0, 0))
         for scale, cost in listing.priced.costs.items():
             trials = f"{cost.trials} {'trial' if cost.trials == 1 else 'trials'}"
-            table.add_row(
-                f"  {scale or 'no scales'}", trials, _format_duration(cost.wall_hours), _summarise(listing, scale)
-            )
+            least = "at least " if cost.unknown else ""  # trials whose operations are not known are left out
+            hours = f"{least}{_format_duration(cost.wall_hours)}"
+            table.add_row(f"  {scale or 'no scales'}", trials, hours, _summarise(listing, scale))
         console.print(table)
     cores = os.cpu_count() or 1
     console.print(f"\nTimes are the planner's for this machine's {cores} {'core' if cores == 1 else 'cores'}.")

@@ -20,6 +20,7 @@ from gapctl.cli.search import count_ended_points
 from gapctl.cli.sweep import list_exceeded_limits
 from gapctl.cluster.cost import RentEstimate, estimate_rent, format_money, load_shipped_prices
 from gapctl.config.cohort import describe_cohort
+from gapctl.config.hypotheses import Level
 from gapctl.config.information import find_bayes_loss, find_bits
 from gapctl.config.recipes import list_recipes
 from gapctl.config.sweep import SweepFile
@@ -52,8 +53,8 @@ from gapctl.plan.power import (
     list_measurement_notes,
 )
 from gapctl.plan.trial_id import PROVISIONAL
-from gapctl.sweep.disk_space import measure_disks
-from gapctl.text import format_count_with_noun, format_first_names
+from gapctl.sweep.disk_space import DiskSpace, measure_disks
+from gapctl.text import format_count_with_noun
 
 
 def plan_command(
@@ -115,7 +116,7 @@ def plan_command(
             rest = f"{left.trials} left, {_describe_cost(left)}" if left.trials else "nothing is left to train"
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
         replicates = describe_cohort(spec.cohort) if spec.cohort else _list_recipes(spec)
-        for line in (*_describe_rent(rent, left), *replicates):
+        for line in (*_describe_rent(rent, left), *_note_uncounted_sets(plan), *replicates):
             console.print(line)
         said = (
             *_list_information(plan.trials),
@@ -126,7 +127,7 @@ def plan_command(
             *few_steps,
             *notes,
         )
-        for line in (*said, *exceeded, *(f"disk: {disk.state}" for disk in disks)):
+        for line in (*said, *exceeded, *map(_describe_disk, disks)):
             console.print(line)
         if (most := spec.resources.pack) > 1:
             packs = f"{len(pack_trials(plan.trials, most))} packs of at most {most} trials"
@@ -137,6 +138,12 @@ def plan_command(
             console.print(line)
 
     print_json_or_text(build_document(), render, as_json)
+
+
+def _describe_disk(disk: DiskSpace) -> str:
+    """Say what a sweep will take of a disk, and that it is refused where that is more than is free."""
+    refused = ": too little, so `gapctl sweep` refuses to start on this machine" if disk.is_too_small else ""
+    return f"disk: {disk.state}{refused}"
 
 
 def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
@@ -167,17 +174,39 @@ def _describe_information(config: TrialConfig) -> dict[str, object]:
 
 
 def _list_information(trials: Sequence[Trial]) -> list[str]:
-    """List a line for each kind of captions: their bits, the Bayes loss, and arms that have them."""
-    arms: dict[str, list[str]] = {}
-    for trial in trials:
-        bits, loss = find_bits(trial.config), find_bayes_loss(trial.config)
-        if bits is not None:
-            known = "" if loss is None else f", Bayes loss {loss:.3g} nats"
-            said = (
-                f"captions leave {bits.image_given_caption:.3g} bits unsaid; {bits.caption_given_image:.3g} of theirs"
-            )
-            arms.setdefault(f"{said} cannot be foreseen{known}", []).append(trial.arm_label)
-    return [f"{text}: {format_first_names(list(dict.fromkeys(names)), 2)}" for text, names in arms.items()]
+    """List a line for each kind of captions: their bits, the Bayes loss, and the levels that decide these."""
+    known = [({**trial.factors, **trial.recipe}, said) for trial in trials if (said := _say_information(trial.config))]
+    names = shorten_paths(list(known[0][0])) if known else {}
+    deciding = list(names)
+    for factor in names:  # those stay without which trials of equal levels would differ
+        others = [other for other in deciding if other != factor]
+        told = {(tuple(levels[other] for other in others), said) for levels, said in known}
+        if len(told) == len({levels for levels, _ in told}):
+            deciding = others
+    arms: dict[str, dict[tuple[Level, ...], None]] = {}
+    for levels, said in known:
+        arms.setdefault(said, {})[tuple(levels[factor] for factor in deciding)] = None
+    shown = [names[factor] for factor in deciding]
+    return [f"{said}: {_format_arms(shown, list(rows))}" for said, rows in arms.items()]
+
+
+def _format_arms(names: Sequence[str], rows: Sequence[tuple[Level, ...]]) -> str:
+    """Format the levels of arms: `captions=scale, fracture`, or `attributes=0, batch_size=64; attributes=1, ...`."""
+    if len(names) == 1:
+        return f"{names[0]}={', '.join(str(level) for (level,) in rows)}"
+    formatted = (
+        ", ".join(f"{name}={level}" for name, level in zip(names, levels, strict=True)) for levels in rows if names
+    )
+    return "; ".join(formatted) or "all arms"
+
+
+def _say_information(config: TrialConfig) -> str:
+    """Say the bits of a trial's captions and its Bayes loss; empty where they are not known."""
+    bits, loss = find_bits(config), find_bayes_loss(config)
+    if bits is None:
+        return ""
+    said = f"captions leave {bits.image_given_caption:.3g} bits unsaid; {bits.caption_given_image:.3g} of theirs"
+    return f"{said} cannot be foreseen{'' if loss is None else f', Bayes loss {loss:.3g} nats'}"
 
 
 def _describe_model(trial: Trial) -> dict[str, object]:
@@ -209,19 +238,25 @@ def _list_recipes(spec: SweepFile) -> list[str]:
 
 
 def _list_models(plan: Plan) -> list[str]:
-    """List a line for each public model: parameters, operations of a pair, and weights."""
-    lines = {}
+    """List a line for each public model: parameters, operations of a pair, and weights.
+
+    Models of one architecture whose weights' sha256 is not known, which another line counts, share a line.
+    """
+    trained = {trial.config.model for trial in plan.trainings if trial.config.train.samples}
+    lines: dict[str, dict[str, None]] = {}
     for trial in plan.trainings:
         model = trial.config.model
-        if isinstance(model, OpenClipModel) and model.address not in lines:
+        if isinstance(model, OpenClipModel):
             parameters, each = count_trial_parameters(trial), count_pair_flops(trial)
             size = "an unknown number of parameters" if parameters is None else f"{parameters / 1e6:,.1f} M parameters"
-            work = "unknown FLOPs" if each is None else f"{each:.2e} FLOPs"
-            sha256 = trial.weights_sha256
-            start = f"weights {model.weights}, sha256 {sha256[:12] or 'not known yet'}"
-            start = start if model.weights else "random weights of each seed"
-            lines[model.address] = f"{model.architecture}: {size}, {work} for training on a pair; {start}"
-    return list(lines.values())
+            trains = model in trained
+            work = "unknown FLOPs" if each is None else f"{each if trains else each // 3:.2e} FLOPs"
+            purpose = "training on" if trains else "encoding"
+            sha256 = f", sha256 {trial.weights_sha256[:12]}" if trial.weights_sha256 else ""
+            start = "weights " if model.weights else "random weights of each seed"
+            line = f"{model.architecture}: {size}, {work} for {purpose} a pair; {start}"
+            lines.setdefault(line, {})[f"{model.weights}{sha256}" if model.weights else ""] = None
+    return [f"{line}{'; '.join(starts)}" for line, starts in lines.items()]
 
 
 def _note_unknown_weights(plan: Plan) -> list[str]:
@@ -233,6 +268,12 @@ def _note_unknown_weights(plan: Plan) -> list[str]:
         note = f"{some} is not known yet, which ids hold: ids that end in {PROVISIONAL} change once it is"
         return [f"{note}, and until then `gapctl sweep` lists what it lacks. The first:", first.message]
     return []
+
+
+def _note_uncounted_sets(plan: Plan) -> list[str]:
+    """Name the evaluation sets, whose images the hours leave out; nothing where there are none."""
+    sets = dict.fromkeys(name for trial in plan.trainings for name in trial.config.evaluate.sets)
+    return [f"hours are without the images of evaluation sets: {', '.join(sets)}"] if sets else []
 
 
 def _note_tokenizers(plan: Plan) -> list[str]:
@@ -259,7 +300,8 @@ def _print_trials(plan: Plan, finished: Collection[str]) -> None:
 
 
 def _describe_cost(cost: Cost) -> str:
-    hours = f"about {format_hours(cost.cpu_hours)} of one CPU core, {format_hours(cost.wall_hours)} on this machine"
+    about = "at least" if cost.unknown else "about"
+    hours = f"{about} {format_hours(cost.cpu_hours)} of one CPU core, {format_hours(cost.wall_hours)} on this machine"
     if cost.unknown:
         hours += f", without {format_count_with_noun(cost.unknown, 'trial')} whose operations are not known"
     return f"{cost.samples:,} samples, {cost.flops:.2e} FLOPs: {hours}"
@@ -284,7 +326,8 @@ def _describe_rent(rent: RentEstimate | None, cost: Cost) -> list[str]:
         if cost.unknown
         else ""
     )
-    spent = f"{format_hours(rent.hours)} and {format_money(rent.cost)} {prices.currency}"
+    least = "at least " if cost.unknown else ""
+    spent = f"{least}{format_hours(rent.hours)} and {format_money(rent.cost)} {prices.currency}"
     line = (
         f"rented: {spent} on one {kind}, the cheapest for this, on demand{without}; downloads are not counted. "
         f"Prices of {prices.as_of}, {state}; `gapctl cluster cost` has clusters"
