@@ -87,6 +87,10 @@ def test_factors_with_the_same_last_name_are_labelled_by_their_whole_path() -> N
     assert shorten_paths(["a.kind", "b.kind"]) == {"a.kind": "a.kind", "b.kind": "b.kind"}
 
 
+def test_a_gap_at_the_start_is_not_labelled_as_a_gap_that_was_measured() -> None:
+    assert shorten_paths(["init.gap", "train.lr"]) == {"init.gap": "init.gap", "train.lr": "lr"}
+
+
 def test_cost_grows_with_samples_and_is_shared_by_slots() -> None:
     trials = plan().trials
     one, two = estimate_training_cost(trials, 1), estimate_training_cost(trials, 2)

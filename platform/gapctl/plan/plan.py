@@ -351,9 +351,12 @@ def _differ_in_wording(data: Data, other: Data) -> bool:
 
 
 def shorten_paths(paths: Sequence[str]) -> dict[str, str]:
-    """Map each dotted path to its last component, or to itself where that would be ambiguous."""
+    """Map each dotted path to its last component, or to itself where that would be ambiguous or read as a metric."""
     last = [path.rsplit(".", 1)[-1] for path in paths]
-    return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
+    return {
+        path: name if last.count(name) == 1 and path != "init.gap" else path
+        for path, name in zip(paths, last, strict=True)
+    }
 
 
 def build_located_error(
