@@ -407,6 +407,14 @@ def test_p_of_a_tau_as_large_as_claimed_counts_the_permutations_that_far_below()
     assert found.compute_refuting_p("either", 0.4) == pytest.approx(2 / 6)
 
 
+def test_p_of_a_tau_as_large_as_claimed_counts_ties_that_rounding_hides() -> None:
+    tied = np.array([0.4] * 60 + [0.9] * 60)  # 0.6 - 0.2 is a little less than 0.4
+    rising, falling = PermutedTaus(0.6, tied, 120), PermutedTaus(-0.6, -tied, 120)
+
+    assert rising.compute_refuting_p("increasing", 0.2) == pytest.approx(61 / 120)
+    assert falling.compute_refuting_p("decreasing", 0.2) == pytest.approx(61 / 120)
+
+
 def test_an_interval_alone_does_not_refute_a_correlation_over_few_arms(tmp_path: Path) -> None:
     found = judged(tmp_path, opposite, vary={MAIN: NAMES[:3]}, direction="increasing")
 

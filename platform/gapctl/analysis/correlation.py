@@ -111,8 +111,8 @@ class PermutedTaus(NamedTuple):
 
         Around a true tau, taus of few arms scatter as permutations do around 0, so these are shifted by the smallest.
         """
-        short = self._count_share(self.permuted_N <= self.observed - smallest)
-        beyond = self._count_share(self.permuted_N >= self.observed + smallest)
+        short = self._count_share(self.permuted_N <= self.observed - smallest + TAU_TOLERANCE)
+        beyond = self._count_share(self.permuted_N >= self.observed + smallest - TAU_TOLERANCE)
         if direction == "either":
             return max(short, beyond)
         return short if direction == "increasing" else beyond
