@@ -3,7 +3,9 @@
 import json
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +17,7 @@ from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_prediction_interval
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
+from gapctl.config.information import find_bayes_loss, find_bits
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
 from gapctl.tracking.run_contents import build_treatment_columns
@@ -27,10 +30,12 @@ def measure(trial: Trial) -> dict[str, float]:
     return {RMG: 0.5 + float(trial.factors[ATTRIBUTES]) / 5 * EFFECTS[trial.seed]}
 
 
-def drawn(folder: Path, draws: int = 4) -> Path:
+LEARNING_RATES = {"train.lr": {"log": [3e-4, 3e-3]}}
+
+
+def drawn(folder: Path, draws: int = 4, space: Mapping[str, Any] = LEARNING_RATES) -> Path:
     """A sweep over recipes, finished in `folder/runs`; returns its file."""
     path = sweep_file(folder, CONTRAST, vary={ATTRIBUTES: [0, 5]}, seeds=1)
-    space = {"train.lr": {"log": [3e-4, 3e-3]}}
     replicates = {"over": "recipes", "draws": draws, "space": space}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"replicates": replicates}, indent=1))
     return path
@@ -127,3 +132,25 @@ def test_a_recipe_whose_training_is_missing_is_named(tmp_path: Path) -> None:
     (verdict,) = analyze_finished_trials(plan, Ledger(str(tmp_path / "runs"))).verdicts
 
     assert "recipe 3 is left out as 7 of 8 trainings are done" in verdict.reason
+
+
+def test_an_arm_s_bayes_loss_and_bits_are_means_over_its_recipes(tmp_path: Path) -> None:
+    space = {"train.batch_size": {"choice": [16, 64]}, "data.captions.noise": {"uniform": [0.0, 0.5]}}
+    path, runs = drawn(tmp_path, space=space), tmp_path / "runs"
+    plan = load_plan(path, None, None)
+
+    def measure_loss(trial: Trial) -> dict[str, float]:
+        return measure(trial) | {"train/loss": 2.0, "train/loss_bayes": find_bayes_loss(trial.config) or 0.0}
+
+    fill(Ledger(str(runs)), plan, measure_loss)
+    document = json.loads(gapctl("analyze", str(path), "--runs", str(runs), "--json").out)
+    checks = [check for check in document["learning"] if check["check"] == "train/loss"]
+
+    assert len(checks) == len(document["information"]) == 2
+    for check, bits in zip(checks, document["information"], strict=True):
+        configs = [trial.config for trial in plan.trials if dict(trial.factors) == check["levels"] == bits["levels"]]
+        least = [find_bayes_loss(config) for config in configs]
+        unsaid = [found.image_given_caption for config in configs if (found := find_bits(config)) is not None]
+        assert len(set(least)) == len(set(unsaid)) == 4
+        assert check["loss_bayes"] == bits["train/loss_bayes"] == pytest.approx(np.mean(least))
+        assert bits["information/image_given_caption"] == pytest.approx(np.mean(unsaid))

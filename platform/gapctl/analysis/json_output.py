@@ -1,6 +1,7 @@
 """The JSON documents of analyses, as `gapctl analyze --json` prints them; non-finite numbers are null."""
 
 import math
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from gapctl.ledger.search_record import SearchRecord
@@ -30,12 +31,21 @@ def build_analysis_json(analysis: "AnalysisResults", damaged: tuple[str, ...]) -
 
 
 def _list_information(analysis: "AnalysisResults") -> list[dict[str, object]]:
-    """List the bits of each arm's captions and its Bayes loss by name, with its levels; nothing where none is known."""
-    names = [name for name in analysis.trials.columns if name.startswith("information/") or name == "train/loss_bayes"]
-    arms = analysis.trials.unique(list(analysis.factors), maintain_order=True) if names else analysis.trials.clear()
+    """List each arm's levels, the bits of its captions and its Bayes loss by name; nothing where none is known.
+
+    Each is the mean over the arm's trainings, which differ where recipes are drawn; null where one lacks it.
+    """
+    trials, factors = analysis.trials, list(analysis.factors)
+    names = [name for name in trials.columns if name.startswith("information/") or name == "train/loss_bayes"]
+    if not names or trials.is_empty():
+        return []
+    arms = trials.partition_by(factors, maintain_order=True) if factors else [trials]
     return [
-        {"levels": {factor: arm[factor] for factor in analysis.factors}, **{name: arm[name] for name in names}}
-        for arm in arms.iter_rows(named=True)
+        {
+            "levels": {factor: arm[factor][0] for factor in factors},
+            **{name: None if arm[name].has_nulls() else mean(arm[name]) for name in names},
+        }
+        for arm in arms
     ]
 
 

@@ -7,6 +7,7 @@ does: a verdict averages over seeds, the one that learned nothing included.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Final, NamedTuple
 
 from scipy import stats
@@ -37,8 +38,8 @@ class ArmCheck:
     """The result of one check, named by its metric, on an arm.
 
     `seeds` were checked, and `failed` are those that did not pass; `reason` describes the failures, or why none was
-    checked. `steps` are the least steps of the arm's trainings. The check of the loss has its mean over seeds, and the
-    least that any model can reach in such batches, where that is known.
+    checked. `steps` are the least steps of the arm's trainings. The check of the loss has its mean over seeds, and
+    that of the least that any model can reach in the same trainings' batches, where that is known of each.
     """
 
     arm: str
@@ -138,8 +139,19 @@ def _check_arm(
             reason,
             min(of.config.train.steps for _, _, of in looked),
             sum(losses) / len(losses) if losses else None,
-            find_bayes_loss(config) if name == LOSS_METRIC else None,
+            _average_bayes_loss(looked, looks) if name == LOSS_METRIC else None,
         )
+
+
+def _average_bayes_loss(looked: Sequence[tuple[Trial, bool, Trial]], looks: Sequence[_SeedCheck]) -> float | None:
+    """Average the Bayes losses, which recipes differ in, of the trainings whose loss is finite, or of all if none is.
+
+    Return None where one is not known. The mean of equal ones is exactly theirs.
+    """
+    finite = [of.config for (_, _, of), look in zip(looked, looks, strict=True) if math.isfinite(look.value)]
+    found = [find_bayes_loss(config) for config in finite or [of.config for _, _, of in looked]]
+    known = [loss for loss in found if loss is not None]
+    return mean(known) if len(known) == len(found) else None
 
 
 def _find_measured_training(trial: Trial, trainings: Mapping[str, Trial]) -> tuple[bool, Trial]:
