@@ -15,6 +15,7 @@ from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan
 from gapctl.report.markdown import format_verdict_counts, render_verdict_markdown
+from gapctl.report.text import explain_redesign
 
 AGAIN = "first-try@2026-11-25"
 
@@ -103,8 +104,39 @@ def test_a_first_question_without_results_is_said(tmp_path: Path) -> None:
 def test_a_sweep_cannot_be_its_own_first_question(tmp_path: Path) -> None:
     path = asked(tmp_path, TREND, name="again", asks_again="again@2026-11-25")
 
-    assert "asks the same as this sweep" in note(
-        analyze_finished_trials(answered(tmp_path, path, 0.05), Ledger(str(tmp_path / "runs")))
+    found = analyze_finished_trials(answered(tmp_path, path, 0.05), Ledger(str(tmp_path / "runs")))
+
+    assert "is this sweep, as it was declared there" in note(found)
+    (said,) = explain_redesign(found)
+    assert "no first answer is shown: again in " in said
+
+
+def test_the_same_hypotheses_of_new_seeds_have_their_first_answer(tmp_path: Path) -> None:
+    answered(tmp_path, asked(tmp_path, TREND, name="first-try"), 0.001)
+    second = asked(tmp_path, TREND, name="again", asks_again=AGAIN, first_seed=100)
+    found = analyze_finished_trials(answered(tmp_path, second, 0.05), Ledger(str(tmp_path / "runs")))
+
+    assert not note(found)
+    assert found.verdicts[0].first_answer is not None
+    assert (found.verdicts[0].verdict, found.verdicts[0].first_answer.verdict) == ("supported", "refuted")
+
+
+def test_a_sweep_redesigned_under_its_own_name_has_what_was_declared_as_its_first_answer(tmp_path: Path) -> None:
+    answered(tmp_path, asked(tmp_path, TREND, name="again"), 0.001)
+    second = asked(tmp_path, TREND, name="again", asks_again="again@2026-11-25", first_seed=100)
+    (verdict,) = analyze_finished_trials(answered(tmp_path, second, 0.05), Ledger(str(tmp_path / "runs"))).verdicts
+
+    assert verdict.first_answer is not None
+    assert (verdict.verdict, verdict.first_answer.verdict) == ("supported", "refuted")
+
+
+def test_the_same_hypotheses_of_the_same_trainings_have_no_other_answer(tmp_path: Path) -> None:
+    answered(tmp_path, asked(tmp_path, TREND, name="first-try"), 0.05)
+    second = asked(tmp_path, TREND, name="again", asks_again=AGAIN)
+    plan = load_plan(second, None, None)
+
+    assert "asks the same of the same trainings, so its answer is this one" in note(
+        analyze_finished_trials(plan, Ledger(str(tmp_path / "runs")))
     )
 
 

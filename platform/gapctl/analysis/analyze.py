@@ -38,7 +38,7 @@ from gapctl.errors import GapctlError, InputError
 from gapctl.ledger import Declaration, Ledger
 from gapctl.ledger.preregistration import rebuild_declared_plan, rebuild_plan
 from gapctl.plan.command_line import DEFAULT_RUNS
-from gapctl.plan.plan import Plan
+from gapctl.plan.plan import Plan, hash_design
 
 CURVE_SCHEMA = {
     "factor": pl.String,
@@ -132,8 +132,20 @@ def _rebuild_first_plan(plan: Plan, ledger: Ledger) -> Plan:
     if "-" not in when and not found.startswith(when):
         raise InputError(f"{name} in {ledger.root} has the hypotheses {found[: len(when)]}, not {when}")
     if found == plan.sweep.hypotheses_sha256:
-        raise InputError(f"{name} in {ledger.root} asks the same as this sweep, with the same hypotheses")
+        _refuse_same_question(plan, first, ledger)
     return first
+
+
+def _refuse_same_question(plan: Plan, first: Plan, ledger: Ledger) -> None:
+    """Raise InputError where a first question of the same hypotheses has no answer but this sweep's own.
+
+    The same hypotheses of other trainings, such as new seeds or another recipe, are a question asked again.
+    """
+    name = first.sweep.spec.name
+    if name == plan.sweep.spec.name and hash_design(first) == hash_design(plan):
+        raise InputError(f"{name} in {ledger.root} is this sweep, as it was declared there")
+    if {trial.id for trial in first.trials} == {trial.id for trial in plan.trials}:
+        raise InputError(f"{name} in {ledger.root} asks the same of the same trainings, so its answer is this one")
 
 
 def _choose_declared_scale(plan: Plan, declaration: Declaration, ledger: Ledger) -> str:

@@ -310,7 +310,7 @@ def explain_redesign(analysis: AnalysisResults) -> list[str]:
     if first is None:
         return []
     if first.note is not None:
-        return [f"It asks again what {first.asked} asked; that first answer is not in this ledger: {first.note}."]
+        return [f"It asks again what {first.asked} asked; no first answer is shown: {first.note}."]
     counts = Counter(one.verdict for one in first.answers)
     told = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no hypotheses"
     return [f"It asks again what {first.asked} asked; the first answer, of {first.sweep}: {told}."]
