@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,25 @@ def test_a_name_that_cannot_be_one_is_refused_with_its_place(tmp_path: Path, wro
     assert answer.exit_code == 2
     assert "asks_again" in answer.err
     assert "object_attribute@2026-11-25" in answer.err
+
+
+def test_a_first_question_of_a_day_to_come_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = asked(tmp_path, TREND, name="again", asks_again="first-try@2999-01-01")
+    for verb in ("plan", "sweep"):
+        answer = gapctl(verb, str(path), "--runs", str(tmp_path / "runs"))
+
+        assert answer.exit_code == 2
+        assert "again.yaml:" in answer.err
+        assert "asks_again: found the day 2999-01-01" in answer.err
+    assert not (tmp_path / "runs").exists()
+    today = asked(tmp_path, TREND, name="again", asks_again=f"first-try@{date.today()}")
+    assert gapctl("plan", str(today)).exit_code == 0
+
+
+def test_a_plan_says_when_a_sweep_that_names_itself_has_a_first_answer(tmp_path: Path) -> None:
+    itself, other = (asked(tmp_path, TREND, name=name, asks_again="again@2026-11-25") for name in ("again", "third"))
+    said = json.loads(gapctl("plan", str(itself), "--json").out)["totals"]["notes"]
+
+    assert any(line.startswith("asks_again is again@2026-11-25, this sweep's own name: a first") for line in said)
+    assert "this sweep's own name" in " ".join(gapctl("plan", str(itself)).out.split())
+    assert "this sweep's own name" not in gapctl("plan", str(other), "--json").out

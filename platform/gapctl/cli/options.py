@@ -4,12 +4,14 @@
 """
 
 from collections.abc import Sequence
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gapctl.cli.completion import complete_scales, complete_settings, complete_sweeps
+from gapctl.config.base import Problem
 from gapctl.config.evaluation_sets import NamedSet
 from gapctl.config.load import LoadedSweep, is_shipped_sweep, load_sweep
 from gapctl.config.trial import OpenClipModel, PairData
@@ -76,6 +78,15 @@ def load_and_announce_sweep(file: Path, scale: str | None, overrides: Sequence[s
     sweep = load_sweep(file, scale, tuple(overrides or ()))
     announce_shipped_sweep(file, sweep.source.path)
     return sweep
+
+
+def refuse_future_first_question(sweep: LoadedSweep) -> None:
+    """Raise InputError where `asks_again` names a day that has not begun anywhere on earth."""
+    _, _, when = (sweep.spec.asks_again or "").partition("@")
+    latest = datetime.now(timezone(timedelta(hours=14))).date()  # UTC+14, where each day begins first
+    if "-" in when and date.fromisoformat(when) > latest:
+        text = f"found the day {when}, and today is {date.today()}; expected the day on which the question was asked"
+        raise InputError(sweep.locate_problem(Problem(("asks_again",), text)))
 
 
 def announce_shipped_sweep(typed: Path, read: Path) -> None:

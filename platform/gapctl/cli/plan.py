@@ -14,6 +14,7 @@ from gapctl.cli.options import (
     SweepFileArgument,
     load_plan,
     read_search_record,
+    refuse_future_first_question,
 )
 from gapctl.cli.output import print_json_or_text
 from gapctl.cli.search import count_ended_points
@@ -51,6 +52,7 @@ from gapctl.plan.power import (
     explain_unreachable_smallest_effects,
     list_few_step_warnings,
     list_measurement_notes,
+    note_own_first_question,
 )
 from gapctl.plan.trial_id import PROVISIONAL
 from gapctl.sweep.disk_space import DiskSpace, measure_disks
@@ -66,6 +68,7 @@ def plan_command(
 ) -> None:
     """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
     plan, ledger = load_plan(file, scale, overrides, provisional=True), Ledger(runs)
+    refuse_future_first_question(plan.sweep)
     slots = count_parallel_trials(plan, os.cpu_count() or 1)
     later = f"Ids that end in {PROVISIONAL} change once it is there"
     missing = [f"{message.rstrip('.')}. {later}" for message in plan.missing_data]
@@ -85,7 +88,8 @@ def plan_command(
     cost, left = estimate_training_cost(plan.trainings, slots), estimate_training_cost(remaining, slots)
     rent = estimate_rent(remaining, plan.sweep.spec.resources, load_shipped_prices()) if remaining else None
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
-    notes = [*list_measurement_notes(plan), *list_missing_optima(plan, ledger)]
+    optima = list_missing_optima(plan, ledger)
+    notes = [*list_measurement_notes(plan), *note_own_first_question(plan.sweep.spec), *optima]
     unreachable = explain_unreachable_smallest_effects(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
     unknown = {address: each.message for address, each in plan.unknown_weights.items()}

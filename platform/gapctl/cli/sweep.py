@@ -29,6 +29,7 @@ from gapctl.cli.options import (
     SetOption,
     SweepFileArgument,
     load_plan,
+    refuse_future_first_question,
 )
 from gapctl.cli.output import format_megabytes, print_problems
 from gapctl.cli.report_contents import REPORT_FILE, read_run_record_with_pages, summarise_run
@@ -79,6 +80,7 @@ def sweep_command(
     from gapctl.sweep.capacity import check_machine_capacity
 
     plan, ledger, console = load_plan(file, scale, overrides), Ledger(runs), SafeConsole()
+    refuse_future_first_question(plan.sweep)
     check_uri(plan.sweep.spec.tracking.uri)
     if address is None:
         check_machine_capacity(plan.sweep.spec.resources, count_available_cores())

@@ -5,7 +5,7 @@
   `explain_unreachable_smallest_effects` warns of those
    that the response's unit cannot reach.
 3. `list_few_step_warnings` looks at trainings too short to learn anything, `list_measurement_notes` at when and on
-   what they measure.
+   what they measure, `note_own_first_question` at a sweep that names itself as the one that it asks again.
 """
 
 import math
@@ -223,3 +223,12 @@ def list_measurement_notes(plan: Plan) -> list[str]:
             "the last evaluation (evaluate.every); it moves with train.batch_size and with its floor, train/loss_floor"
         )
     return notes
+
+
+def note_own_first_question(spec: SweepFile) -> list[str]:
+    """List a sentence where a sweep names itself as the question that it asks again."""
+    if spec.asks_again is None or spec.asks_again.partition("@")[0] != spec.name:
+        return []
+    own = f"asks_again is {spec.asks_again}, this sweep's own name"
+    held = "the ledger holds what was declared under the name before the file was changed"
+    return [f"{own}: a first answer stands beside its verdicts only where {held}"]
