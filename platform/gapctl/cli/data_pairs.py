@@ -215,9 +215,7 @@ def captions_command(
 
     require_choice("--draw", draw, get_args(DrawTime))
     if places == ["bundled"] and not Path("bundled").exists():
-        raise InputError(
-            f"bundled: a source that sweep files name; expected tar shards or a manifest here; {SEE_PREVIEW}"
-        )
+        raise InputError(f"bundled: a source of sweep files; expected tar shards or a manifest here; {SEE_PREVIEW}")
     rules = _parse_rules(keep, rate, sentences, field, draw)
     treatments: list[dict[str, object]] = []
     table = make_table("keep", "removes", "anew each time", "bits of chance", "needs")
