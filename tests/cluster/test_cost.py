@@ -44,6 +44,20 @@ instances:
   g6.2xlarge: {cloud: aws, cpus: 8, gpu: Round, gpus: 1, on_demand: 10, spot: 4}
   g5.2xlarge: {cloud: aws, cpus: 8, gpu: Round, gpus: 1, on_demand: 20, spot: 8}
 """
+SAME_TAG = """\
+name: tags
+question: q?
+base:
+  data: {dataset: image_text}
+  model: {architecture: ViT-B-32, weights: openai}
+  train: {samples: 0}
+  evaluate: {gallery: 100}
+cohort:
+  models:
+    - {name: small, architecture: ViT-B-32, weights: laion2b_e16}
+    - {name: large, architecture: ViT-L-14, weights: laion2b_e16}
+resources: {cpus: 1, gpus: 0}
+"""
 
 
 def estimates(file: Path, *more: str, sweep: Path = SWEEP) -> list[dict[str, object]]:
@@ -91,6 +105,15 @@ def test_an_hour_of_work_takes_as_long_as_a_simulation_says() -> None:
         paid += max(alive, 0.25)
 
     assert compute_spot_slowdown(assumed) == pytest.approx(paid / done, rel=0.15)
+
+
+def test_public_models_whose_weights_have_one_name_are_counted_apart(tmp_path: Path) -> None:
+    sweep = tmp_path / "tags.yaml"
+    sweep.write_text(SAME_TAG)
+    code, out, err = gapctl("cluster", "cost", str(AWS), "--sweep", str(sweep))
+
+    assert (code, err) == (0, "")
+    assert "2 trainings" in out
 
 
 def test_work_that_would_never_end_is_refused(tmp_path: Path) -> None:

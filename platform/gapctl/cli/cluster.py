@@ -73,9 +73,9 @@ def group_cluster_verbs() -> None:
 def _make_sizing_plan(file: Path, scale: str | None, overrides: Sequence[str] | None) -> Plan:
     """Make a plan for counting trials without reading data, which may lie elsewhere.
 
-    Its fingerprints are the data's addresses, so that its trial ids are not those of the sweep.
+    Its fingerprints are addresses, of data and of public models, so that its trial ids are not those of the sweep.
     """
-    return make_plan(load_and_announce_sweep(file, scale, overrides), lambda data: data.source)
+    return make_plan(load_and_announce_sweep(file, scale, overrides), lambda data: data.address)
 
 
 @cluster_app.command("lint")
