@@ -57,6 +57,10 @@ TABLE = {"model": {"preset": "table"}}
         ),
         ({"init": {"gap": 2.5}} | TABLE, "base.init.gap: found 2.5; expected at most 1.9"),
         (
+            {"init": {"gap": 1.0}, "init_from": {"init.gap": 0.0}} | TABLE,
+            "base.init.gap: found 1 with init_from, whose training began at 0; expected the same",
+        ),
+        (
             {"loss": {"targets": "posterior"}},
             "base.loss.targets: found 'posterior' with mad-tiny; expected drawn, or model.preset table",
         ),
@@ -84,6 +88,15 @@ def test_what_a_table_cannot_be_is_answered_with_its_place(
     found = complaints(tmp_path, text)
 
     assert any(answer in line for line in found), found
+
+
+def test_a_start_that_varies_is_refused_where_another_training_gives_the_weights(tmp_path: Path) -> None:
+    base = {"init": {"gap": 1.0}, "init_from": {"init.gap": 1.0, "train.samples": 640}} | TABLE
+
+    (line,) = complaints(tmp_path, sweep(base, {"init.gap": [0.0, 1.0]}))
+
+    assert "vary.init.gap[0]: found 0 with init_from, whose training began at 1" in line
+    assert complaints(tmp_path, sweep({"init_from": {"train.samples": 640}} | TABLE, {"init.gap": [0.0, 1.0]})) == []
 
 
 def test_a_metric_of_tables_is_asked_of_tables_alone(tmp_path: Path) -> None:

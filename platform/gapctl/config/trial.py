@@ -531,7 +531,7 @@ class Start(FrozenModel):
     """Where embeddings are before the first step.
 
     `gap` is a distance of the means (`gap/l2m`) that is put between the sides of a table; 0 puts none. Encoders begin
-    where their weights take them, so it is of preset table alone.
+    where their weights take them, so it is of preset table alone. With `init_from` it is of that training's start.
     """
 
     gap: Annotated[float, Field(ge=0.0, le=1.9), OmitFromHash(before=0.0)] = 0.0
@@ -874,6 +874,9 @@ class TrialConfig(FrozenModel):
         if isinstance(self.data, MadData) and self.init_from.get(words, own := self.data.captions.synonyms) != own:
             text = f"changes {words}; expected this training's words, as the weights become its own"
             raise WrongValueError("init_from", text)
+        if self.parent is not None and self.parent.init.gap != self.init.gap:
+            text = f"found {self.init.gap:g} with init_from, whose training began at {self.parent.init.gap:g}"
+            raise WrongValueError("init.gap", f"{text}; expected the same, as its last weights are where this begins")
         if is_table(self) and any(path.startswith(CAPTION_PATHS) for path in self.init_from):
             text = "changes what captions name; expected this training's captions, as a table has an embedding for each"
             raise WrongValueError("init_from", text)
