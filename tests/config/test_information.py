@@ -260,3 +260,10 @@ def test_nothing_is_known_of_natural_captions_and_of_other_losses() -> None:
     assert find_bayes_loss(pairs) is None
     assert find_bayes_loss(TrialConfig()) == pytest.approx(compute_bayes_loss(MadData(), "clip", 256))
     assert sum(FACTOR_VALUES.values()) == 26
+
+
+def test_the_bayes_loss_of_a_share_of_the_digits_is_not_known() -> None:
+    few = TrialConfig.model_validate({"data": {"share": 0.001}})
+
+    assert find_bayes_loss(few) is None
+    assert find_bits(few) == find_bits(TrialConfig())

@@ -39,6 +39,8 @@ def about(response: str, *, pairs: bool = False, **base: Any) -> dict[str, Any]:
         (about("train/loss_bayes", pairs=True), "how likely a natural caption is with an image is not known"),
         (about("information/shared", pairs=True), "the information of natural captions is not known"),
         (about("train/loss_bayes", loss={"equal_captions": "masked"}), "with equal captions masked"),
+        (about("train/loss_excess", data={"share": 0.25}), "a share of the digits may show some more often"),
+        (about("train/converged", data={"share": 0.25}, model={"preset": "table"}), "expected data.share 1"),
         (about("train/loss_excess", loss={"alignment": 1.0}), "something is added to the contrastive loss"),
     ],
 )

@@ -747,6 +747,8 @@ def explain_unlogged(
         return why
     if key in OF_TABLES and TABLE not in _list_values("model.preset", getattr(base.model, "preset", ""), vary):
         return "it is of tables; expected model.preset table"
+    if key == "train/converged" and (why := _explain_unknown_bayes_loss(key, base, vary)):
+        return why
     size = re.search(r"_nats_at_(\d+)$", key)
     galleries = _list_values("evaluate.gallery", base.evaluate.gallery, vary)
     if size and max(int(gallery) for gallery in galleries if isinstance(gallery, int)) < int(size[1]):
@@ -758,6 +760,8 @@ def _explain_unknown_bayes_loss(key: str, base: TrialConfig, vary: Vary) -> str:
     losses = [str(kind) for kind in _list_values("loss.kind", base.loss.kind, vary)]
     if isinstance(base.data, PairData):
         return "how likely a natural caption is with an image is not known; expected data.dataset mad"
+    if all(isinstance(share, float) and share < 1 for share in _list_values("data.share", base.data.share, vary)):
+        return "a share of the digits may show some more often than others; expected data.share 1"
     if not set(losses) & set(LOSSES):
         return f"that of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
     if "negatives" not in _list_values("loss.equal_captions", base.loss.equal_captions, vary):

@@ -5,7 +5,8 @@
 2. `compute_bayes_loss` gives the Bayes loss of a batch: the contrastive loss of the critic that knows the world.
 3. `_list_ratios` describes that world: how likely a caption is with its image, against any image.
 
-An image counts by its six factors, all equally likely. Batches are of independent pairs. Nothing here is sampled.
+An image counts by its six factors, all equally likely, whatever `data.share` shows of the source's digits. Batches are
+of independent pairs. Nothing here is sampled.
 
 Index letters: G groups of captions, W values that the likelihood ratio takes in a group.
 """
@@ -128,10 +129,14 @@ def find_bits(config: TrialConfig) -> MadBits | None:
 
 
 def find_bayes_loss(config: TrialConfig) -> float | None:
-    """Return the Bayes loss of a training's batches; None for natural captions, other losses, and masked captions."""
+    """Return the Bayes loss of a training's batches; None where it is not known.
+
+    It is of ten digits, all equally likely, so it is not known of a share of the source's digits. Nor is it of natural
+    captions, of other packages' losses, and of masked captions.
+    """
     # With equal captions masked, the best critic depends on which pairs a batch keeps.
     masked = config.loss.equal_captions == "masked"
-    if not isinstance(config.data, MadData) or config.loss.kind not in LOSSES or masked:
+    if not isinstance(config.data, MadData) or config.data.share < 1 or config.loss.kind not in LOSSES or masked:
         return None
     return compute_bayes_loss(config.data, config.loss.kind, config.train.batch_size)
 

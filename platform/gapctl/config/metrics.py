@@ -146,7 +146,8 @@ _TRAIN: Final = (
     MetricName("train/loss_floor", "floor of the loss from equal captions alone; not the Bayes loss", "nats"),
     MetricName(
         "train/loss_bayes",
-        "least loss that any model can reach in such batches: that of one that knows how likely each caption is",
+        "least loss that any model can reach in such batches: that of one that knows how likely each caption is; not "
+        "known where data.share is below 1",
         "nats",
     ),
     MetricName("train/loss_excess", "what is left of the loss above loss_bayes", "nats"),
