@@ -66,3 +66,65 @@ def test_a_metric_that_is_never_there_is_refused(tmp_path: Path, content: dict[s
 )
 def test_one_that_may_be_there_is_not(tmp_path: Path, content: dict[str, Any]) -> None:
     assert complaints(tmp_path, content) == []
+
+
+def comparing(response: str, between: list[Any], vary: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A sweep with one contrast between two levels of the first factor that varies."""
+    content = about(response, **{"data": {"captions": {"attributes": 2}}, **more.pop("base", {})})
+    content["vary"] = vary
+    content["hypotheses"][0] |= {"factor": next(iter(vary)), "between": between, **more.pop("hypothesis", {})}
+    return content | more
+
+
+EQUAL = {"loss.equal_captions": ["negatives", "masked"]}
+HELD_OUT = {"data.captions.held_out": ["own", "full"]}
+BY_NAME = {"treatments": {"what": {"plain": {}, "few": {"data.share": 0.25}}}, "vary": {"what": ["plain", "few"]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "expected"),
+    [
+        (comparing("train/loss_excess", ["negatives", "masked"], EQUAL), "between[1]", "found 'masked', where no"),
+        (comparing("train/loss_bayes", ["plain", "few"], **BY_NAME), "between[1]", "expected data.share 1"),
+        (comparing("gap/rmg_excess", ["full", "own"], HELD_OUT), "between[0]", "held_out own"),
+        (
+            comparing("gap/l2m_excess", ["image_text", "image_image"], {"data.sides": ["image_text", "image_image"]}),
+            "between[1]",
+            "no table has pictures for captions",
+        ),
+        (
+            comparing(
+                "gap/rmg_excess",
+                [1.0e-3, 2.0e-3],
+                {"train.lr": [1.0e-3, 2.0e-3], **EQUAL},
+                hypothesis={"where": {"loss.equal_captions": "masked"}},
+            ),
+            "where.loss.equal_captions",
+            "no table masks equal captions",
+        ),
+    ],
+)
+def test_a_level_whose_trainings_never_log_the_response_is_refused(
+    tmp_path: Path, content: dict[str, Any], place: str, expected: str
+) -> None:
+    (line,) = complaints(tmp_path, content)
+
+    assert f"hypotheses[0].{place}: found" in line
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        comparing("train/loss", ["negatives", "masked"], EQUAL),
+        comparing(
+            "train/loss_excess",
+            [1.0e-3, 2.0e-3],
+            {"train.lr": [1.0e-3, 2.0e-3], **EQUAL},
+            hypothesis={"where": {"loss.equal_captions": "negatives"}},
+        ),
+        comparing("gap/rmg_excess", ["own", "full"], HELD_OUT, base={"data": {"captions": {"attributes": 5}}}),
+    ],
+)
+def test_levels_whose_trainings_log_the_response_are_compared(tmp_path: Path, content: dict[str, Any]) -> None:
+    assert complaints(tmp_path, content) == []

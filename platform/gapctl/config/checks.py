@@ -27,6 +27,7 @@ from gapctl.config.arms import build_correlation_arm_grid
 from gapctl.config.base import (
     KeyPath,
     Problem,
+    flatten_document,
     format_choices,
     format_word_suggestion,
     format_yaml_value,
@@ -70,7 +71,7 @@ from gapctl.config.presets import TABLE
 from gapctl.config.recipes import list_recipes
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
-from gapctl.config.trial import LOSSES, FactorName, Model, PairData, TrialConfig, has_logit_bias
+from gapctl.config.trial import FULL_ATTRIBUTES, LOSSES, FactorName, Model, PairData, TrialConfig, has_logit_bias
 from gapctl.config.validation_errors import (
     SweepParts,
     TreatmentChanges,
@@ -133,8 +134,10 @@ def _check_factors_and_hypotheses(parts: SweepParts) -> list[Problem]:
         else:
             found += check_hypothesis(hypothesis, at, vary)
         if parts.base and (vary or parts.cohort):
-            values = collect_varied_values(parts)
-            found += find_unlogged_metrics(hypothesis, ("hypotheses", index), parts.base, values, parts.kinds)
+            values, treatments = collect_varied_values(parts), parts.treatments or {}
+            found += find_unlogged_metrics(
+                hypothesis, ("hypotheses", index), parts.base, values, parts.kinds, treatments
+            )
     found += [*check_unused_rate(parts), *check_evaluation_sets(parts)]
     return list(dict.fromkeys(found))
 
@@ -424,12 +427,7 @@ def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyP
     for path, place, _ in named:
         if path in (factor for factor, _ in compared):
             yield Problem(place, "already compared by this hypothesis; expected another factor")
-    for key, factor in _LEVELS_OF.items():
-        if key == "between" and key in given:
-            named += [(given[factor], (*at, key, side), level) for side, level in enumerate(given[key])]
-        elif key in given and given["mediator"] != given["factor"]:
-            named.append((given[factor], (*at, key), given[key]))
-    for path, place, level in named:
+    for path, place, level in [*named, *_list_compared_levels(given, at)]:
         levels = vary.get(path)
         if levels is not None and not is_among(level, levels):
             text = f"found {format_yaml_value(level)}; expected a level of {path}: {format_yaml_value(levels)}"
@@ -450,6 +448,17 @@ def _check_factors_of(hypothesis: Hypothesis, given: Mapping[str, Any], at: KeyP
 def _list_names(level: Level) -> list[str]:
     """List the names in a level such as `colour, scale`, whose order means nothing."""
     return sorted(name.strip() for name in str(level).split(","))
+
+
+def _list_compared_levels(given: Mapping[str, Any], at: KeyPath) -> list[tuple[str, KeyPath, Level]]:
+    """List the levels that a hypothesis of these values compares: factor, place in the file, and level."""
+    named: list[tuple[str, KeyPath, Level]] = []
+    for key, factor in _LEVELS_OF.items():
+        if key == "between" and key in given:
+            named += [(given[factor], (*at, key, side), level) for side, level in enumerate(given[key])]
+        elif key in given and given["mediator"] != given["factor"]:
+            named.append((given[factor], (*at, key), given[key]))
+    return named
 
 
 def _check_given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[Problem]:
@@ -689,8 +698,9 @@ def find_unlogged_metrics(
     base: TrialConfig,
     vary: Vary,
     kinds: Mapping[str, SetKind | None] = MappingProxyType({}),
+    treatments: TreatmentChanges = MappingProxyType({}),
 ) -> Iterator[Problem]:
-    """Yield the metrics of a hypothesis that no training of the sweep logs."""
+    """Yield the metrics of a hypothesis that no training of the sweep logs, or none at a level that it compares."""
     asked: list[tuple[KeyPath, str]] = [((*at, "response"), hypothesis.response)]
     if isinstance(hypothesis, Correlation):
         asked.append(((*at, "against"), hypothesis.against))
@@ -701,9 +711,46 @@ def find_unlogged_metrics(
         if not is_metric(key):
             continue
         names = [key] if not sets or split_set_from_metric(key)[0] else [f"{name}/{key}" for name in sets]
-        why = next((why for name in names if (why := explain_unlogged(name, base, vary, kinds))), "")
+        why = _explain_first_unlogged(names, base, vary, kinds)
         if why:
             yield Problem(place, f"found {format_yaml_value(key)}, which no training of this sweep logs: {why}")
+        elif not is_cross_trial_metric(key) or key in OPTIMUM_EXCESSES:  # others compare trainings of several levels
+            for level_at, level, values in _list_values_at_levels(hypothesis, at, base, vary, treatments):
+                if why := _explain_first_unlogged(names, base, values, kinds):
+                    yield Problem(level_at, f"found {format_yaml_value(level)}, where no training logs {key}: {why}")
+                    break
+
+
+def _explain_first_unlogged(
+    names: Sequence[str], base: TrialConfig, vary: Vary, kinds: Mapping[str, SetKind | None]
+) -> str:
+    return next((why for name in names if (why := explain_unlogged(name, base, vary, kinds))), "")
+
+
+def _list_values_at_levels(
+    hypothesis: Hypothesis, at: KeyPath, base: TrialConfig, vary: Vary, treatments: TreatmentChanges
+) -> Iterator[tuple[KeyPath, Level, Vary]]:
+    """Yield the levels that a hypothesis names, by their place, with the values of the trainings that it takes there.
+
+    Levels of `where` come first, each together with those before it; then each compared level within all of `where`.
+    """
+    known = flatten_document(base.model_dump())
+
+    def limit(values: Vary, factor: str, level: Level) -> Vary:
+        if not is_among(level, vary.get(factor) or ()):
+            return values  # a cohort's fact, or reported already
+        levels = treatments.get(factor, {str(level): {factor: level}})
+        changed = dict.fromkeys(path for changes in levels.values() for path in changes)
+        own = levels.get(str(level), {})
+        return {**values, **{path: [own.get(path, known.get(path, ""))] for path in changed}}
+
+    held = vary
+    for factor, level in hypothesis.where.items():
+        held = limit(held, factor, level)
+        yield (*at, "where", factor), level, held
+    given = {name: getattr(hypothesis, name) for name in type(hypothesis).model_fields}
+    for factor, place, level in _list_compared_levels(given, at):
+        yield place, level, limit(held, factor, level)
 
 
 def explain_unlogged(
@@ -773,8 +820,7 @@ def _explain_unknown_bayes_loss(key: str, base: TrialConfig, vary: Vary) -> str:
 
 def _explain_no_comparison(key: str, base: TrialConfig, vary: Vary) -> str:
     if key in OPTIMUM_EXCESSES:
-        pairs = isinstance(base.data, PairData)
-        return "it is less the optimum of MAD's captions, and data.dataset is cc12m" if pairs else ""
+        return _explain_no_optimum(base, vary)
     path = {"architectures": "model.preset", "widths": "model.embed_dim"}.get(key.rpartition("_")[2])
     if path and (levels := vary.get(path, ())) is not None and len(set(levels)) < 2:
         return f"it compares trainings that differ in {path} alone, and that does not vary"
@@ -786,6 +832,21 @@ def _explain_no_comparison(key: str, base: TrialConfig, vary: Vary) -> str:
     widths = _list_values("model.embed_dim", own, vary)
     if key == "agreement/leading_dims_seeds" and max(int(width or MANY_DIMENSIONS) for width in widths) <= 10:
         return "of ten dimensions, all are leading"
+    return ""
+
+
+def _explain_no_optimum(base: TrialConfig, vary: Vary) -> str:
+    """Explain why no table, whose metrics are the optimum, can have the captions and the loss of any training."""
+    if isinstance(base.data, PairData):
+        return "it is less the optimum of MAD's captions, and data.dataset is cc12m"
+    captions = base.data.captions
+    if "image_text" not in _list_values("data.sides", base.data.sides, vary):
+        return "no table has pictures for captions; expected data.sides image_text"
+    own = "own" in _list_values("data.captions.held_out", captions.held_out, vary)
+    if not own and FULL_ATTRIBUTES not in _list_values("data.captions.attributes", captions.attributes, vary):
+        return "no table is measured by captions that it was not shown; expected data.captions.held_out own"
+    if "negatives" not in _list_values("loss.equal_captions", base.loss.equal_captions, vary):
+        return "no table masks equal captions; expected loss.equal_captions negatives"
     return ""
 
 
