@@ -48,7 +48,7 @@ def test_a_hypothesis_may_ask_of_bits_and_hold_them(tmp_path: Path) -> None:
     held = {**FOLLOWS, "id": "held", "against": BITS[1], "given": [BITS[2]], "direction": "either"}
     follows, with_held = judged(tmp_path, FOLLOWS, held, seeds=5).verdicts
 
-    assert follows.verdict == "supported"
+    assert follows.verdict == "inconclusive"  # one dose keeps its order or is reversed, which decides nothing
     assert follows.estimate == pytest.approx(1.0)
     assert math.isfinite(with_held.estimate)
 

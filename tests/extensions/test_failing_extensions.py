@@ -83,7 +83,7 @@ def test_a_loss_that_fails_is_named(use: Callable[[Path], None], found: Callable
 )
 def test_a_treatment_that_fails_is_named(use: Callable[[Path], None], found: Callable[..., object], text: str) -> None:
     gapctl.treatments.register("own_words")(found)
-    rule = cast(PairCaptions, SimpleNamespace(keep="own_words"))
+    rule = cast(PairCaptions, SimpleNamespace(keep="own_words", draw="each_access"))
 
     with pytest.raises(ExtensionError, match=f"treatment own_words of {found.__module__} {text}"):
         treat_caption(rule, "a b", {}, 0, 0, 7)

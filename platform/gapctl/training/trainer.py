@@ -284,7 +284,7 @@ def build_trial_step(
     tables = [model for model in models if isinstance(model, EmbeddingTable)]
     if tables:
         return TableStep(tables, rule)
-    models = [model for model in models if isinstance(model, CLIP)]
+    models = [model for model in models if not isinstance(model, EmbeddingTable)]
     if isinstance(config.model, OpenClipModel):
         (model,) = models
         return AutogradStep(model, rule, device, group)
