@@ -1,16 +1,25 @@
 """Whether closing the gap helps is read from those interventions that close it, quality by quality."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
+from gap_galleries import gallery
+from gapctl.interventions.fit import list_candidates
 from gapctl.interventions.judge import (
     ChangeVerdict,
     InterventionReport,
     InterventionResult,
     MeasureChange,
+    bound_distance_change,
     judge_closing,
+    judge_interventions,
 )
-from gapctl.report.intervene_page import describe_measure_answer, summarise_answer
+from gapctl.metrics.classification import ZeroShotTasks
+from gapctl.report.intervene_page import describe_ideal_words, describe_measure_answer, summarise_answer
 
+OBJECT, BIAS = "quality/object_accuracy", "bias/moad_text"
 RECALL, SEARCH = "quality/i2t_recall_1", "quality/mixed_ndcg_10"
 AMOUNTS: dict[str, float] = {"helps": 0.1, "harms": -0.1, "no difference that counts": 0.001, "inconclusive": 0.02}
 
@@ -128,3 +137,57 @@ def test_without_a_gap_or_with_nothing_that_closes_it_there_is_no_answer() -> No
     assert summarise_answer(judge_closing(none), none).startswith("There is no gap to close: the means are 0.030 apart")
     assert judge_closing(open_still).answer == "not closed"
     assert summarise_answer(judge_closing(open_still), open_still).startswith("Not answered: ")
+
+
+def test_the_answer_of_a_model_at_chance_is_said_to_count_for_nothing() -> None:
+    judged = [
+        judge_interventions(each, ZeroShotTasks(), list_candidates([1.0], []), 0.5, 0)
+        for each in (gallery(noise=0.3), replace(gallery(noise=0.3), text_MD=gallery(seed=7).text_MD))
+    ]
+    said = [summarise_answer(judge_closing(each), each) for each in judged]
+
+    assert [each.is_above_chance for each in judged] == [True, False]
+    assert "counts for nothing" not in said[0]
+    start = r"This model is not above chance \(image-to-text recall at 1 \d\.\d %, by chance 1\.0 %; text-to-image"
+    assert re.match(start, said[1])
+
+
+def test_an_accuracy_of_the_object_above_chance_is_enough_for_an_answer() -> None:
+    found = replace(judgement(intervention("centre", 0.1, recall="helps")), chances={RECALL: 0.5})
+    by_object = replace(
+        found, before={**found.before, OBJECT: 30.0}, chances={RECALL: 0.5, OBJECT: 10.0}, held_out_images=50
+    )
+
+    assert not found.is_above_chance
+    assert by_object.is_above_chance
+
+
+@pytest.mark.parametrize(
+    ("before", "low", "high", "found"),
+    [
+        (0.3, -0.2, -0.1, (-0.2, -0.1)),
+        (-0.3, 0.1, 0.2, (-0.2, -0.1)),
+        (-0.3, -0.2, -0.1, (0.1, 0.2)),
+        (-0.1, 0.05, 0.4, (-0.1, 0.2)),
+    ],
+)
+def test_a_bias_towards_attributes_is_smaller_where_it_comes_nearer_to_none(
+    before: float, low: float, high: float, found: tuple[float, float]
+) -> None:
+    assert bound_distance_change(before, low, high) == pytest.approx(found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (-0.3, -0.1, "from -0.300, towards attributes, to -0.100, towards attributes, which is nearer to none"),
+        (0.1, -0.3, "from +0.100, towards objects, to -0.300, towards attributes, which is farther from none"),
+    ],
+)
+def test_the_sentence_on_ideal_words_says_towards_what_texts_lean(before: float, after: float, said: str) -> None:
+    change = MeasureChange(after, after - before, after - before - 0.05, after - before + 0.05, "inconclusive")
+    words = InterventionResult("ideal words", "ideal_words", None, {BIAS: change})
+
+    found = describe_ideal_words(InterventionReport({BIAS: before}, (words,), 50, 50, 0, "images", 0))
+
+    assert found.endswith(f"{said}.")

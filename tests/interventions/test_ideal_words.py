@@ -18,6 +18,7 @@ from gapctl.interventions.judge import build_statistics, judge_interventions
 from gapctl.metrics.bias import moad
 from gapctl.metrics.classification import ClassPrompts, PairQuestion, ZeroShotTasks
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
+from gapctl.report.intervene_page import describe_ideal_words
 
 IMAGES = 60
 OBJECTS = np.arange(IMAGES) % 3
@@ -235,6 +236,10 @@ def test_sums_of_words_are_judged_beside_other_interventions() -> None:
     assert {"quality/pair_accuracy", "bias/moad_text", "quality/attribute_accuracy"} <= set(words.changes)
     held_out = report.held_out_images
     assert words.changes["bias/moad_text"].value != report.before["bias/moad_text"]
+    said = describe_ideal_words(report)
+    assert said.startswith("Ideal words change the zero-shot accuracy of the attributes by ")
+    assert said.count(" points (") == 4  # attributes, object, pairs and the bias of texts, each with an interval
+    assert describe_ideal_words(replace(report, judged=report.judged[:1])) == ""
     assert (words.changes["quality/pair_accuracy"].value * held_out / 100) % 1 == pytest.approx(0, abs=1e-9)
 
 

@@ -137,6 +137,8 @@ def _build_judgement_document(
             },
         },
         "before": judgement.before,
+        "above_chance": judgement.is_above_chance,
+        "chances": judgement.chances,
         "interventions": [
             {
                 "name": each.name,
@@ -186,6 +188,7 @@ def _print_judgement(
     from gapctl.interventions.judge import list_main_qualities
     from gapctl.report.intervene_page import (
         QUESTION,
+        describe_ideal_words,
         describe_measure_answer,
         describe_split,
         summarise_answer,
@@ -193,6 +196,8 @@ def _print_judgement(
 
     plain = make_plain_console()
     plain.print(f"{QUESTION} {summarise_answer(answer, judgement)}")
+    if words := describe_ideal_words(judgement):
+        plain.print(words)
     plain.print(f"{inputs.title}; {describe_split(judgement)}\n")
     keys = list_main_qualities(judgement)
     SafeConsole().print(_build_table(judgement, (*GAP_METRICS, *keys[:TABLE_QUALITIES])))

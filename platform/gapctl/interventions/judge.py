@@ -9,12 +9,13 @@ Index letters: N images, M texts, S or T rows of a part, U units, G groups of ca
 interventions, K depths, D embedding.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from gapctl.errors import InputError
 from gapctl.interventions.bootstrap import (
@@ -78,6 +79,11 @@ SMALLEST_SHARE: Final = 0.01
 CLOSED_SHARE: Final = 0.5
 """Largest share of the distance between the means that an intervention may leave to have closed the gap."""
 
+CHANCE_P: Final = 0.001
+"""The binomial test's p below which a model is above chance, as where trainings are checked (`analysis.learning`)."""
+OBJECT_ACCURACY: Final = "quality/object_accuracy"
+RECALLS: Final = ("quality/i2t_recall_1", "quality/t2i_recall_1")
+
 CLUSTER_QUALITY: Final = "quality/v_measure"
 """Judged and shown, but not part of the answer: after the smallest move k-means may end in another optimum, and an
 interval over images does not cover that.
@@ -115,7 +121,8 @@ class InterventionResult:
 class InterventionReport:
     """All interventions on one held-out part; `before` are its measures without an intervention.
 
-    `held_out_captions` counts different captions if images share some; else it is 0.
+    `held_out_captions` counts different captions if images share some; else it is 0. `chances` are the values of
+    guessing, of the qualities by which `is_above_chance` judges the model.
     """
 
     before: Mapping[str, float]
@@ -125,6 +132,21 @@ class InterventionReport:
     held_out_captions: int
     dealt: SplitUnit
     seed: int
+    chances: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_above_chance(self) -> bool:
+        """Whether the model without an intervention beats guessing in any quality that has a chance; true of none."""
+        return not self.chances or any(
+            _beats_chance(self.before[key], chance, self.held_out_images, 100 if key.endswith("_accuracy") else 1)
+            for key, chance in self.chances.items()
+        )
+
+
+def _beats_chance(value: float, chance: float, images: int, whole: float) -> bool:
+    """Return whether as many right answers have a probability of less than `CHANCE_P` by guessing (binomial)."""
+    right = round(value / whole * images)
+    return float(stats.binom.sf(right - 1, images, chance / whole)) < CHANCE_P
 
 
 def judge_interventions(
@@ -167,7 +189,18 @@ def judge_interventions(
         held_out_captions=units.captions,
         dealt=split.dealt,
         seed=seed,
+        chances=_find_chances(before, held_out, questions, units.captions or len(split.held_out_S)),
     )
+
+
+def _find_chances(
+    before: Iterable[str], held_out: Embeddings, zero_shot: ZeroShotTasks, distinct: int
+) -> dict[str, float]:
+    """Return what guessing gets: one of the object's prompts in percent, one of `distinct` captions as a share."""
+    question = None if zero_shot.main is None else zero_shot.questions.get(zero_shot.main)
+    classes = len(held_out.text_MD) if question is None else len(question.prompt_CD)
+    chances = {OBJECT_ACCURACY: 100 / classes, **dict.fromkeys(RECALLS, 1 / distinct)}
+    return {key: chance for key, chance in chances.items() if key in before}
 
 
 def _compute_changes(
@@ -181,9 +214,19 @@ def _compute_changes(
         least_J = moved_J * bound_unseen_change(key, drawn[key])
         intervals = compute_simultaneous_intervals(value, [state[key] for state in after], least_J)
         for changed, state, interval in zip(changes, after, intervals, strict=True):
-            verdict = judge_change(key, interval.low, interval.high)
+            low, high = interval.low, interval.high
+            if key == TEXT_BIAS:
+                low, high = bound_distance_change(value.value, low, high)
+            verdict = judge_change(key, low, high)
             changed[key] = MeasureChange(state[key].value, *interval, verdict)
     return changes
+
+
+def bound_distance_change(before: float, low: float, high: float) -> tuple[float, float]:
+    """Return the bounds of the change of a bias' distance from 0, from bounds of the bias' own change."""
+    ends = sorted((abs(before + low), abs(before + high)))
+    least = 0.0 if before + low <= 0 <= before + high else ends[0]
+    return least - abs(before), ends[1] - abs(before)
 
 
 def judge_change(key: str, low: float, high: float) -> ChangeVerdict:
@@ -198,7 +241,7 @@ def judge_change(key: str, low: float, high: float) -> ChangeVerdict:
 
 
 def is_lower_better(key: str) -> bool:
-    """Return whether a lower value is better: for gaps, which are to be closed, the flip rate, and object bias."""
+    """Return whether lower is better: of gaps, which are to be closed, the flip rate, and the size of object bias."""
     return key.startswith(GAP_PREFIX) or key in (FLIP_RATE, TEXT_BIAS)
 
 

@@ -1,7 +1,7 @@
 """The HTML page of `gapctl intervene`: does closing the gap help? It needs no network and no other file.
 
-`render_intervene_page` builds it. The sentences above it (`summarise_answer`, `describe_split`, `format_change`) are
-those of the command line too.
+`render_intervene_page` builds it. The sentences above it (`summarise_answer`, `describe_ideal_words`, `describe_split`,
+`format_change`) are those of the command line too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,7 +97,43 @@ def format_change(key: str, change: "MeasureChange") -> str:
 
 
 def summarise_answer(answer: "ClosingAnswer", judgement: "InterventionReport") -> str:
-    """Answer in one sentence whether closing the gap helps."""
+    """Answer in one sentence whether closing the gap helps, after one that the model is not above chance if so."""
+    return f"{_warn_of_chance(judgement)}{_summarise_verdicts(answer, judgement)}"
+
+
+def _warn_of_chance(judgement: "InterventionReport") -> str:
+    if judgement.is_above_chance:
+        return ""
+    found = [
+        f"{name_measure(key)} {convert_to_percentage_points(key, judgement.before[key]):.1f} %, by chance "
+        f"{convert_to_percentage_points(key, chance):.1f} %"
+        for key, chance in judgement.chances.items()
+    ]
+    return f"This model is not above chance ({'; '.join(found)}), so the answer counts for nothing. "
+
+
+def describe_ideal_words(judgement: "InterventionReport") -> str:
+    """Say in one sentence what ideal words change, with intervals; empty where they were not tried or not applied."""
+    words = next((each for each in judgement.judged if each.family == "ideal_words" and each.changes), None)
+    if words is None:
+        return ""
+    accuracies = ("quality/attribute_accuracy", "quality/object_accuracy", "quality/pair_accuracy")
+    clauses = [
+        f"the {name_measure(key)} by {format_change(key, words.changes[key])}, {words.changes[key].verdict}"
+        for key in accuracies
+        if key in words.changes
+    ]
+    bias, key = words.changes.get("bias/moad_text"), "bias/moad_text"
+    if bias is not None:
+        before = judgement.before[key]
+        sides = [f"{value:+.3f}, towards {'objects' if value > 0 else 'attributes'}" for value in (before, bias.value)]
+        way = "nearer to" if abs(bias.value) < abs(before) else "farther from"
+        ends = f"from {sides[0]}, to {sides[1]}, which is {way} none"
+        clauses.append(f"the {name_measure(key)} by {format_change(key, bias)}, {bias.verdict}, {ends}")
+    return f"Ideal words change {'; '.join(clauses)}."
+
+
+def _summarise_verdicts(answer: "ClosingAnswer", judgement: "InterventionReport") -> str:
     if answer.answer == "nothing to close":
         return f"There is no gap to close: the means are {judgement.before['gap/l2m']:.3f} apart, which does not count."
     if answer.answer == "not closed":
@@ -251,7 +287,7 @@ def render_intervene_page(
         figures,
         name=title,
         question=QUESTION,
-        answer=summarise_answer(answer, judgement),
+        answer=f"{summarise_answer(answer, judgement)} {describe_ideal_words(judgement)}".rstrip(),
         split=describe_split(judgement),
         qualities=[describe_measure_answer(measure) for measure in answer.measures],
         closing=", ".join(answer.closing),
