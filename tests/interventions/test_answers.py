@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 
 from gap_galleries import gallery
 from gapctl.interventions.fit import list_candidates
@@ -160,6 +161,19 @@ def test_an_accuracy_of_the_object_above_chance_is_enough_for_an_answer() -> Non
 
     assert not found.is_above_chance
     assert by_object.is_above_chance
+
+
+@pytest.mark.parametrize("images", [16, 1000, 30_000])
+def test_chance_is_judged_as_the_binomial_test_does(images: int) -> None:
+    least = next(right for right in range(images) if stats.binom.sf(right - 1, images, 0.1) < 0.001)
+    above = [
+        InterventionReport(
+            {OBJECT: 100 * right / images}, (), 50, images, 0, "images", 0, {OBJECT: 10.0}
+        ).is_above_chance
+        for right in (0, least - 1, least, images)
+    ]
+
+    assert above == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

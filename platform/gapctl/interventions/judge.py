@@ -9,13 +9,13 @@ Index letters: N images, M texts, S or T rows of a part, U units, G groups of ca
 interventions, K depths, D embedding.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from gapctl.errors import InputError
 from gapctl.interventions.bootstrap import (
@@ -145,8 +145,14 @@ class InterventionReport:
 
 def _beats_chance(value: float, chance: float, images: int, whole: float) -> bool:
     """Return whether as many right answers have a probability of less than `CHANCE_P` by guessing (binomial)."""
-    right = round(value / whole * images)
-    return float(stats.binom.sf(right - 1, images, chance / whole)) < CHANCE_P
+    right, share = round(value / whole * images), chance / whole
+    if share >= 1:  # guessing is always right
+        return False
+    ways = (
+        math.lgamma(images + 1) - math.lgamma(k + 1) - math.lgamma(images - k + 1) for k in range(right, images + 1)
+    )
+    logs = (each + k * math.log(share) + (images - k) * math.log1p(-share) for k, each in enumerate(ways, right))
+    return sum(map(math.exp, logs)) < CHANCE_P
 
 
 def judge_interventions(
