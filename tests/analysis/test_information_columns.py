@@ -12,8 +12,9 @@ from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, falling, fill, finish, p
 from command_line import gapctl
 from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.results import AnalysisResults
-from gapctl.analysis.tables import find_samples_to_small_gap, read_trial_tables
+from gapctl.analysis.tables import compute_bits, find_samples_to_small_gap, read_trial_tables
 from gapctl.cli.options import load_plan
+from gapctl.config.trial import FACTOR_VALUES
 from gapctl.ledger import Ledger
 from gapctl.report.sweep_page import list_main_metrics
 
@@ -48,9 +49,22 @@ def test_a_hypothesis_may_ask_of_bits_and_hold_them(tmp_path: Path) -> None:
     held = {**FOLLOWS, "id": "held", "against": BITS[1], "given": [BITS[2]], "direction": "either"}
     follows, with_held = judged(tmp_path, FOLLOWS, held, seeds=5).verdicts
 
-    assert follows.verdict == "inconclusive"  # one dose keeps its order or is reversed, which decides nothing
-    assert follows.estimate == pytest.approx(1.0)
+    assert (follows.verdict, follows.estimate) == ("inconclusive", pytest.approx(1.0))  # doses have two orders
     assert math.isfinite(with_held.estimate)
+
+
+def test_a_gap_that_follows_the_bits_of_named_arms_is_supported(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / "runs"))
+    path = sweep_file(tmp_path, FOLLOWS, vary={"data.main_factor": list(FACTOR_VALUES)})
+    document = json.loads(path.read_text())
+    document["base"]["data"] = {"captions": {"attributes": 0}}
+    path.write_text(json.dumps(document))
+    plan = plan_of(path)
+    bits = compute_bits(plan.trials)[BITS[0]]
+    fill(ledger, plan, lambda trial: {RMG: bits[trial.id] / 20})
+    (follows,) = analyze_finished_trials(plan, ledger).verdicts
+
+    assert (follows.verdict, follows.estimate) == ("supported", pytest.approx(1.0))
 
 
 def test_reports_show_bits_where_captions_differ_and_leave_them_out_where_they_do_not(tmp_path: Path) -> None:
