@@ -1,9 +1,11 @@
 """YAML is read as people mean it, and what it can mean besides is refused at its place."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gapctl.config.base import SpecError
 from gapctl.config.load import load_sweep
@@ -181,3 +183,13 @@ def test_the_text_is_kept_as_it_was_read(tmp_path: Path) -> None:
 
     assert load_sweep(path).text == TINY
     assert load_sweep(path).path == path
+
+
+def test_nesting_has_its_own_limit_whatever_libraries_make_of_pythons() -> None:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(5_000)
+    try:
+        with pytest.raises(yaml.YAMLError, match="nested too deeply"):
+            parse_yaml_value("[" * 500 + "]" * 500)
+    finally:
+        sys.setrecursionlimit(before)

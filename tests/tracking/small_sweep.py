@@ -2,10 +2,12 @@
 
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -98,7 +100,10 @@ class Shown:
 
 
 def start_ui(*arguments: str, cwd: Path, packages: Sequence[str] = ()) -> "subprocess.Popen[str]":
-    """Start `gapctl ui` in a process, which also finds the packages that are installed in these folders."""
+    """Start `gapctl ui` in a process, which also finds the packages that are installed in these folders.
+
+    It heeds SIGINT, which a shell's background jobs, and so these tests, may have been told to ignore.
+    """
     path = os.pathsep.join([*packages, *sys.path])
     return subprocess.Popen(
         [sys.executable, "-c", UI, *arguments],
@@ -107,4 +112,5 @@ def start_ui(*arguments: str, cwd: Path, packages: Sequence[str] = ()) -> "subpr
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )

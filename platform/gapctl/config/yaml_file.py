@@ -20,6 +20,7 @@ from gapctl.errors import InputError
 UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _MARK_AT_LINE_START: Final = re.compile("^\ufeff", re.MULTILINE)
 MOST_BYTES = 100_000
+MOST_LEVELS = 100
 
 
 class FilePosition(NamedTuple):
@@ -183,13 +184,11 @@ def _describe_yaml_error(error: yaml.YAMLError, text: str) -> str:
 
 
 def parse_yaml_value(text: str) -> tuple[yaml.Node | None, object]:
-    """Return a text's node tree and its value; raise yaml.YAMLError, also where the nesting is too deep for Python."""
+    """Return a text's node tree and its value; raise yaml.YAMLError."""
     loader = PlainLoader(text)
     try:
         node = loader.get_single_node()
         return node, None if node is None else loader.construct_document(node)
-    except RecursionError as error:
-        raise _make_yaml_error("nested too deeply", loader.get_mark()) from error
     finally:
         loader.dispose()
 
@@ -198,16 +197,23 @@ class PlainLoader(yaml.SafeLoader):
     """A safe loader whose unquoted words are text unless they are null, true, false or a number."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    _level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases and tags: raise MarkedYAMLError at their place."""
+        """Refuse aliases, tags and more than `MOST_LEVELS` of nesting: raise MarkedYAMLError at their place."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
             raise _make_yaml_error(f"found the alias *{event.anchor}; write the value out", event.start_mark)
         if getattr(event, "tag", None) is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             raise _make_yaml_error(f"found the tag {tag}; write the plain value", event.start_mark)
-        return super().compose_node(parent, index)
+        if self._level > MOST_LEVELS:
+            raise _make_yaml_error("nested too deeply", event.start_mark)
+        self._level += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._level -= 1
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         """Return a node's value; raise MarkedYAMLError at its place where Python cannot hold or print it."""
