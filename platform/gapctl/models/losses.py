@@ -84,9 +84,9 @@ def find_equal_captions(token_NL: Tensor) -> Tensor:
 
 
 def make_contrastive_loss(kind: LossKind, terms: LossTerms = NO_TERMS, *, masked: bool = False) -> ContrastiveLoss:
-    """Return a function of (image_ND, text_ND, logit_scale[, logit_bias][, equal_NN]) that returns a scalar loss.
+    """Return a scalar loss as a function of image_ND, text_ND, the logit scale and, for `siglip`, the logit bias.
 
-    A `masked` loss takes `equal_NN`, as `find_equal_captions` returns it.
+    A `masked` loss takes `equal_NN` last, as `find_equal_captions` returns it.
     """
     loss: ContrastiveLoss = ClipLoss() if kind == "clip" else SigLipLoss()
     if masked:
