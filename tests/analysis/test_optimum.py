@@ -110,6 +110,40 @@ def test_only_tables_that_converged_are_the_optimum(tmp_path: Path) -> None:
     assert wrong.is_empty()
 
 
+@pytest.mark.parametrize(
+    "moved",
+    [{"evaluate": {"intervention": "shift"}}, {"train": {"mismatched": 0.5}}, {"init_from": {"train.samples": 512}}],
+)
+def test_a_table_that_was_moved_or_began_elsewhere_is_no_optimum(moved: dict[str, Any], tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    file = sweep_file(tmp_path, {**ASKED, "response": "gap/l2m"}, vary={**TABLES, "init.gap": [0.0]}, name="moved")
+    text = json.loads(file.read_text())
+    base = {name: {**text["base"].get(name, {}), **changes} for name, changes in moved.items()}
+    file.write_text(json.dumps({**text, "base": {**text["base"], **base}}))
+    others = plan_of(file).trials
+    for trial in others:
+        finish(ledger, trial, {"gap/l2m": 0.9, "train/converged": 1.0})
+
+    found = judged(tmp_path, ledger, "gap/l2m_excess")
+
+    optimum = 0.02 * pl.col(ATTRIBUTES) + 0.1 * (pl.col("temperature.mode") == "fixed")
+    wrong = found.trials.filter((pl.col("gap/l2m_excess") - (pl.col("gap/l2m") - optimum)).abs() > 1e-9)
+    assert others
+    assert wrong.is_empty()
+
+
+def test_a_training_whose_embeddings_were_moved_has_no_excess(tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    vary = {ATTRIBUTES: [0], "evaluate.intervention": ["shift"]}
+    plan = plan_of(sweep_file(tmp_path, ASKED, vary=vary, name="moved"))
+    finish(ledger, plan.trials[0], {"gap/l2m": 0.1})
+
+    tables = read_trial_tables(plan, ledger)
+
+    assert "none with evaluate.intervention shift" in tables.damaged[0]
+    assert tables.trials.get_column("gap/l2m_excess", default=pl.Series([None]))[0] is None
+
+
 def test_tables_that_did_not_converge_are_counted_where_no_other_is_left(tmp_path: Path) -> None:
     ended = filled(tmp_path, converged=lambda trial: float(trial.factors["temperature.mode"] == "learned"))
 

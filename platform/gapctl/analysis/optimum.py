@@ -26,6 +26,8 @@ from gapctl.text import format_count_with_noun, join_and
 
 TABLE_MARK = b"preset: table"
 """What the configuration of a table holds, so that those of other trainings need not be parsed."""
+NO_INTERVENTION = "none"
+"""The level of `evaluate.intervention` that leaves embeddings as they were trained."""
 OptimumSettings = Mapping[str, str]
 """What an optimum depends on: values as text by the path of their setting."""
 
@@ -123,11 +125,17 @@ def _explain_missing_optimum(settings: OptimumSettings, tables: Sequence[_TableR
 
 
 def _is_optimum(config: TrialConfig) -> bool:
-    return is_table(config) and not config.init.gap
+    """Return whether a table ends at the optimum: it began without a gap, on matched pairs, and nothing moved it."""
+    starts_plain = not (config.init.gap or config.init_from or config.train.mismatched)
+    return is_table(config) and starts_plain and _get_intervention(config) == NO_INTERVENTION
+
+
+def _get_intervention(config: TrialConfig) -> str:
+    return config.evaluate.intervention if config.evaluate.strength else NO_INTERVENTION
 
 
 def _read_tables(ledger: Ledger) -> tuple[list[_TableResult], list[str]]:
-    """Read the finished tables that began without a gap; return them and messages about those that are damaged."""
+    """Read the finished tables that end at the optimum; return them and messages about those that are damaged."""
     known = ledger.list_trial_ids()
     damaged: list[str] = []
     configurations: dict[str, tuple[TrialConfig, str]] = {}
@@ -162,6 +170,7 @@ def _list_optimum_settings(config: TrialConfig, data_fingerprint: str) -> Optimu
         "loss": config.loss.model_dump(mode="json", exclude={"targets"}),
         "model": {"embed_dim": config.model.embed_dim},
         "train": {"batch_size": config.train.batch_size},
+        "evaluate": {"intervention": _get_intervention(config)},
         "temperature": temperature.model_dump(mode="json", include={"mode", *starts}),
     }
     values = {name: _format_setting(value) for name, value in flatten_document(described).items()}
