@@ -100,7 +100,7 @@ def _list_ratios(data: MadData) -> tuple[_Group, ...]:
             values = [(FACTOR_VALUES[name], right, name in named) for name, right in zip(shown, agree, strict=True)]
             chances.append(math.prod((1 if right else count - 1) / count for count, right, _ in values))
             told = [(count, right) for count, right, tells in values if tells]
-            ratios.append(math.prod(compute_ratio(count, right, data.captions.noise) for count, right in told))
+            ratios.append(math.prod(_compute_ratio(count, right, data.captions.noise) for count, right in told))
         groups.append((chances, ratios))
     if data.sides == "image_image":
         mean = [sum(each) / len(groups) for each in zip(*(ratios for _, ratios in groups), strict=True)]
@@ -108,7 +108,7 @@ def _list_ratios(data: MadData) -> tuple[_Group, ...]:
     return tuple(_Group(1 / len(groups), _merge_ratios(chances, ratios)) for chances, ratios in groups)
 
 
-def compute_ratio(values: int, right: bool, noise: float) -> float:
+def _compute_ratio(values: int, right: bool, noise: float) -> float:
     """Return how much likelier than by chance a factor's named value is: the image's `right` one, or any other."""
     return (1 - noise) * values if right else noise * values / (values - 1)
 

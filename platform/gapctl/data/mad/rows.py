@@ -3,11 +3,12 @@
 1. `number_images` numbers images by their labels.
 2. `number_captions` lists the captions that a training and its zero-shot prompts can show; `CaptionRows.find` numbers
    captions by it.
-3. `compute_likelihood_ratios` returns how much an image raises the probability of each caption.
+3. `compute_likelihood_ratios` returns how much an image raises the probability of each caption; `compare_with_chance`
+  does so for any images and captions.
 
 Captions that name the same values are one row: neither their order nor a word's synonym says more about the image.
 
-Index letters: B samples, R images, N captions, 6 factors in the order of `FACTORS`, L tokens of a caption.
+Index letters: B samples, R and I images, N and C captions, 6 factors in the order of `FACTORS`, L tokens of a caption.
 """
 
 from functools import lru_cache
@@ -89,23 +90,33 @@ def number_captions(about: MadData) -> CaptionRows:
 def compute_likelihood_ratios(about: MadData, digit_labels_N: Integers) -> NDArray[np.float32]:
     """Return p(caption | image) / p(caption) for all images by all captions (`IMAGE_ROWS`, rows of captions).
 
-    `digit_labels_N` are those of the digits that training shows; all other factors are drawn evenly. Which factors a
-    caption names, in which order and by which words, says nothing of its image, so only the named values count. With
-    noise, a named value is the image's, or with probability `noise` another of its factor.
+    `digit_labels_N` are those of the digits that training shows; all other factors are drawn evenly.
     """
     digits = np.bincount(digit_labels_N, minlength=_SIZES[0]) / len(digit_labels_N)
     image_R6 = np.stack(np.unravel_index(np.arange(IMAGE_ROWS), _SIZES), axis=1)
-    named_N6, noise = number_captions(about).named_N6, about.captions.noise
-    ratio_RN = np.ones((IMAGE_ROWS, len(named_N6)))
+    named_N6 = number_captions(about).named_N6
+    return compare_with_chance(image_R6, named_N6, about.captions.noise, digits).astype(np.float32)
+
+
+def compare_with_chance(
+    image_I6: Integers, named_C6: Integers, noise: float, digit_shares: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return p(caption | image) / p(caption) for images (I, 6) by what captions name (C, 6), or `UNSPECIFIED`.
+
+    Factors are drawn evenly, digits by their shares where these are given. Which factors a caption names, in which
+    order and by which words, says nothing of its image, so only the named values count. With noise, a named value is
+    the image's, or with probability `noise` another of its factor.
+    """
+    ratio_IC = np.ones((len(image_I6), len(named_C6)))
     for factor, size in enumerate(_SIZES):
         said_by_label = np.full((size, size), noise / (size - 1))
         np.fill_diagonal(said_by_label, 1 - noise)
-        share = digits if factor == 0 else np.full(size, 1 / size)
+        share = digit_shares if factor == 0 and digit_shares is not None else np.full(size, 1 / size)
         said = share @ said_by_label
-        ratio_by_label = np.ones((size, size + 1))  # the last column is of captions that do not name it
+        ratio_by_label = np.ones((size, size + 1))  # the last column, that of `UNSPECIFIED`, is of unnamed factors
         ratio_by_label[:, :size] = np.divide(said_by_label, said, out=np.zeros((size, size)), where=said > 0)
-        ratio_RN *= ratio_by_label[image_R6[:, factor, None], named_N6[None, :, factor]]
-    return ratio_RN.astype(np.float32)
+        ratio_IC *= ratio_by_label[image_I6[:, factor, None], named_C6[None, :, factor]]
+    return ratio_IC
 
 
 def _compute_keys(tokens_BL: Integers) -> Integers:
