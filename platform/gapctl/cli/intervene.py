@@ -200,9 +200,9 @@ def _print_judgement(
         plain.print(words)
     plain.print(f"{inputs.title}; {describe_split(judgement)}\n")
     keys = list_main_qualities(judgement)
-    SafeConsole().print(_build_table(judgement, (*GAP_METRICS, *keys[:TABLE_QUALITIES])))
+    SafeConsole().print(_build_change_table(judgement, (*GAP_METRICS, *keys[:TABLE_QUALITIES])))
     if keys[TABLE_QUALITIES:]:
-        SafeConsole().print(_build_table(judgement, keys[TABLE_QUALITIES:]))
+        SafeConsole().print(_build_change_table(judgement, keys[TABLE_QUALITIES:]))
     plain.print(LEGEND)
     if answer.closing:
         plain.print(f"\nThe gap is at most half as wide after {', '.join(answer.closing)}:")
@@ -215,7 +215,7 @@ def _print_judgement(
         plain.print(line)
 
 
-def _build_table(judgement: "InterventionReport", keys: Sequence[str]) -> Table:
+def _build_change_table(judgement: "InterventionReport", keys: Sequence[str]) -> Table:
     """Return the table of these measures: gaps as they are, all others as changes in points."""
     from gapctl.report.intervene_page import convert_to_percentage_points, label_measure
 

@@ -189,7 +189,7 @@ def _print_comparison_tables(comparisons: "Sequence[ResponseComparison]", consol
         for effect in dict.fromkeys(finding.effect for finding in comparison.findings):
             console.print(Text(f"\n{format_response_comparison(comparison)}; {effect}".translate(ASCII_REPLACEMENTS)))
             findings = [finding for finding in comparison.findings if finding.effect == effect]
-            console.print(_build_table(findings, list_verdict_column_names(comparison), console.width))
+            console.print(_build_effect_table(findings, list_verdict_column_names(comparison), console.width))
         _print_lines(list(filter(None, [explain_interval_levels(comparison)])), console)
 
 
@@ -197,7 +197,7 @@ NARROW: Final = 100
 """Columns of a terminal below which marks and names of sweeps are folded, so that no number is cut."""
 
 
-def _build_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str], width: int) -> Table:
+def _build_effect_table(findings: "Sequence[SweepVerdict]", headings: Sequence[str], width: int) -> Table:
     """Build the table of one effect, which the heading names; in 80 columns the marks stand below the verdicts."""
     from gapctl.report.compare_page import format_verdict_cells
 

@@ -293,7 +293,7 @@ def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[P
                 yield Problem(place, f"no model has a fact {name!r}; {format_choices(name, known)}")
             continue
         value = member.get_fact(name)
-        if value is None and name in DERIVED_FACTS and (why := _explain_architecture(member)):
+        if value is None and name in DERIVED_FACTS and (why := _explain_unreadable_architecture(member)):
             yield Problem((*at, "architecture"), why)
             return
         if value is None:
@@ -305,7 +305,7 @@ def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[P
             )
 
 
-def _explain_architecture(member: CohortModel) -> str:
+def _explain_unreadable_architecture(member: CohortModel) -> str:
     """Return why a model's architecture cannot be read, for a fact that would follow from it; "" where it can."""
     named = member.changes.get(SHORT_PATHS["architecture"])
     try:

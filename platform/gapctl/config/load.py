@@ -183,7 +183,7 @@ class _Files(NamedTuple):
 def _check_plain_file(source: YamlSource, files: _Files) -> SweepFile:
     """Check the file and all its scales, chosen or not, so that a typo in one shows before it is needed."""
     expanded = _expand_tables(source.document, source, files, "")
-    spec, problems = _check_values(expanded, files)
+    spec, problems = _check_with_model_files(expanded, files)
     if spec is not None and spec.default_scale not in (None, *spec.scales):
         wrong = str(spec.default_scale)
         problems.append(
@@ -231,11 +231,11 @@ def _check_settings(
     for setting in settings:
         document = replace_at_path(document, [str(step) for step in setting.path], setting.value)
     expanded = _expand_tables(document, source, files, f"{source.path}: scale {scale}")
-    spec, problems = _check_values(expanded, files)
+    spec, problems = _check_with_model_files(expanded, files)
     return spec, list(dict.fromkeys(_format_problem(problem, source, settings, scale) for problem in problems))
 
 
-def _check_values(document: Mapping[str, object], files: _Files) -> tuple[SweepFile | None, list[Problem]]:
+def _check_with_model_files(document: Mapping[str, object], files: _Files) -> tuple[SweepFile | None, list[Problem]]:
     """Check values with what the architecture files of a cohort's rows say, of which the texts are kept."""
     resolved = _resolve_model_files(document, files.folder)
     rows = _read_mapping(resolved.get("cohort")).get("models")

@@ -287,7 +287,7 @@ class PairCaptions(FrozenModel):
         return self
 
     @model_validator(mode="after")
-    def _check_draw(self) -> "PairCaptions":
+    def _check_time_of_draw(self) -> "PairCaptions":
         if self.draw == "once" and self.keep in UNDRAWN_TREATMENTS:
             drawing = join_or([name for name in TREATMENT_NAMES if name not in UNDRAWN_TREATMENTS])
             text = f"found 'once' with keep {self.keep}, which draws nothing; expected keep {drawing} there"
@@ -841,7 +841,7 @@ class TrialConfig(FrozenModel):
 
     @field_validator("loss", mode="after")
     @classmethod
-    def _check_targets(cls, loss: Loss, info: ValidationInfo) -> Loss:
+    def _check_loss_targets(cls, loss: Loss, info: ValidationInfo) -> Loss:
         model = info.data.get("model")
         if loss.targets == "drawn" or model is None:
             return loss

@@ -275,9 +275,9 @@ class LiveTable(SweepProgress):
         room = max(1, self._console.height - len(recent) - OTHER_LINES)
         rows: list[RunningTrial | RemoteTrial] = [*self.running.values(), *self.elsewhere.values()]
         more = [Text(f"and {len(rows) - room} more in training")] if len(rows) > room else []
-        return Group(*lines, self._build_table(rows[:room]), *more, Text(self.describe_progress()))
+        return Group(*lines, self._build_progress_table(rows[:room]), *more, Text(self.describe_progress()))
 
-    def _build_table(self, rows: Sequence[RunningTrial | RemoteTrial]) -> Table:
+    def _build_progress_table(self, rows: Sequence[RunningTrial | RemoteTrial]) -> Table:
         table = Table(box=None, pad_edge=False)
         table.add_column("trial", overflow="fold")
         for name in ("", "", "samples/s", "loss", "RMG", "left"):

@@ -136,7 +136,7 @@ def build_prompt_tokens(factor: str, about: MadData, n_templates: int, seed: int
     name fixed factors, so do prompts, and an asked factor that is not among them stands in a random one's place. The
     templates of all values differ in that value alone. Raise ValueError for an unknown factor.
     """
-    (tokens_KTL,) = _build_prompts(factor, about, n_templates, seed, mains=(None,))
+    (tokens_KTL,) = _build_prompts_of_main_values(factor, about, n_templates, seed, mains=(None,))
     return tokens_KTL
 
 
@@ -147,10 +147,10 @@ def build_pair_prompt_tokens(factor: str, about: MadData, n_templates: int, seed
     ValueError for an unknown factor.
     """
     mains = range(len(FACTORS[find_factor_index(about.main_factor)].values))
-    return np.stack(_build_prompts(factor, about, n_templates, seed, mains))
+    return np.stack(_build_prompts_of_main_values(factor, about, n_templates, seed, mains))
 
 
-def _build_prompts(
+def _build_prompts_of_main_values(
     factor: str, about: MadData, n_templates: int, seed: int, mains: Sequence[int | None]
 ) -> list[NDArray[np.int64]]:
     """Return tokens (K, T, 8) for each main value, where None is a random one in each template."""
