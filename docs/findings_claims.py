@@ -32,9 +32,10 @@ class Claim:
     """A claim of a source: `number` is its name there, `sections` state it in the paper, and `sweeps` test it.
 
     Hypotheses in `also` test it although their source does not name it. Of the hypotheses that test it, those in
-    `against` deny it, and those in `beside` say nothing about it. `responses` are the families of metrics that it is
-    about, such as `gap`; empty for all. `untested` explains why no row here can decide it, and `content_held` marks a
-    claim about correlations with the content of captions held. `title` is the claim in brief.
+    `against` deny it, those in `contrary` predict the opposite of it, and those in `beside` say nothing about it.
+    `responses` are the families of metrics that it is about, such as `gap`; empty for all. `untested` explains why no
+    row here can decide it, and `content_held` marks a claim about correlations with the content of captions held.
+    `title` is the claim in brief.
     """
 
     number: str
@@ -45,6 +46,7 @@ class Claim:
     responses: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
+    contrary: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     untested: str = ""
     content_held: bool = False
@@ -57,7 +59,7 @@ class Claim:
         """Return whether the hypothesis' verdict, whatever it is, bears on the claim."""
         if hypothesis in self.beside or (self.responses and response.partition("/")[0] not in self.responses):
             return False
-        return hypothesis in self.against or self.is_tested_by(hypothesis, source)
+        return hypothesis in (*self.against, *self.contrary) or self.is_tested_by(hypothesis, source)
 
 
 Checks = Mapping[str, Mapping[str, tuple[str, ...] | Literal["all"]]]
@@ -251,7 +253,7 @@ def judge_bearing(claim: Claim, verdict: Verdict, judged: SweepAnalysis, checks:
     )
     if failed:
         return Bearing("cannot say", failed)
-    return Bearing(_derive_answer(verdict, denies=verdict.id in claim.against))
+    return Bearing(_derive_answer(verdict, claim))
 
 
 def find_strike_reason(verdict: Verdict, judged: SweepAnalysis) -> BearingWord | None:
@@ -264,18 +266,26 @@ def find_strike_reason(verdict: Verdict, judged: SweepAnalysis) -> BearingWord |
     return "withdrawn" if verdict.id in load_withdrawals().get(judged.analysis.sweep, {}) else None
 
 
-def _derive_answer(verdict: Verdict, *, denies: bool) -> BearingWord:
-    """Derive the answer to a claim from a verdict that tests it, or that `denies` it.
+def _derive_answer(verdict: Verdict, claim: Claim) -> BearingWord:
+    """Derive the answer to a claim from a verdict that tests it.
 
-    A denial that is refuted by an effect in the other direction does not show the claim, and leaves it open.
+    A denial that is refuted shows the claim where the effect is too small to count, and the contrary where the effect
+    counts the other way; else both leave it open.
     """
     if verdict.verdict == "inconclusive":
         return "open"
-    if not denies:
-        return "yes" if verdict.verdict == "supported" else "no"
-    if verdict.verdict == "supported":
-        return "no"
-    return "yes" if verdict.refuted_as == "negligible" else "open"
+    if verdict.id in (*claim.against, *claim.contrary):
+        if verdict.verdict == "supported":
+            return "no"
+        denied = verdict.id in claim.against
+        shown = verdict.refuted_as == "negligible" if denied else _counts_the_other_way(verdict)
+        return "yes" if shown else "open"
+    return "yes" if verdict.verdict == "supported" else "no"
+
+
+def _counts_the_other_way(verdict: Verdict) -> bool:
+    """Return whether all of a refuted verdict's interval is an effect that counts, in the direction not declared."""
+    return verdict.refuted_as == "opposite" and min(map(abs, verdict.ci)) > verdict.smallest_effect
 
 
 def _find_check_outcome(check: str, verdicts: Sequence[Verdict]) -> str:

@@ -56,10 +56,11 @@ def test_a_claim_may_list_hypotheses_whose_source_names_it_in_other_words() -> N
     assert [claim.number for claim in tested] == ["claim 1", "further check 2"]
 
 
-def test_there_are_six_claims_and_three_checks() -> None:
+def test_there_are_six_claims_three_checks_and_three_questions_of_our_own() -> None:
     assert [claim.number for claim in load_claims()] == [
         *(f"claim {number}" for number in range(1, 7)),
         *(f"further check {number}" for number in range(1, 4)),
+        *(f"question {number}" for number in range(1, 4)),
     ]
 
 
@@ -114,7 +115,7 @@ def test_a_claim_whose_rows_all_stand_beside_it_is_untested(tmp_path: Path) -> N
     page = gapctl("claims", "--runs", str(tmp_path / "runs")).out
     claim = page.split("### Claim 2")[1].split("### Claim 3")[0]
 
-    asked = "It is asked by `sweeps/imbalance.yaml`, `sweeps/presence_bias.yaml`."
+    asked = "It is asked by `sweeps/imbalance.yaml`, `sweeps/presence_bias.yaml`, `sweeps/recipes.yaml`."
     assert f"No sweep of this ledger tests it yet. {asked} The rows below do not decide it." in claim
     assert "| ✓ **supported** (redesigned) | – |" in claim
 
@@ -348,7 +349,8 @@ def test_what_claims_and_checks_name_is_in_the_shipped_files() -> None:
 
     assert shipped.isdisjoint(load_retired_hypotheses())
     for claim in load_claims():
-        assert {*claim.also, *claim.against, *claim.beside} <= shipped | set(load_retired_hypotheses()), claim.number
+        named = {*claim.also, *claim.against, *claim.contrary, *claim.beside}
+        assert named <= shipped | set(load_retired_hypotheses()), claim.number
         assert set(claim.sweeps) <= set(by_sweep), claim.number
         assert set(claim.responses) <= families, claim.number
     for sweep, of_sweep in load_withdrawals().items():

@@ -12,6 +12,7 @@ from findings_claims import Bearing, Checks, judge_bearing, load_claims
 from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.compare import SweepAnalysis
 from gapctl.analysis.learning import ArmCheck
+from gapctl.analysis.results import Interval
 from gapctl.ledger import Ledger
 
 CLAIM = {claim.number: claim for claim in load_claims()}
@@ -62,6 +63,20 @@ def test_a_denial_refuted_by_an_effect_that_is_not_small_leaves_the_claim_open(j
     judged = judge(0.05)
 
     assert spoken(judged, "claim 3", "difference", verdict="refuted", refuted_as=as_what, **denial).word == "open"
+
+
+def test_a_contrary_refuted_by_an_effect_that_counts_the_other_way_speaks_for_the_claim(judge: Judge) -> None:
+    contrary: dict[str, Any] = {"id": "two-listed-leave-a-smaller-gap-than-two-drawn", "source": "ours"}
+    judged, beyond, within = judge(0.05), Interval(0.08, 0.12), Interval(0.01, 0.12)
+
+    def word(number: str = "claim 1", **changed: Any) -> str:
+        return spoken(judged, number, "difference", smallest_effect=0.05, **contrary, **changed).word
+
+    assert word(verdict="refuted", refuted_as="opposite", ci=beyond) == "yes"
+    assert word(verdict="refuted", refuted_as="opposite", ci=within) == "open"
+    assert word(verdict="refuted", refuted_as="negligible", ci=Interval(-0.01, 0.01)) == "open"
+    assert word(verdict="supported") == "no"
+    assert word("question 1", verdict="supported") == "yes"
 
 
 def test_a_claim_refuted_by_the_opposite_effect_is_refuted_all_the_same(judge: Judge) -> None:
