@@ -3,7 +3,7 @@
 1. `plot_all_figures` lists every figure in the page's order; `render_figure_files` and `render_pngs` write them.
 2. Rows: `_build_seed_rows` and its siblings turn an analysis into the frames that charts draw.
 3. One section for each family: dose-response curves with the claimed effects, verdict strips and their forest, training
-   paths, the gap by dimension, the factors of the images, and gap against quality.
+   paths, the gap by dimension, the factors of the images, gap against quality, and gap against information.
 
 The charts themselves are in `gapctl_charts`.
 """
@@ -39,13 +39,14 @@ from gapctl.report.text import (
     name_factor,
     name_metric,
 )
-from gapctl.text import format_first_names
+from gapctl.text import format_count_with_noun, format_first_names
 from gapctl_charts.data import Drawing
 from gapctl_charts.dimension_profile import ProfileQuantity, profile_chart
 from gapctl_charts.dose_response import Response, response_chart
 from gapctl_charts.factor import Factor, Kind, plain
 from gapctl_charts.figure import BOLD_LENGTH, LINE_LENGTH, Figure, figure, trusted
 from gapctl_charts.forest import Headed, forest_chart
+from gapctl_charts.gap_by_bits import bits_chart
 from gapctl_charts.look import FILE_LOOK, Look
 from gapctl_charts.tradeoff import tradeoff_chart
 from gapctl_charts.training_path import is_dashed, path_chart
@@ -96,6 +97,7 @@ def plot_all_figures(analysis: AnalysisResults, look: Look, record: RunRecord = 
         *([forest] if forest else []),
         *plot_models(analysis, look, record.model_pages),
         *(figure for group in by_factor for figure in group.figures),
+        *plot_gap_by_bits(analysis, look),
         *plot_training_curves(analysis, look),
         *plot_gap_by_dimension(analysis, look, record),
         *plot_gap_and_qualities(analysis, look, record),
@@ -801,3 +803,62 @@ def _compute_tau(one: Sequence[float], other: Sequence[float], strata: Strata) -
 
 def _format_tau(value: float) -> str:
     return f"{value:.2f}".replace("-", "−") if math.isfinite(value) else NOT_KNOWN
+
+
+_UNSAID: Final = "information/image_given_caption"
+_UNFORESEEABLE: Final = "information/caption_given_image"
+_SHORT_NAMES: Final = {"gap/l2m": "L2M", "gap/rmg": "RMG"}
+_KINDS: Final = ("can be foreseen from the image", "cannot be foreseen")
+_FEWEST_KINDS: Final = 3
+"""Fewer amounts of information than these make no figure."""
+
+
+def plot_gap_by_bits(analysis: AnalysisResults, look: Look) -> list[Figure]:
+    """Plot the mean gap of each kind of captions against the bits that it leaves unsaid; none without such a factor."""
+    factor = _find_caption_factor(analysis)
+    if factor is None:
+        return []
+    lengths = analysis.trials["samples_seen"].unique().sort()
+    return [
+        _plot_gap_by_bits_after(analysis, factor, metric, int(samples), look, alone=len(lengths) == 1)
+        for samples in lengths
+        for metric in _SHORT_NAMES
+        if has_metric(analysis.trials, metric)
+    ]
+
+
+def _find_caption_factor(analysis: AnalysisResults) -> Factor | None:
+    """Return the factor of names whose levels say how many bits captions leave unsaid, if there is one."""
+    trials = analysis.trials
+    if not (has_metric(trials, _UNSAID) and has_metric(trials, _UNFORESEEABLE)):
+        return None
+    if trials[_UNSAID].n_unique() < _FEWEST_KINDS:
+        return None
+    for factor in list_factors(analysis):
+        bits = trials.group_by(factor.path).agg(pl.col(_UNSAID, _UNFORESEEABLE).n_unique())
+        if not factor.ordered and bits[_UNSAID].max() == bits[_UNFORESEEABLE].max() == 1:
+            return factor
+    return None
+
+
+def _plot_gap_by_bits_after(
+    analysis: AnalysisResults, factor: Factor, metric: str, samples: int, look: Look, *, alone: bool
+) -> Figure:
+    chosen = analysis.trials.filter((pl.col("samples_seen") == samples) & pl.col(metric).is_finite())
+    captions = chosen.group_by(pl.col(factor.path).alias("level"), maintain_order=True).agg(
+        gap=pl.col(metric).mean(),
+        unsaid=pl.col(_UNSAID).first(),
+        unforeseeable=pl.col(_UNFORESEEABLE).first(),
+        trainings=pl.len(),
+    )
+    foreseen = pl.when(pl.col("unforeseeable") == 0).then(pl.lit(_KINDS[0])).otherwise(pl.lit(_KINDS[1]))
+    drawing = bits_chart(
+        captions.with_columns(foreseen.alias("series")), capitalise_first(label_metric_axis(metric)), _KINDS, look
+    )
+    after = "" if alone else f", after {format_count_with_noun(samples, 'pair')}"
+    caption = (
+        f"Each point is the mean over all trainings with these captions{after}. "
+        "Points above each other leave equally many bits unsaid."
+    )
+    name = f"{metric.partition('/')[2]}-by-bits" + ("" if alone else f"-{samples}")
+    return figure(name, f"{_SHORT_NAMES[metric]} by what captions leave unsaid{after}", caption, drawing, look)

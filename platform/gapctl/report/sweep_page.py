@@ -21,6 +21,7 @@ from gapctl.report.figures import (
     FactorFigures,
     has_metric,
     plot_gap_and_qualities,
+    plot_gap_by_bits,
     plot_gap_by_dimension,
     plot_hypothesis_strips,
     plot_image_factors,
@@ -70,6 +71,7 @@ DESCRIPTIVE_OF_MODELS: Final = (
     "Descriptive: models differ in much beside the gap, so that what goes together here need not cause one another."
 )
 MODELS_LEAD: Final = "Each correlation over the models, and what each keeps when its largest dimensions are removed."
+INFORMATION_LEAD: Final = "What captions leave unsaid, and whether it can be foreseen what they say."
 NO_MEAN_EMBEDDINGS: Final = "None of these trainings kept its mean embeddings, so there is nothing to show here."
 
 
@@ -77,6 +79,7 @@ SECTION_NAMES: Final = {
     "leaderboard": "Table of models",
     "models": "Models",
     "responses": "Treatment",
+    "information": "Information",
     "paths": "Training",
     "kept": "Factors",
     "dimensions": "Dimensions",
@@ -102,6 +105,7 @@ def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
     doses, kept = plot_responses_by_factor(analysis, PAGE_LOOK), plot_image_factors(analysis, PAGE_LOOK)
     paths, dimensions = plot_training_curves(analysis, PAGE_LOOK), plot_gap_by_dimension(analysis, PAGE_LOOK, record)
     together = plot_gap_and_qualities(analysis, PAGE_LOOK, record)
+    by_bits = plot_gap_by_bits(analysis, PAGE_LOOK)
     models = plot_models(analysis, PAGE_LOOK, record.model_pages)
     main_metrics = list_main_metrics(analysis)
     leaderboard = (
@@ -113,6 +117,7 @@ def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
     sections = [
         PageSection("models", "Model by model", MODELS_LEAD, _wrap_in_group(models)),
         PageSection("responses", "What the treatment did", f"Treatment: {listed}.", _group_by_factor(doses)),
+        PageSection("information", "Gap and information", INFORMATION_LEAD, _wrap_in_group(by_bits)),
         PageSection("paths", "While training", "What each training measured on its way.", _wrap_in_group(paths)),
         PageSection(
             "kept", "Factor by factor", "What embeddings keep of each factor of the images.", _group_by_factor(kept)
@@ -132,7 +137,7 @@ def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
     return render_page(
         "sweep",
         f"{analysis.sweep}: {analysis.question}",
-        [*strips.values(), *models, *by_factor, *paths, *dimensions, *together],
+        [*strips.values(), *models, *by_factor, *by_bits, *paths, *dimensions, *together],
         record.run_pages,
         kicker=f"gapctl · sweep {analysis.sweep}" + (f" · scale {analysis.scale}" if analysis.scale else ""),
         contents={name: words for name, words in SECTION_NAMES.items() if name not in left_out},
