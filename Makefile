@@ -15,7 +15,7 @@ help:
 	@echo "make bench  every benchmark beside its peer; OFFICIAL=CHECKOUT of the paper's code adds the generator's,"
 	@echo "             LOADER=PYTHON of an environment with open_clip's loader the feed's (see benchmarks/feed.py)"
 	@echo "make ui     MLflow's pages on the demo's runs"
-	@echo "make findings  docs/findings.md, from the ledger in docs/results/laptop"
+	@echo "make findings  docs/findings.md, from the ledgers in docs/results"
 	@echo "make docs   the documentation site in site/, links checked"
 	@echo "make lock   pins the newest versions in requirements.lock; what cluster nodes and documents need beside it, and"
 	@echo "             what measuring alone needs, are pinned to fit"

@@ -1,6 +1,6 @@
 """Make docs/findings.md: what the sweeps of this repository say about the claims of the paper.
 
-    python docs/make_findings.py        # from the ledger in docs/results/laptop; the same as `make findings`
+    python docs/make_findings.py        # from the ledgers in docs/results; the same as `make findings`
 
 `gapctl claims` makes the same page from any ledger, in a clone of this repository.
 
@@ -44,7 +44,7 @@ from gapctl.config.hypotheses import Correlation
 from gapctl.config.load import load_sweep_text
 from gapctl.errors import InputError
 from gapctl.plan.plan import make_plan
-from gapctl.report.figures import plot_forest, plot_responses_by_factor
+from gapctl.report.figures import plot_forest, plot_gap_by_bits, plot_responses_by_factor
 from gapctl.report.html import render_svg
 from gapctl.report.markdown import escape_markdown, format_code, format_table
 from gapctl.report.sweep_page import VERDICT_SYMBOLS
@@ -68,7 +68,8 @@ from gapctl_charts.look import FILE_LOOK
 __all__ = ["parse_notes", "render_claims_page"]
 
 DOCS: Final = Path(__file__).parent
-SHIPPED_LEDGER: Final = DOCS / "results" / "laptop" / "ledger.tar.xz"
+LEDGERS: Final = ("laptop", "ambiguity")
+"""Folders of docs/results whose ledgers the page is made from."""
 
 AVERAGE_MARK: Final = "†"
 
@@ -282,7 +283,9 @@ def render_illustration(judged: SweepAnalysis, folder: str) -> Illustration | No
             for figure in group.figures
             if group.factor.path == first.factor and figure.name == f"{metric}-by-{group.factor.name}"
         ]
-        figure = responses[0] if responses else plot_forest(judged.analysis, FILE_LOOK)
+        # Where captions have names, the last of these is of the longest training.
+        by_bits = [one for one in plot_gap_by_bits(judged.analysis, FILE_LOOK) if one.name.startswith(f"{metric}-by-")]
+        figure = (by_bits or responses or [plot_forest(judged.analysis, FILE_LOOK)])[-1]
     if figure is None:
         return None
     path = f"{folder}/{judged.file_name}.svg"
@@ -312,10 +315,12 @@ READING_GUIDE: Final = (
 ROWS_GUIDE: Final = (
     "A verdict is about our test; *for the claim* says what it means for the claim. Some tests are of a claim's "
     "opposite: refuted, they speak for it only where the whole interval lies inside the band of effects too small to "
-    "count. A dash is a row beside the claim. *Cannot say* is a row whose check failed. *Not learned* and *withdrawn* "
-    "rows are struck through. *Redesigned* questions had been asked before; the last table has their first answers. "
-    "*p, page* is of the whole claim after Holm over all confirmatory rows of this page; the verdict goes by Holm over "
-    "its file ([statistics](statistics.md)). † marks an average over treatments under some of which the effect turns."
+    "count. Others predict an effect in the other direction than the claim: refuted by one that counts in the claim's "
+    "direction, they speak for it. A dash is a row beside the claim. *Cannot say* is a row whose check failed. *Not "
+    "learned* and *withdrawn* rows are struck through. *Redesigned* questions had been asked before; the last table "
+    "has their first answers. *p, page* is of the whole claim after Holm over all confirmatory rows of this page; the "
+    "verdict goes by Holm over its file ([statistics](statistics.md)). † marks an average over treatments under some "
+    "of which the effect turns."
 )
 UNTESTED: Final = "No sweep of this ledger tests it yet."
 UNDECIDED_NOTE: Final = "The rows below do not decide it."
@@ -466,7 +471,7 @@ def render_claims_page(sweeps: Sequence[SweepAnalysis], folder: str, notes: Page
     ]
     blocks += _render_note("What would change our mind", notes, "would change our mind")
     blocks += _render_note("What we had wrong before", notes, "had wrong before")
-    blocks += ["## How far this speaks for CLIP", REACH, "## The rows", ROWS_GUIDE]
+    blocks += ["## How far this speaks for CLIP", REACH, "## The rows", *_fold_blocks("How to read them", [ROWS_GUIDE])]
     for one in tested:
         blocks += _render_claim(one, notes, with_all, left)
     if others := [row for row in rows if not _match_row_claims(row)]:
@@ -502,13 +507,12 @@ def _render_claim(
         f"*{escape_markdown(claim.claim)}*",
         *([f"**Note.** {note}"] if note else []),
     ]
-    if claim.content_held:
-        blocks += render_estimands_table(rows)
     if not any(said.word in TESTING_WORDS for said in spoken):
         blocks.append(_explain_untested(tested, shown))
     if not rows:
         return blocks
-    folded = [*render_verdicts_table(rows, shown, spoken), *_embed_figures(rows, left)]
+    estimands = render_estimands_table(rows) if claim.content_held else []
+    folded = [*estimands, *render_verdicts_table(rows, shown, spoken), *_embed_figures(rows, left)]
     return [*blocks, *_fold_blocks(f"{format_count_with_noun(len(rows), 'row')}: {tested.counted}", folded)]
 
 
@@ -593,15 +597,24 @@ def _format_basis_cells(judged: SweepAnalysis) -> list[str]:
 
 
 def main() -> None:
-    """Make docs/findings.md and its figures from the shipped ledger."""
+    """Make docs/findings.md and its figures from the shipped ledgers."""
     from gapctl.cli.main import run
 
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(SHIPPED_LEDGER) as archive:
+        extract_shipped_ledgers(Path(folder))
+        notes, page = DOCS / "findings.notes.yaml", DOCS / "findings.md"
+        run(["claims", "--runs", folder, "--notes", str(notes), "--out", str(page)])
+
+
+def extract_shipped_ledgers(folder: Path) -> None:
+    """Extract the ledgers that the page is made from into one, without the folder that each archive has at its top."""
+    for name in LEDGERS:
+        with tarfile.open(DOCS / "results" / name / "ledger.tar.xz") as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 has none
-            archive.extractall(folder)
-        ledger, notes, page = Path(folder, "laptop"), DOCS / "findings.notes.yaml", DOCS / "findings.md"
-        run(["claims", "--runs", str(ledger), "--notes", str(notes), "--out", str(page)])
+            members = [one for one in archive if one.name.startswith(f"{name}/")]
+            for one in members:
+                one.name = one.name.removeprefix(f"{name}/")
+            archive.extractall(folder, members)
 
 
 if __name__ == "__main__":
