@@ -131,11 +131,11 @@ def test_random_deals_agree_with_all_deals(monkeypatch: pytest.MonkeyPatch) -> N
     rng = np.random.default_rng(6)
     x, y = rng.standard_normal((2, 3, 6)) + rng.standard_normal((2, 1, 6))
     every = permute_levels(x, y, ArmGrid((6,), (False,))).tails
-    arm_orders._deal_orders.cache_clear()
+    arm_orders.deal_orders.cache_clear()
     for module in (arms, arm_orders):
         monkeypatch.setattr(module, "MOST_COUNTED", 100)
     some = permute_levels(x, y, ArmGrid((6,), (False,))).tails
-    arm_orders._deal_orders.cache_clear()
+    arm_orders.deal_orders.cache_clear()
 
     assert some == pytest.approx(every, abs=0.03)
 

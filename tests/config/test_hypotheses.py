@@ -1,4 +1,4 @@
-"""The six tests of a hypothesis in a sweep file: what each takes, and what is answered where it is wrong."""
+"""The seven tests of a hypothesis in a sweep file: what each takes, and what is answered where it is wrong."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,9 @@ from gapctl.config.hypotheses import TESTS
 from gapctl.config.json_schema import format_schema
 from sweep_texts import complaints, loaded
 
-GRID = {"data.captions.attributes": [0, 2, 5], "temperature.mode": ["learned", "fixed"]}
+SIZES = ["tiny", "small", "middling", "large", "huge"]
+GRID = {"data.captions.attributes": [0, 2, 5], "temperature.mode": ["learned", "fixed"], "size": SIZES}
+TREATMENTS = {"size": {name: {"train.lr": 1e-4 * (place + 1)} for place, name in enumerate(SIZES)}}
 COMMON = {"id": "it", "claim": "It does.", "response": "gap/rmg", "smallest_effect": 0.02}
 FACTOR = {"factor": "data.captions.attributes"}
 BETWEEN = {**FACTOR, "between": [5, 0]}
@@ -29,6 +31,7 @@ SOUND: dict[str, dict[str, Any]] = {
         "direction": "increasing",
     },
     "threshold": {"value": 0.1, "direction": "increasing"},
+    "prediction": {"factor": "size", "predictors": ["train/loss"]},
 }
 
 DECLARED_AS_LEVEL = "0778e1382c28ab99f56fa57d3f61bf2750acdeaa8177a5de1dd35f675302d0d1"
@@ -38,7 +41,14 @@ DECLARED_AS_LEVEL = "0778e1382c28ab99f56fa57d3f61bf2750acdeaa8177a5de1dd35f67530
 def document(test: str, as_test: str | None = None, **changes: Any) -> dict[str, Any]:
     hypothesis = {**COMMON, "test": as_test or test, **SOUND[test], **changes}
     kept = {key: value for key, value in hypothesis.items() if value is not None}
-    return {"name": "tiny", "question": "Does it?", "base": {}, "vary": GRID, "hypotheses": [kept]}
+    return {
+        "name": "tiny",
+        "question": "Does it?",
+        "base": {},
+        "treatments": TREATMENTS,
+        "vary": GRID,
+        "hypotheses": [kept],
+    }
 
 
 def test_every_test_has_its_sound_example() -> None:
@@ -62,7 +72,7 @@ def test_a_threshold_is_read_and_hashed_alike_under_its_former_name(tmp_path: Pa
 def test_a_misspelt_test_is_answered_with_present_names(tmp_path: Path) -> None:
     (answer,) = complaints(tmp_path, document("threshold", as_test="levels"))
 
-    assert "expected trend, contrast, equivalence, correlation, mediation or threshold" in answer
+    assert "expected trend, contrast, equivalence, correlation, mediation, threshold or prediction" in answer
 
 
 @pytest.mark.parametrize("test", SOUND)
@@ -94,6 +104,7 @@ REQUIRED = {
     "correlation": ("against", "direction"),
     "mediation": ("factor", "between", "mediator", "free", "fixed", "direction"),
     "threshold": ("value", "direction"),
+    "prediction": ("factor", "predictors"),
 }
 
 
@@ -139,6 +150,29 @@ WRONG: list[tuple[str, str, Any, str, str]] = [
     ("threshold", "where", {"temperature.mode": "frozen"}, "where.temperature.mode", f"found 'frozen'; {LEVELS}"),
     ("contrast", "where", {"temperature.mod": "learned"}, "where.temperature.mod", "did you mean temperature.mode?"),
     ("contrast", "where", {"temperature.mode": "frozen"}, "where.temperature.mode", f"found 'frozen'; {LEVELS}"),
+    ("prediction", "direction", "increasing", "direction", "Expected one of beyond, claim, factor"),
+    ("prediction", "factor", "sise", "factor", "did you mean size?"),
+    (
+        "prediction",
+        "factor",
+        "data.captions.attributes",
+        "factor",
+        "its levels are the numbers [0, 2, 5]; expected names",
+    ),
+    ("prediction", "factor", "temperature.mode", "factor", "it has 2 levels; expected at least 5 to forecast each"),
+    (
+        "prediction",
+        "beyond",
+        ["gap/l2m"],
+        "factor",
+        "has 5 levels; expected at least 6 to forecast each from the others by 2",
+    ),
+    ("prediction", "beyond", ["train/loss"], "beyond[0]", "found 'train/loss' again; expected another metric"),
+    ("prediction", "predictors", ["train/los"], "predictors[0]", "did you mean train/loss?"),
+    ("prediction", "predictors", ["gap/rmg"], "predictors[0]", "found 'gap/rmg' again; expected another metric"),
+    ("prediction", "predictors", ["temperature/bias"], "predictors[0]", "only loss.kind siglip has a bias"),
+    ("prediction", "predictors", [], "predictors", "found an empty list; expected at least one entry"),
+    ("prediction", "smallest_effect", 1, "smallest_effect", "found 1; expected a number below 1"),
     (
         "mediation",
         "where",

@@ -402,7 +402,7 @@ def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: Resid
     rank_SA = rank_within_strata(x_SA, grid.strata, slack_S1)
     # Without a fit, permuted values keep their ranks, as no permutation takes an arm out of its stratum.
     dealt_SA = np.asarray(rank_within_strata(y_SA, grid.strata), dtype=float) if fit is None else y_SA
-    orders_NA, step = _deal_orders(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
+    orders_NA, step = deal_orders(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
     portions = (orders_NA[start : start + step] for start in range(0, len(orders_NA), step))
     dealt_N = np.concatenate([_average_taus(rank_SA, dealt_SA, some_NA, grid, fit) for some_NA in portions])
     found = float(_average_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
@@ -410,7 +410,7 @@ def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: Resid
 
 
 @lru_cache(maxsize=8)
-def _deal_orders(grid: ArmGrid) -> IntArray:
+def deal_orders(grid: ArmGrid) -> IntArray:
     """Return, for each permutation, the arm that each arm takes its y from: (N, A)."""
     exact = grid.orders <= MOST_COUNTED
     rng = np.random.default_rng(RESAMPLING_SEED)

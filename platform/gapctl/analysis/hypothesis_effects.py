@@ -38,6 +38,7 @@ from gapctl.analysis.paired_responses import (
     collect_paired_responses,
     derive_replicates,
 )
+from gapctl.analysis.prediction import PredictionEstimate, estimate_prediction
 from gapctl.analysis.results import Interval, Outcome, RefutationKind
 from gapctl.analysis.tables import select_finished_models
 from gapctl.config.arms import Arm, build_correlation_arm_grid, select_arms
@@ -49,6 +50,7 @@ from gapctl.config.hypotheses import (
     Hypothesis,
     Level,
     Mediation,
+    Prediction,
     Threshold,
     Trend,
     list_hypothesis_metrics,
@@ -60,7 +62,8 @@ from gapctl.config.sweep import SweepFile
 class HypothesisResult:
     """A hypothesis with its responses and its effect; `cells` are what it compares.
 
-    `correlated` and `mediated` are set for correlations and mediations only, and `cohort` for correlations over models.
+    `correlated`, `mediated` and `predicted` are set for correlations, mediations and predictions only, and `cohort` for
+    correlations over models.
     """
 
     hypothesis: Hypothesis
@@ -70,6 +73,7 @@ class HypothesisResult:
     correlated: CorrelationEstimate | None = None
     mediated: MediationEstimate | None = None
     cohort: CohortEstimate | None = None
+    predicted: PredictionEstimate | None = None
 
     @property
     def direction(self) -> Direction:
@@ -81,6 +85,8 @@ class HypothesisResult:
         """Whether every planned replicate counts."""
         if self.cohort is not None:
             return not self.cohort.summary.left_out
+        if self.predicted is not None:
+            return len(self.responses.seeds) == self.responses.replicates
         return len(self.estimate.effects_S) == self.responses.replicates
 
     @property
@@ -88,6 +94,8 @@ class HypothesisResult:
         """The number of trainings that the estimate rests on."""
         if self.cohort is not None:
             return self.cohort.summary.models
+        if self.predicted is not None:
+            return self.responses.trials
         return len(self.estimate.effects_S) * len(self.cells) * self.responses.arms
 
 
@@ -146,7 +154,10 @@ def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
         sides = (hypothesis.free, hypothesis.fixed)
         pairs = [(level, side) for side in sides for level in hypothesis.between]
         return tuple({hypothesis.factor: level, hypothesis.mediator: side} for level, side in pairs)
-    levels = _sort_levels(hypothesis, spec) if isinstance(hypothesis, Trend) else list(hypothesis.between)
+    if isinstance(hypothesis, Trend):
+        levels = _sort_levels(hypothesis, spec)
+    else:
+        levels = spec.vary[hypothesis.factor] if isinstance(hypothesis, Prediction) else list(hypothesis.between)
     return tuple({hypothesis.factor: level} for level in levels)
 
 
@@ -161,7 +172,7 @@ def _estimate_hypothesis(
     hypothesis: Hypothesis, cells: tuple[Arm, ...], responses: PairedResponses, spec: SweepFile
 ) -> HypothesisResult:
     smallest, alpha, direction = hypothesis.smallest_effect, spec.alpha, get_direction(hypothesis)
-    correlated = mediated = None
+    correlated = mediated = predicted = None
     if isinstance(hypothesis, Correlation):
         grid = build_correlation_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
         correlated = estimate_correlation(responses, grid, direction, smallest, alpha)
@@ -169,6 +180,9 @@ def _estimate_hypothesis(
     elif isinstance(hypothesis, Mediation):
         mediated = estimate_mediation(responses, direction, smallest, alpha)
         estimate = mediated.through
+    elif isinstance(hypothesis, Prediction):
+        predicted = estimate_prediction(hypothesis, tuple(spec.vary[hypothesis.factor]), responses, alpha)
+        estimate = predicted.estimate
     elif isinstance(hypothesis, Threshold):
         estimate = estimate_difference_from_threshold(responses, hypothesis.value, direction, smallest, alpha)
     elif isinstance(hypothesis, Contrast | Equivalence):
@@ -176,7 +190,7 @@ def _estimate_hypothesis(
     else:
         levels = [float(level) for level in _sort_levels(hypothesis, spec)]
         estimate = estimate_trend(responses, levels, hypothesis.direction, smallest, alpha)
-    return HypothesisResult(hypothesis, cells, responses, estimate, correlated, mediated)
+    return HypothesisResult(hypothesis, cells, responses, estimate, correlated, mediated, predicted=predicted)
 
 
 def _sort_levels(hypothesis: Trend, spec: SweepFile) -> Sequence[Level]:

@@ -92,7 +92,11 @@ def _serialise_verdict(verdict: "Verdict") -> dict[str, object]:
     first = None if verdict.first_answer is None else verdict.first_answer._asdict()
     cohort = None if verdict.cohort is None else _serialise_cohort(verdict.cohort)
     own = {"marks": list(verdict.marks), "not_learned": not_learned, "first_answer": first, "cohort": cohort}
-    return {**vars(verdict), **own, "two_modes": [mode._asdict() for mode in verdict.two_modes]}
+    forecast = verdict.forecast and {
+        **vars(verdict.forecast),
+        "levels": [one._asdict() for one in verdict.forecast.levels],
+    }
+    return {**vars(verdict), **own, "forecast": forecast, "two_modes": [mode._asdict() for mode in verdict.two_modes]}
 
 
 def _serialise_cohort(cohort: "CohortSummary") -> dict[str, object]:

@@ -116,6 +116,32 @@ class CohortSummary:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+class LevelForecast(NamedTuple):
+    """A level's response, the mean over seeds, and its forecasts from the other levels: without predictors, and with.
+
+    `before` is the forecast from the metrics of `beyond` alone, or else the mean of the other levels.
+    """
+
+    level: Level
+    response: float
+    before: float
+    forecast: float
+
+
+@dataclass(frozen=True)
+class ForecastSummary:
+    """What stands beside a prediction: the forecasts of all levels, and their root mean squared errors.
+
+    Each level's response is its mean over `seeds` of the kind `noun`, which are no replicates here: levels are.
+    """
+
+    seeds: int
+    noun: str
+    error_before: float
+    error: float
+    levels: tuple[LevelForecast, ...]
+
+
 class FirstAnswer(NamedTuple):
     """The answer to the question that this one replaces; fields as in `Verdict`."""
 
@@ -150,7 +176,8 @@ class Verdict:
     `factor` is the treatment; for a correlation, the other metric; for a level, empty, and the response is compared
     with `value`. `direction` of an equivalence is `neither`.
 
-    `estimate` and `ci` are in the response's unit (a trend's: per unit of its factor; a correlation's: Kendall's tau).
+    `estimate` and `ci` are in the response's unit (a trend's: per unit of its factor; a correlation's: Kendall's tau; a
+    prediction's: the skill of its forecasts, a share of the squared error).
     `standardised` is the estimate over the standard deviation of the seeds' own estimates (d_z), `standardised_pooled`
     over that of the responses between seeds within a cell, both with Hedges' correction.
 
@@ -171,7 +198,8 @@ class Verdict:
     mediated share. `cohort` is set where models are the replicates: `seeds` and `replicates` then count models, those
     of one lineage in one stratum once, and `trials` counts all of them. `replicate_noun` is what a replicate is: a
     seed, a recipe, or a model of a cohort. Where recipes are the replicates, `prediction` is the interval that holds
-    the effect of one further recipe.
+    the effect of one further recipe. Of a prediction the levels are the replicates, which `seeds` and `replicates`
+    count; `predictors`, `beyond` and `forecast` say from what and how well they are foretold.
     """
 
     id: str
@@ -222,6 +250,9 @@ class Verdict:
     cohort: CohortSummary | None = None
     replicate_noun: str = "seed"
     prediction: Interval = UNKNOWN_INTERVAL
+    predictors: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+    forecast: ForecastSummary | None = None
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -236,7 +267,7 @@ class Verdict:
 
     @property
     def replicate_name(self) -> str:
-        """What `seeds` counts, in the plural: seeds, recipes, or models of a cohort."""
+        """What `seeds` counts, in the plural: seeds, recipes, models of a cohort, or levels left out in turn."""
         return f"{self.replicate_noun}s"
 
 

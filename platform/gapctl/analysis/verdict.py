@@ -38,7 +38,7 @@ from gapctl.analysis.learning import ArmCheck
 from gapctl.analysis.paired_responses import LARGEST_RESPONSE, PairedResponses, UnusableResponse
 from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
 from gapctl.analysis.two_modes import SecondMode
-from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Threshold, Trend
+from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Prediction, Threshold, Trend
 from gapctl.config.metrics import OPTIMUM_EXCESSES
 from gapctl.plan.plan import Trial
 from gapctl.text import format_count_with_noun, format_first_names, join_and, join_or
@@ -71,10 +71,10 @@ def build_verdict(
     smallest = hypothesis.smallest_effect
     outcome = judge_interval(found.ci, smallest, direction, claim.p, alpha, found.rounding, found.p_refuting)
     noun = _name_noun(measured)
-    # Nobody can train more public models, so that no number of them is asked for.
-    extrapolates = outcome == "inconclusive" and noun != "model"
+    # Nobody can train more public models, and further levels are not like more seeds: no number of them is asked for.
+    extrapolates = outcome == "inconclusive" and noun not in ("model", LEVEL)
     needed = estimate_seeds_needed(found, smallest, direction, alpha, claim.level) if extrapolates else None
-    each = measured.responses.each
+    each = 1 if measured.predicted else measured.responses.each
     refuted_as = (
         determine_refutation_kind(found.ci, smallest, direction, found.rounding) if outcome == "refuted" else None
     )
@@ -108,7 +108,7 @@ def build_verdict(
         estimate=found.value,
         ci=found.ci,
         ci_bootstrap=found.ci_bootstrap,
-        standardised=math.nan if measured.cohort else found.standardised,
+        standardised=math.nan if measured.cohort or measured.predicted else found.standardised,
         standardised_pooled=found.standardised_pooled,
         p_direction_before_holm=found.p,
         p_test=found.p_test,
@@ -129,6 +129,9 @@ def build_verdict(
         cohort=None if measured.cohort is None else measured.cohort.summary,
         replicate_noun=noun,
         prediction=_predict_effect(found, hypothesis, alpha) if noun == "recipe" else UNKNOWN_INTERVAL,
+        predictors=tuple(hypothesis.predictors) if isinstance(hypothesis, Prediction) else (),
+        beyond=tuple(hypothesis.beyond) if isinstance(hypothesis, Prediction) else (),
+        forecast=None if measured.predicted is None else measured.predicted.summary,
     )
 
 
@@ -164,8 +167,12 @@ def explain_verdict(
         clauses.insert(0, f"nothing can be told apart: the given metrics leave no order among {arms} arms")
     elif measured.cohort:
         clauses.insert(0, measured.cohort.note)
+    elif measured.predicted and measured.predicted.note:
+        clauses.insert(0, measured.predicted.note)
     else:
-        clauses.insert(0, f"No {name_replicate(measured).one} can be judged yet")
+        clauses.insert(
+            0, f"No {measured.responses.noun if measured.predicted else name_replicate(measured).one} can be judged yet"
+        )
     if measured.hypothesis.where:
         held = ", ".join(f"{strip_path_prefix(path)}={level}" for path, level in measured.hypothesis.where.items())
         clauses[0] = (
@@ -183,6 +190,8 @@ def _explain_outcome(
         return f"an interval needs at least two {name_replicate(measured).many}"
     if measured.cohort and math.isnan(found.ci.low):
         return "too few of them can be left out in turn for an interval"
+    if measured.predicted and math.isnan(found.ci.low):
+        return "where one more level is left out nothing remains to forecast, so there is no interval"
     smallest = f"the smallest effect of {format_plain_number(hypothesis.smallest_effect)}"
     inside = f"the interval lies within {smallest} on both sides"
     if verdict == "supported":
@@ -200,7 +209,7 @@ def _explain_outcome(
     if is_short_of(found.ci, hypothesis.smallest_effect, direction, found.rounding):
         p_of_arms = f"p of a tau that large over arms like these is {format_plain_number(found.p_refuting)}"
         return f"the interval lies short of {smallest}, but {p_of_arms}, not below {format_plain_number(alpha / 2)}"
-    if found.agree and not (measured.correlated or measured.cohort):
+    if found.agree and not (measured.correlated or measured.cohort or measured.predicted):
         return f"that is {smallest} itself, neither beyond nor short of it"
     return f"the interval reaches from effects short of {smallest} to effects beyond it"
 
@@ -280,6 +289,8 @@ def _explain_p_test(measured: HypothesisResult, verdict: Outcome, claim: HolmPVa
     found, hypothesis = measured.estimate, measured.hypothesis
     if isinstance(hypothesis, Correlation):
         return _explain_least_permutation_p(measured, claim)
+    if isinstance(hypothesis, Prediction):
+        return []
     if found.agree:
         return [_explain_sign_test(measured, verdict, claim)]
     if hypothesis.test == "trend" and found.p_test == "t":
@@ -320,6 +331,8 @@ def describe_seed_effects(measured: HypothesisResult) -> list[str]:
     hypothesis, found, name = measured.hypothesis, measured.estimate, name_replicate(measured)
     if measured.cohort:
         return [_describe_cohort(measured.cohort)]
+    if isinstance(hypothesis, Prediction) and measured.predicted:
+        return [_describe_forecasts(hypothesis, measured)]
     if isinstance(hypothesis, Correlation):
         return [_describe_range("tau", found, name)]
     if isinstance(hypothesis, Equivalence):
@@ -329,6 +342,24 @@ def describe_seed_effects(measured: HypothesisResult) -> list[str]:
     if isinstance(hypothesis, Mediation) and measured.mediated:
         return [_describe_both_arms(measured, hypothesis), _describe_range("the difference between these", found, name)]
     return [_describe_direction(hypothesis, found, name)]
+
+
+def _describe_forecasts(hypothesis: Prediction, measured: HypothesisResult) -> str:
+    """Describe from what the levels were forecast, and how far off the forecasts were with and without it."""
+    assert measured.predicted is not None
+    found = measured.predicted.summary
+    assert found is not None
+    levels = f"{len(found.levels)} levels of {strip_path_prefix(hypothesis.factor)}"
+    seeds = format_count_with_noun(found.seeds, found.noun)
+    start = f"by {join_and(hypothesis.beyond)} alone" if hypothesis.beyond else "by the mean of the others"
+    before, after = format_numbers([found.error_before, found.error])
+    far = max(found.levels, key=lambda one: abs(one.response - one.forecast))
+    measured_far, forecast_far = format_numbers([far.response, far.forecast])
+    return (
+        f"over {levels}, each left out in turn at its mean over {seeds}, the root mean squared error of forecasts is "
+        f"{before} {start} and {after} with {join_and(hypothesis.predictors)}; farthest off is {far.level}, "
+        f"forecast as {forecast_far} and measured as {measured_far}"
+    )
 
 
 SCOPE_WORDS: Final[Mapping[str, str]] = {
@@ -382,14 +413,20 @@ def _format_interval(found: EstimateWithInterval) -> str:
 
 
 def name_replicate(measured: HypothesisResult) -> ReplicateName:
-    """Return the name of a seed or of a model of a cohort, or of a pair of them where two are compared."""
+    """Return the name of a seed, a level or a model of a cohort, or of a pair of seeds where two are compared."""
     noun = _name_noun(measured)
-    if measured.responses.each == 1:
+    if measured.responses.each == 1 or measured.predicted:
         return ReplicateName(noun, f"{noun}s")
     return ReplicateName(f"pair of {noun}s", f"pairs of {noun}s")
 
 
+LEVEL: Final = "level"
+"""What a replicate of a prediction is."""
+
+
 def _name_noun(measured: HypothesisResult) -> str:
+    if measured.predicted:
+        return LEVEL
     return "model" if measured.cohort else measured.responses.noun
 
 

@@ -48,6 +48,7 @@ from gapctl.config.hypotheses import (
     Correlation,
     Hypothesis,
     Level,
+    Prediction,
     Scope,
     Threshold,
     Trend,
@@ -335,10 +336,14 @@ def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> 
     yield from _check_smallest_effect(hypothesis, at)
     if isinstance(hypothesis, Correlation):
         yield from _refuse_cohort_keys(hypothesis, at)
+    if isinstance(hypothesis, Prediction):
+        yield from _check_predictors(hypothesis, at)
     if vary is not None:
         yield from _check_factors_of(hypothesis, given, at, vary)
         if isinstance(hypothesis, Correlation):
             yield from _check_given(hypothesis, at, vary)
+        if isinstance(hypothesis, Prediction):
+            yield from _check_left_out_levels(hypothesis, at, vary)
 
 
 def _check_smallest_effect(hypothesis: Hypothesis, at: KeyPath) -> Iterator[Problem]:
@@ -478,6 +483,39 @@ def _check_given(hypothesis: Correlation, at: KeyPath, vary: Vary) -> Iterator[P
         left = f"with {', '.join(held)} held, no two arms are left" if held else "the sweep has one arm"
         key = "given" if hypothesis.given else "test"
         yield Problem((*at, key), f"{left} to correlate metrics over; expected a factor that still varies")
+
+
+def _list_predictors(hypothesis: Prediction, at: KeyPath) -> list[tuple[KeyPath, str]]:
+    """List the metrics that a response is forecast from, by their place in the file."""
+    named = {"predictors": hypothesis.predictors, "beyond": hypothesis.beyond}
+    return [((*at, key, place), name) for key, names in named.items() for place, name in enumerate(names)]
+
+
+def _check_predictors(hypothesis: Prediction, at: KeyPath) -> Iterator[Problem]:
+    seen = {hypothesis.response}
+    for place, name in _list_predictors(hypothesis, at):
+        if name in seen:
+            yield Problem(place, f"found {format_yaml_value(name)} again; expected another metric")
+        elif not is_metric(name) or name.startswith(PUBLISHED):
+            text = f"expected a metric such as information/shared{format_metric_suggestion(name)}"
+            yield Problem(place, f"found {format_yaml_value(name)}; {text}")
+        seen.add(name)
+
+
+def _check_left_out_levels(hypothesis: Prediction, at: KeyPath, vary: Vary) -> Iterator[Problem]:
+    """Yield a factor whose levels are doses, which resemble their neighbours, or too few to be forecast in turn."""
+    levels, fewest = vary.get(hypothesis.factor), hypothesis.fewest_levels
+    if levels is None:
+        return
+    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
+        text = (
+            "expected names, such as those of a treatment: a dose resembles its neighbours, from which it is forecast"
+        )
+        yield Problem((*at, "factor"), f"its levels are the numbers {format_yaml_value(levels)}; {text}")
+    elif len(levels) < fewest:
+        count = len(hypothesis.predictors) + len(hypothesis.beyond)
+        text = f"expected at least {fewest} to forecast each from the others by {count} metrics"
+        yield Problem((*at, "factor"), f"it has {len(levels)} levels; {text.replace('1 metrics', '1 metric')}")
 
 
 def is_among(level: Level, levels: Sequence[Level]) -> bool:
@@ -705,6 +743,8 @@ def find_unlogged_metrics(
     if isinstance(hypothesis, Correlation):
         asked.append(((*at, "against"), hypothesis.against))
         asked += [((*at, "given", place), name) for place, name in enumerate(hypothesis.given)]
+    if isinstance(hypothesis, Prediction):
+        asked += _list_predictors(hypothesis, at)
     named = hypothesis.sets if isinstance(hypothesis, Correlation) else []
     sets = [name for name in named if name in base.evaluate.sets]  # others are answered as sets
     for place, key in asked:
@@ -732,7 +772,8 @@ def _list_values_at_levels(
 ) -> Iterator[tuple[KeyPath, Level, Vary]]:
     """Yield the levels that a hypothesis names, by their place, with the values of the trainings that it takes there.
 
-    Levels of `where` come first, each together with those before it; then each compared level within all of `where`.
+    Levels of `where` come first, each together with those before it; then each compared level within all of `where`. A
+    prediction compares all levels of its factor, whose place is in `vary`.
     """
     known = flatten_document(base.model_dump())
 
@@ -751,6 +792,9 @@ def _list_values_at_levels(
     given = {name: getattr(hypothesis, name) for name in type(hypothesis).model_fields}
     for factor, place, level in _list_compared_levels(given, at):
         yield place, level, limit(held, factor, level)
+    if isinstance(hypothesis, Prediction):
+        for index, level in enumerate(vary.get(hypothesis.factor) or ()):
+            yield ("vary", hypothesis.factor, index), level, limit(held, hypothesis.factor, level)
 
 
 def explain_unlogged(

@@ -1,10 +1,10 @@
-"""Hypotheses as a sweep file declares them: the fields that all share, and a model for each of the six tests.
+"""Hypotheses as a sweep file declares them: the fields that all share, and a model for each of the seven tests.
 
 `HypothesisBase` is common to all; `Hypothesis` is the union that the key `test` selects from, and `TESTS` lists its
 members by that key.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
@@ -114,6 +114,26 @@ class Threshold(HypothesisBase):
     direction: Literal["increasing", "decreasing", "either"]
 
 
+class Prediction(HypothesisBase):
+    """A response at levels left out in turn is forecast from other metrics; the effect is the skill of the forecasts.
+
+    The skill is the share of their squared error that `predictors` take away: 1 less the error with `beyond` and
+    `predictors` over that with `beyond` alone. Without `beyond`, a level is forecast by the mean of the others.
+    """
+
+    test: Literal["prediction"]
+    factor: str
+    predictors: Annotated[list[str], Field(min_length=1)]
+    beyond: list[str] = Field(default_factory=list)
+    smallest_effect: Annotated[float, Field(ge=0.0, lt=1.0)]
+    direction: ClassVar[Literal["increasing"]] = "increasing"
+
+    @property
+    def fewest_levels(self) -> int:
+        """The fewest levels to forecast: with one left out and another one deleted, the line still has an error."""
+        return len(self.predictors) + len(self.beyond) + 4
+
+
 def _use_present_name(found: object) -> object:
     """Return a hypothesis with its test's present name."""
     present = {former: test for test, former in FORMER_TESTS.items()}
@@ -123,7 +143,7 @@ def _use_present_name(found: object) -> object:
 
 
 Hypothesis = Annotated[
-    Trend | Contrast | Equivalence | Correlation | Mediation | Threshold,
+    Trend | Contrast | Equivalence | Correlation | Mediation | Threshold | Prediction,
     Field(discriminator="test"),
     BeforeValidator(_use_present_name),
 ]
@@ -134,6 +154,7 @@ TESTS: dict[str, type[HypothesisBase]] = {
     "correlation": Correlation,
     "mediation": Mediation,
     "threshold": Threshold,
+    "prediction": Prediction,
 }
 
 
@@ -141,4 +162,6 @@ def list_hypothesis_metrics(hypothesis: Hypothesis) -> tuple[str, ...]:
     """List the metrics that a hypothesis is judged by; a correlation's `given` factors are among them."""
     if isinstance(hypothesis, Correlation):
         return (hypothesis.response, hypothesis.against, *hypothesis.given)
+    if isinstance(hypothesis, Prediction):
+        return (hypothesis.response, *hypothesis.predictors, *hypothesis.beyond)
     return (hypothesis.response,)

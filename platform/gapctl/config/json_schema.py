@@ -73,6 +73,8 @@ def _complete_key(name: str, known: Schema, paths: list[str], correlates: bool) 
     elif name == "given":
         known["items"].update(_build_factor_schema([*paths, *sorted(METRICS)]))
         known["items"]["anyOf"] += [_build_other_metric_schema(), *_build_cohort_schemas()]
+    elif name in ("predictors", "beyond"):
+        known["items"].update(_build_metric_schema())
     elif name == "where":
         known["propertyNames"] = _build_factor_schema(paths)
 

@@ -19,6 +19,7 @@ from gapctl.config.hypotheses import (
     Equivalence,
     Hypothesis,
     Mediation,
+    Prediction,
     Threshold,
     Trend,
     list_hypothesis_metrics,
@@ -26,7 +27,7 @@ from gapctl.config.hypotheses import (
 from gapctl.config.metrics import METRICS, is_seed_pair_metric
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Plan, Trial
-from gapctl.text import format_count_with_noun, format_first_names
+from gapctl.text import format_count_with_noun, format_first_names, join_and
 
 
 def explain_undecidable_hypotheses(spec: SweepFile) -> list[str]:
@@ -37,6 +38,8 @@ def explain_undecidable_hypotheses(spec: SweepFile) -> list[str]:
         strata = {name: len(models) for name, models in group_models_by_stratum(spec.cohort).items()}
         return find_undecidable_over_models(spec.hypotheses, strata, spec.alpha)
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
+    levels = [item.id for item in spec.hypotheses if isinstance(item, Prediction)]
+    one += f", but for {', '.join(levels)}, whose replicates are levels" if levels else ""
     over_arms = (item for item in spec.hypotheses if isinstance(item, Correlation) and item.scope is None)
     few = (_check_arms(item, spec) for item in over_arms)
     return [
@@ -122,6 +125,10 @@ def _describe_smallest(item: Hypothesis, spec: SweepFile) -> str:
         side = {"increasing": "above", "decreasing": "below"}.get(item.direction, "above or below")
         return f"{size} {side} {item.value:.4g}"
     name = item.factor.rsplit(".", 1)[-1]
+    if isinstance(item, Prediction):
+        beyond = f" beyond {join_and(item.beyond)}" if item.beyond else ""
+        levels = f"{len(spec.vary[item.factor])} levels of {name}"
+        return f"{size} of the squared error of forecasts, over {levels}, from {join_and(item.predictors)}{beyond}"
     if isinstance(item, Trend):
         levels = _list_levels(item, spec)
         whole = f"{item.smallest_effect * (levels[-1] - levels[0]):.4g}"
@@ -146,7 +153,7 @@ def explain_unreachable_smallest_effects(spec: SweepFile) -> list[str]:
 def _check_reach(item: Hypothesis, spec: SweepFile) -> str:
     metric = METRICS.get(item.response)
     change = MOST_CHANGE.get(metric.unit) if metric else None
-    if metric is None or change is None or isinstance(item, Correlation):
+    if metric is None or change is None or isinstance(item, Correlation | Prediction):
         return ""
     most, where = change, ""
     if isinstance(item, Mediation):

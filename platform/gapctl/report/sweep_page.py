@@ -50,7 +50,7 @@ from gapctl.report.text import (
     name_effect_unit,
     name_metric,
 )
-from gapctl.text import format_first_names
+from gapctl.text import format_count_with_noun, format_first_names
 from gapctl_charts.factor import plain
 from gapctl_charts.figure import Figure, trusted
 from gapctl_charts.look import PAGE_LOOK
@@ -259,7 +259,8 @@ def _warn_incomplete(analysis: AnalysisResults, record: RunRecord) -> list[Notic
 
 
 def _warn_one_seed(analysis: AnalysisResults) -> list[Notice]:
-    if not analysis.verdicts or "seed" not in analysis.trials.columns or analysis.trials["seed"].n_unique() != 1:
+    over_seeds = [verdict for verdict in analysis.verdicts if verdict.test != "prediction"]
+    if not over_seeds or "seed" not in analysis.trials.columns or analysis.trials["seed"].n_unique() != 1:
         return []
     noun = analysis.replicate_noun
     said = "are the replicates, and one gives neither an interval nor a verdict: what follows is estimates alone."
@@ -286,6 +287,7 @@ _TEST_NAMES: Final = {
     "correlation": "correlation: Kendall's τ, permutation test",
     "mediation": "mediation: mediator held fixed against free",
     "threshold": "threshold: response against a value",
+    "prediction": "prediction: levels left out in turn, permutation test, jackknife over levels",
 }
 _DIRECTION_NAMES: Final = {"neither": "none: less than the smallest effect, either way", "either": "either way"}
 _FACTOR_TERMS: Final = {"correlation": "other metric"}
@@ -327,6 +329,7 @@ def _list_details(verdict: Verdict, alpha: float) -> dict[str, str]:
         **({"levels compared": describe_level_pair(verdict.between[::-1])} if verdict.between else {}),
         **({"only trainings with": where} if verdict.where else {}),
         **_describe_mediation(verdict),
+        **_describe_forecasts(verdict),
         "p before Holm": format_p_value(verdict.p_claim),
         "p of the direction alone": format_p_value(verdict.p_direction),
         f"bootstrap {format_confidence_level(alpha)} interval": bootstrap,
@@ -337,6 +340,9 @@ def _list_details(verdict: Verdict, alpha: float) -> dict[str, str]:
 
 def _describe_replicates(verdict: Verdict) -> dict[str, str]:
     """Describe how many replicates were compared; of a cohort also its strata."""
+    if (found := verdict.forecast) is not None:
+        trained = f"{verdict.seeds}; {verdict.trials} of {format_count_with_noun(found.seeds, found.noun)}"
+        return {"levels left out in turn; trainings": trained}
     if verdict.cohort is None:
         return {f"paired {verdict.replicate_name}; trainings": f"{verdict.seeds}; {verdict.trials}"}
     strata = f"{verdict.cohort.strata} ({verdict.cohort.singletons} of one model)"
@@ -359,6 +365,28 @@ def _describe_mediation(verdict: Verdict) -> dict[str, str]:
         f"effect at {free} (free)": _format_with_interval(verdict.effect_free, verdict.effect_free_ci),
         f"effect at {fixed} (held)": _format_with_interval(verdict.effect_fixed, verdict.effect_fixed_ci),
         "part that is mediated": _format_with_interval(verdict.share_mediated, verdict.share_mediated_ci),
+    }
+
+
+def _describe_forecasts(verdict: Verdict) -> dict[str, str]:
+    """Describe from what the levels were forecast, how far off, and each forecast beside what was measured."""
+    if verdict.test != "prediction":
+        return {}
+    named = {"predictors": Markup(", ").join(map(CODE.format, verdict.predictors))}
+    if verdict.beyond:
+        named["beyond"] = Markup(", ").join(map(CODE.format, verdict.beyond))
+    if verdict.forecast is None:
+        return named
+    rows = [
+        f"{plain(one.level)} {measured} ({forecast})"
+        for one in verdict.forecast.levels
+        for measured, forecast in [format_aligned_numbers([one.response, one.forecast])]
+    ]
+    errors = format_aligned_numbers([verdict.forecast.error_before, verdict.forecast.error])
+    return {
+        **named,
+        "error of forecasts, without and with": " and ".join(errors),
+        "measured (forecast)": "; ".join(rows),
     }
 
 

@@ -208,6 +208,7 @@ _EFFECT_KINDS: Final = {
     "correlation": "correlation of",
     "mediation": "mediated difference in",
     "threshold": "mean of",
+    "prediction": "skill of forecasts of",
 }
 
 
@@ -218,6 +219,8 @@ def name_effect_unit(verdict: Verdict) -> str:
     """
     if verdict.test == "correlation":
         return "Kendall's τ"
+    if verdict.test == "prediction":
+        return "share of the squared error"
     step = _STEP_NAMES.get(verdict.factor, f"unit of {name_factor(verdict.factor)}")
     per = f"per {step}" if verdict.test == "trend" else ""
     counted = get_metric_unit(verdict.response)
@@ -268,7 +271,7 @@ def describe_prediction(verdict: Verdict, alpha: float) -> str:
 def _describe_comparison(verdict: Verdict) -> str:
     """Describe what the response is compared with.
 
-    This is a value, another metric, or levels of the treatment and its mediator.
+    This is a value, another metric, what it is forecast from, or levels of the treatment and its mediator.
     """
     if verdict.test == "threshold":
         return f", less {format_declared_number(verdict.value)}" if verdict.value else ""
@@ -276,6 +279,10 @@ def _describe_comparison(verdict: Verdict) -> str:
         names = [name_metric(name) if is_metric(name) else name_factor(name) for name in verdict.given]
         given = f" given {' and '.join(names)}" if names else ""
         return f" with {name_metric(verdict.factor)}{_describe_scope(verdict)}{given}"
+    if verdict.test == "prediction":
+        beyond = f" beyond {join_and([name_metric(name) for name in verdict.beyond])}" if verdict.beyond else ""
+        left_out = f" over levels of {name_factor(verdict.factor)} left out in turn"
+        return f" from {join_and([name_metric(name) for name in verdict.predictors])}{beyond}{left_out}"
     if not verdict.between:
         return ""
     treatment = f" by {name_factor(verdict.factor)} ({describe_level_pair(verdict.between[::-1])})"
@@ -332,9 +339,10 @@ def _lie(mode: SecondMode) -> str:
 
 def _explain_two_modes(verdict: Verdict) -> list[str]:
     """Name the trainings that end apart from the others, metric by metric."""
+    noun = verdict.replicate_noun if verdict.forecast is None else verdict.forecast.noun
     said = [
         f"{name_metric(mode.metric)} of {format_first_names(mode.trainings, MOST_ARMS)} {_lie(mode)} "
-        f"{mode.distance:.0f} spreads or more from what arm and {verdict.replicate_noun} say, of all others at most "
+        f"{mode.distance:.0f} spreads or more from what arm and {noun} say, of all others at most "
         f"{mode.rest:.1f}"
         for mode in verdict.two_modes
     ]
