@@ -1,10 +1,11 @@
 """How often statements are wrong in worlds that the code's own assumptions do not describe.
 
-    python benchmarks/hostile_worlds.py [--rounds 200] [--docs docs/simulations.md]
+    python benchmarks/hostile_worlds.py [--rounds 200] [--only predictions] [--docs docs/simulations.md]
 
 Heavy tails, one training in ten that does not take off, smooth curves of a dose, curved confounders, arms drawn from
 a population. Each row has the rate now and, where something was changed, the rate without the change. Writes the tables
-in docs/simulations.md, each rate with its binomial standard error. About ten minutes on one core.
+in docs/simulations.md, each rate with its binomial standard error. About ten minutes on one core; `--only` makes the
+tables of one kind of world, and keeps the others.
 """
 
 import argparse
@@ -24,9 +25,11 @@ from gapctl.analysis.correlation import estimate_correlation
 from gapctl.analysis.estimates import EffectEstimate, compute_effect_p, compute_prediction_interval, compute_t_interval
 from gapctl.analysis.hypothesis_effects import judge_interval
 from gapctl.analysis.paired_responses import PairedResponses
+from gapctl.analysis.prediction import build_error_matrix, estimate_prediction
 from gapctl.analysis.results import UNKNOWN_INTERVAL
 from gapctl.analysis.two_modes import compute_distances, find_second_mode
 from gapctl.config.arms import ArmGrid
+from gapctl.config.hypotheses import Prediction
 
 FloatArray = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -240,6 +243,108 @@ def simulate_populations(rounds: int) -> Table:
     return Table(title, ["now", "by the interval alone"], rows, rounds)
 
 
+class Foretold(NamedTuple):
+    """Levels' own response (L,), the predictors (L, 3), and what `beyond` has (L, 0 or 1)."""
+
+    response_L: FloatArray
+    predictors_LQ: FloatArray
+    beyond_LQ: FloatArray
+
+
+LEVELS, SMALLEST = 30, 0.25
+NONE_LQ = np.empty((LEVELS, 0))
+"""Nothing that both forecasts have."""
+
+
+def draw_family_values(rng: Rng, *shape: int) -> FloatArray:
+    """Return values of six families of five levels, which share six tenths of the variance."""
+    families = rng.standard_normal((LEVELS // 5, *shape)).repeat(5, axis=0)
+    return np.asarray(math.sqrt(0.6) * families + math.sqrt(0.4) * rng.standard_normal((LEVELS, *shape)))
+
+
+def draw_smooth_columns(rng: Rng) -> FloatArray:
+    """Return three curves along an order of the levels."""
+    return np.array([draw_gaussian_process(rng, LEVELS) for _ in range(3)]).T
+
+
+def draw_told(rng: Rng, share: float, *, heavy: bool = False) -> Foretold:
+    """Return a response of which predictors tell a share of the variance."""
+    predictors = rng.standard_t(3, (LEVELS, 3)) / math.sqrt(3) if heavy else rng.standard_normal((LEVELS, 3))
+    own = rng.standard_t(3, LEVELS) / math.sqrt(3) if heavy else rng.standard_normal(LEVELS)
+    told = predictors.sum(axis=1) / math.sqrt(3)
+    return Foretold(math.sqrt(share) * told + math.sqrt(1 - share) * own, predictors, NONE_LQ)
+
+
+def draw_told_already(rng: Rng) -> Foretold:
+    """Return a response that one metric tells half of, and predictors that go with that metric and tell no more."""
+    known = rng.standard_normal((LEVELS, 1))
+    return Foretold(
+        known[:, 0] + rng.standard_normal(LEVELS), 0.7 * known + 0.7 * rng.standard_normal((LEVELS, 3)), known
+    )
+
+
+FORETOLD: dict[str, Callable[[Rng], Foretold]] = {
+    "unrelated, normal": lambda rng: draw_told(rng, 0.0),
+    "unrelated, heavy-tailed (t, 3 degrees of freedom)": lambda rng: draw_told(rng, 0.0, heavy=True),
+    "unrelated, smooth predictors": lambda rng: Foretold(
+        rng.standard_normal(LEVELS), draw_smooth_columns(rng), NONE_LQ
+    ),
+    "told by what is beyond": draw_told_already,
+    "unrelated, families of five alike in both": lambda rng: Foretold(
+        draw_family_values(rng), draw_family_values(rng, 3), NONE_LQ
+    ),
+    "unrelated, both smooth": lambda rng: Foretold(
+        draw_gaussian_process(rng, LEVELS), draw_smooth_columns(rng), NONE_LQ
+    ),
+    "skill near 0.25, normal": lambda rng: draw_told(rng, 0.335),
+    "skill near 0.25, heavy-tailed": lambda rng: draw_told(rng, 0.36, heavy=True),
+    "true R² of 0.7 (skill 0.67), normal": lambda rng: draw_told(rng, 0.7),
+    "true R² of 0.7 (skill 0.69), heavy-tailed": lambda rng: draw_told(rng, 0.7, heavy=True),
+}
+
+
+def compute_true_skill(rng: Rng, draw: Callable[[Rng], Foretold], rounds: int) -> float:
+    """Return the skill over many draws of so many levels: their summed squared errors, compared."""
+    before, after = 0.0, 0.0
+    for _ in range(rounds):
+        response_L, predictors_LQ, beyond_LQ = draw(rng)
+        before += float(((build_error_matrix(beyond_LQ) @ response_L) ** 2).sum())
+        after += float(((build_error_matrix(np.hstack([beyond_LQ, predictors_LQ])) @ response_L) ** 2).sum())
+    return 1 - after / before
+
+
+def simulate_predictions(rounds: int) -> Table:
+    """Count supported predictions, small p, and intervals over levels that hold the skill."""
+    rows, names = [], [f"information/m{place}" for place in range(4)]
+    for name, draw in FORETOLD.items():
+        rng, found = seed_rng(f"predictions {name}"), []
+        truth = compute_true_skill(seed_rng(f"true skill {name}"), draw, 20 * rounds)
+        for _ in range(rounds):
+            response_L, predictors_LQ, beyond_LQ = draw(rng)
+            asked = Prediction(
+                id="it",
+                claim="It.",
+                test="prediction",
+                response="gap/l2m",
+                factor="captions",
+                predictors=names[:3],
+                beyond=names[3 : 3 + beyond_LQ.shape[1]],
+                smallest_effect=SMALLEST,
+            )
+            trained_SL = response_L + 0.3 * rng.standard_t(3, (SEEDS, LEVELS)) / math.sqrt(3)
+            known = [np.tile(each, (SEEDS, 1)) for each in (*predictors_LQ.T, *beyond_LQ.T)]
+            count = SEEDS * LEVELS
+            responses = PairedResponses(tuple(range(SEEDS)), np.array([trained_SL, *known]), 1, (), (), count, count)
+            one = estimate_prediction(asked, tuple(range(LEVELS)), responses, ALPHA).estimate
+            verdict = judge_interval(one.ci, SMALLEST, "increasing", one.p_claim, ALPHA)
+            found.append(
+                [verdict == "supported", verdict == "refuted", one.p < ALPHA, one.ci.low <= truth <= one.ci.high]
+            )
+        rows.append((name, share(found)))
+    title = "**Predictions of 30 levels left out in turn, from three metrics**"
+    return Table(title, ["supported", "refuted", "p below 0.05", "intervals that hold the skill"], rows, rounds)
+
+
 def format_table(table: Table) -> str:
     """Format rates in % with their binomial standard errors."""
     head = f"| simulated | {' | '.join(table.columns)} |\n|---|{'---:|' * len(table.columns)}"
@@ -254,30 +359,46 @@ def _format_rate(rate: float, rounds: int) -> str:
     return f"{100 * rate:.1f} ± {100 * error:.1f}"
 
 
-def simulate(rounds: int) -> Iterator[Table]:
-    """Simulate all worlds."""
-    yield simulate_recipes(MANY * rounds)
-    yield simulate_modes(MANY * rounds)
-    yield simulate_doses(rounds)
-    yield simulate_bends(rounds)
-    yield simulate_populations(rounds)
+WORLDS: dict[str, Callable[[int], Table]] = {
+    "recipes": lambda rounds: simulate_recipes(MANY * rounds),
+    "modes": lambda rounds: simulate_modes(MANY * rounds),
+    "doses": simulate_doses,
+    "bends": simulate_bends,
+    "populations": simulate_populations,
+    "predictions": simulate_predictions,
+}
+
+
+def simulate(rounds: int, only: str = "") -> Iterator[Table]:
+    """Simulate all worlds, or those of one name."""
+    for name, make_table in WORLDS.items():
+        if only in ("", name):
+            yield make_table(rounds)
+
+
+def replace_table(text: str, table: Table) -> str:
+    """Return the tables of a page with this one in the place of the former one, or last where it is new."""
+    before, found, rest = text.partition(table.title)
+    if not found:
+        return f"{text.rstrip()}\n\n{format_table(table)}\n"
+    _, following, after = rest.partition("\n**")
+    return f"{before}{format_table(table)}\n{following}{after}"
 
 
 def main() -> None:
     """Simulate and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--only", choices=WORLDS, default="")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args()
-    parts = []
-    for table in simulate(options.rounds):
-        parts.append(format_table(table))
-        print(f"{parts[-1]}\n", flush=True)
     page = options.docs.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    text = "\n\n".join(parts)
-    options.docs.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    text, _, after = rest.partition(END)
+    for table in simulate(options.rounds, options.only):
+        print(f"{format_table(table)}\n", flush=True)
+        text = replace_table(text, table)
+    options.docs.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

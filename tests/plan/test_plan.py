@@ -112,6 +112,9 @@ def test_what_no_result_can_decide_is_said_before_anything_is_trained() -> None:
     assert explain_undecidable_hypotheses(plan().sweep.spec) == []
     (line,) = explain_undecidable_hypotheses(plan("seeds=1").sweep.spec)
     assert "a verdict needs at least 2 seeds" in line
+    law = make_plan(load_sweep(REPOSITORY / "sweeps/one_law.yaml", "smoke"), lambda data: "data").sweep.spec
+    (line,) = explain_undecidable_hypotheses(law)
+    assert line.endswith("; those of 5 predictions are over levels, and need one")
 
 
 def test_a_correlation_over_too_few_arms_is_said(tmp_path: Path) -> None:

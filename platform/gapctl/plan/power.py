@@ -38,8 +38,9 @@ def explain_undecidable_hypotheses(spec: SweepFile) -> list[str]:
         strata = {name: len(models) for name, models in group_models_by_stratum(spec.cohort).items()}
         return find_undecidable_over_models(spec.hypotheses, strata, spec.alpha)
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
-    levels = [item.id for item in spec.hypotheses if isinstance(item, Prediction)]
-    one += f", but for {', '.join(levels)}, whose replicates are levels" if levels else ""
+    over_levels = sum(isinstance(item, Prediction) for item in spec.hypotheses)
+    if over_levels:
+        one += f"; those of {format_count_with_noun(over_levels, "prediction")} are over levels, and need one"
     over_arms = (item for item in spec.hypotheses if isinstance(item, Correlation) and item.scope is None)
     few = (_check_arms(item, spec) for item in over_arms)
     return [
