@@ -40,7 +40,7 @@ def explain_undecidable_hypotheses(spec: SweepFile) -> list[str]:
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
     over_levels = sum(isinstance(item, Prediction) for item in spec.hypotheses)
     if over_levels:
-        one += f"; those of {format_count_with_noun(over_levels, "prediction")} are over levels, and need one"
+        one += f"; those of {format_count_with_noun(over_levels, 'prediction')} are over levels, and need one"
     over_arms = (item for item in spec.hypotheses if isinstance(item, Correlation) and item.scope is None)
     few = (_check_arms(item, spec) for item in over_arms)
     return [
