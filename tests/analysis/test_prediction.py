@@ -37,13 +37,16 @@ PREDICTION: dict[str, Any] = {
 }
 
 
+Values = Sequence[float] | FloatArray
+
+
 def asked(predictors: int = 1, beyond: int = 0, smallest: float = 0.25) -> Prediction:
     names = [f"information/m{place}" for place in range(predictors + beyond)]
     named = {"predictors": names[:predictors], "beyond": names[predictors:], "smallest_effect": smallest}
     return Prediction.model_validate({**PREDICTION, **named})
 
 
-def estimated(response: Sequence[float], *metrics: Sequence[float], beyond: int = 0) -> PredictionEstimate:
+def estimated(response: Values, *metrics: Values, beyond: int = 0) -> PredictionEstimate:
     """The prediction of a response at levels, of one seed; the last `beyond` metrics are those that both have."""
     values_RSC = np.array([response, *metrics], dtype=float)[:, None]
     count = len(response)
@@ -167,12 +170,12 @@ def planned(folder: Path, levels: int = 8, seeds: int = 3, **changes: Any) -> Pl
 def judged(folder: Path, plan: Plan, noise: float = 0.0) -> AnalysisResults:
     """A gap of 0.1 for each bit that captions leave unsaid, and noise of the level and of the seed."""
     rng = np.random.default_rng(1)
-    own = {level: noise * float(rng.standard_normal()) for level in plan.sweep.spec.vary[KINDS]}
+    own = {str(level): noise * float(rng.standard_normal()) for level in plan.sweep.spec.vary[KINDS]}
 
     def measure(trial: Trial) -> dict[str, float]:
-        attributes = int(trial.factors[KINDS].removeprefix("kind-")) % 6
+        attributes = int(str(trial.factors[KINDS]).removeprefix("kind-")) % 6
         return {
-            L2M: 0.1 * (5 - attributes) + own[trial.factors[KINDS]] + 0.01 * (trial.seed - 1),
+            L2M: 0.1 * (5 - attributes) + own[str(trial.factors[KINDS])] + 0.01 * (trial.seed - 1),
             OTHER: attributes % 2,
         }
 

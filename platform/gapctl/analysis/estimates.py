@@ -5,7 +5,7 @@
    exactly, the sign test.
 3. One function for each test calls these: `estimate_contrast` (also equivalence), `estimate_difference_from_threshold`,
    `estimate_trend` (Page's test) and `estimate_mediation` (Fieller's interval for the share). `correlation.py` has the
-   sixth.
+   sixth, `prediction.py` the seventh.
 
 Rounding is treated as equality throughout: numbers within `ROUNDING_SHARE` of each other are ties.
 """

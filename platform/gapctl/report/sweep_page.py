@@ -372,7 +372,7 @@ def _describe_forecasts(verdict: Verdict) -> dict[str, str]:
     """Describe from what the levels were forecast, how far off, and each forecast beside what was measured."""
     if verdict.test != "prediction":
         return {}
-    named = {"predictors": Markup(", ").join(map(CODE.format, verdict.predictors))}
+    named: dict[str, str] = {"predictors": Markup(", ").join(map(CODE.format, verdict.predictors))}
     if verdict.beyond:
         named["beyond"] = Markup(", ").join(map(CODE.format, verdict.beyond))
     if verdict.forecast is None:
