@@ -285,7 +285,8 @@ def render_illustration(judged: SweepAnalysis, folder: str) -> Illustration | No
         ]
         # Where captions have names, the last of these is of the longest training.
         by_bits = [one for one in plot_gap_by_bits(judged.analysis, FILE_LOOK) if one.name.startswith(f"{metric}-by-")]
-        figure = (by_bits or responses or [plot_forest(judged.analysis, FILE_LOOK)])[-1]
+        drawn = by_bits[-1:] or responses
+        figure = drawn[0] if drawn else plot_forest(judged.analysis, FILE_LOOK)
     if figure is None:
         return None
     path = f"{folder}/{judged.file_name}.svg"

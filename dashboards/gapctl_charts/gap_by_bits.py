@@ -51,10 +51,9 @@ def _names(base: "alt.Chart") -> list["alt.Chart"]:
     import altair as alt
 
     half = "(domain('x')[0] + domain('x')[1]) / 2"
-    sides = ((f"datum.unsaid <= {half}", "left", 8), (f"datum.unsaid > {half}", "right", -8))
+    right = base.mark_text(align="left", dx=8, fontSize=10, baseline="middle")
+    left = base.mark_text(align="right", dx=-8, fontSize=10, baseline="middle")
     return [
-        base.mark_text(align=align, dx=dx, fontSize=10, baseline="middle").encode(
-            text="level:N", opacity=alt.condition(test, alt.value(1), alt.value(0))
-        )
-        for test, align, dx in sides
+        names.encode(text="level:N", opacity=alt.condition(where, alt.value(1), alt.value(0)))
+        for names, where in ((right, f"datum.unsaid <= {half}"), (left, f"datum.unsaid > {half}"))
     ]

@@ -117,8 +117,8 @@ def build_error_matrix(columns_LQ: FloatArray) -> FloatArray:
     free_L = left_LL.diagonal()
     errors_LL = left_LL / np.where(free_L > ALONE, free_L, 1.0)[:, None]
     for level in np.flatnonzero(free_L <= ALONE):
-        errors_LL[level] = _refit_without(level, columns_LQ)
-    return errors_LL
+        errors_LL[level] = _refit_without(int(level), columns_LQ)
+    return np.asarray(errors_LL)
 
 
 def _scale_columns(columns_LQ: FloatArray) -> FloatArray:

@@ -128,8 +128,8 @@ def _describe_smallest(item: Hypothesis, spec: SweepFile) -> str:
     name = item.factor.rsplit(".", 1)[-1]
     if isinstance(item, Prediction):
         beyond = f" beyond {join_and(item.beyond)}" if item.beyond else ""
-        levels = f"{len(spec.vary[item.factor])} levels of {name}"
-        return f"{size} of the squared error of forecasts, over {levels}, from {join_and(item.predictors)}{beyond}"
+        over = f"{len(spec.vary[item.factor])} levels of {name}"
+        return f"{size} of the squared error of forecasts, over {over}, from {join_and(item.predictors)}{beyond}"
     if isinstance(item, Trend):
         levels = _list_levels(item, spec)
         whole = f"{item.smallest_effect * (levels[-1] - levels[0]):.4g}"
