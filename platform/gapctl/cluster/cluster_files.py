@@ -9,7 +9,7 @@ The functions at the top read values of unknown types from YAML.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -97,6 +97,13 @@ class LintIssue(NamedTuple):
         return f"{self.file}:{self.line}: {self.severity}: {self.risk}; {self.fix}"
 
 
+class Finding(NamedTuple):
+    """A place where a rule finds a risk, and the words that its texts need there."""
+
+    path: KeyPath
+    words: Mapping[str, object] = {}
+
+
 Cloud = Literal["aws", "gcp", "kuberay", "other"]
 
 
@@ -162,6 +169,9 @@ class ClusterFile:
             if key.endswith("_commands") and isinstance(listed, list):
                 yield from (((key, index), line) for index, line in enumerate(listed) if isinstance(line, str))
 
+
+Finder = Callable[[ClusterFile], Iterable[Finding]]
+"""Finds the places of one rule."""
 
 CLOUDS: dict[str, Cloud] = {"aws": "aws", "gcp": "gcp"}
 

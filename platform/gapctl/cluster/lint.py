@@ -1,32 +1,31 @@
 """Check a cluster file for errors and risks.
 
-`rules.yaml` is the table of what can be wrong: severity, risk and remedy of each rule. A function for each, in
-`FINDERS`, finds its places in a `ClusterFile`. `lint_cluster_file`, at the end, makes `LintIssue`s of them and of what
-only a sweep shows, in the order of their lines.
+1. `rules.yaml` is the table of what can be wrong: severity, risk and remedy of each rule.
+2. A function for each, in `FINDERS`, finds its places in a `ClusterFile`. Those of software, shell commands and
+   KubeRay's pods have files of their own: `lint_software.py`, `lint_commands.py`, `lint_pods.py`.
+3. `lint_cluster_file`, at the end, makes `LintIssue`s of them and of what only a sweep shows, in the order of lines.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydantic import TypeAdapter
 
 from gapctl.cluster.cluster_files import (
     ClusterFile,
+    Finder,
+    Finding,
     LintIssue,
     Severity,
     get_list_or_empty,
     get_mapping_or_empty,
     get_text_or_empty,
     get_value_or_none,
-    iterate_strings,
-    locate_container,
     parse_cluster_documents,
     parse_number_or_none,
-    parse_python_version,
-    parse_ray_version,
     read_documents,
 )
 from gapctl.cluster.cost import (
@@ -38,22 +37,17 @@ from gapctl.cluster.cost import (
     find_gpu_memory,
     load_shipped_prices,
 )
+from gapctl.cluster.lint_commands import COMMAND_FINDERS
+from gapctl.cluster.lint_pods import POD_FINDERS
+from gapctl.cluster.lint_software import SOFTWARE_FINDERS
 from gapctl.cluster.ray_internals import find_config_error
 from gapctl.config.base import FrozenModel, KeyPath
-from gapctl.config.yaml_file import YamlSource, read_text_file, read_yaml
-from gapctl.errors import InputError, find_version
+from gapctl.config.yaml_file import YamlSource, read_yaml
 from gapctl.folders import expand_home
 from gapctl.io.passwords import hide_passwords
 from gapctl.plan.plan import Plan, pack_trials
 
 RULES_FILE: Final = Path(__file__).parent / "rules.yaml"
-
-
-class Finding(NamedTuple):
-    """A place where a rule finds a risk, and the words that its texts need there."""
-
-    path: KeyPath
-    words: Mapping[str, object] = {}
 
 
 class LintRule(FrozenModel):
@@ -155,7 +149,6 @@ def _find_untagged_machines(cluster: ClusterFile) -> Iterator[Finding]:
 ALL_ADDRESSES: Final = ("0.0.0.0/0", "::/0")
 SSH_PORT: Final = 22
 OPEN_SERVER: Final = re.compile(r"--(?:dashboard-)?host[= ](?:0\.0\.0\.0|::)(?!\S)")
-PUBLIC_SERVICES: Final = ("LoadBalancer", "NodePort")
 SECURITY_GROUP: Final[KeyPath] = ("provider", "security_group")
 
 
@@ -181,19 +174,6 @@ def _find_open_group(cluster: ClusterFile) -> Iterator[Finding]:
 
 def _find_open_servers(cluster: ClusterFile) -> Iterator[Finding]:
     yield from (Finding(path) for path, command in cluster.list_commands() if OPEN_SERVER.search(command))
-
-
-def _find_public_services(cluster: ClusterFile) -> Iterator[Finding]:
-    spec = get_value_or_none(cluster.source.document, *cluster.root) if cluster.cloud == "kuberay" else None
-    for path, value in iterate_strings(spec, cluster.root):
-        if path[-1] in ("serviceType", "type") and value in PUBLIC_SERVICES:
-            yield Finding(path, {"type": value})
-
-
-def _find_ingress(cluster: ClusterFile) -> Iterator[Finding]:
-    ingress: KeyPath = (*cluster.root, "headGroupSpec", "enableIngress")
-    if cluster.cloud == "kuberay" and get_value_or_none(cluster.source.document, *ingress) is True:
-        yield Finding(ingress)
 
 
 HOME_FOLDER: Final = re.compile(r"(?<![\w.~:/$}])/(?:home|Users)/[^\s/'\"]+")
@@ -226,144 +206,6 @@ def _find_home_folders(cluster: ClusterFile) -> Iterator[Finding]:
             yield Finding(where, {"path": HOME_FOLDER.findall(command)[0]})
 
 
-COMPARED_PACKAGES: Final = ("ray", "torch")
-LOCK_FILE: Final = "requirements.lock"
-OLDEST_PYTHON: Final = (3, 11)
-PIP_INSTALL: Final = re.compile(r"\bpip3? install\b")
-INSTALLERS: Final = ("uv", "pip")
-"""Packages that only install others, so their versions decide no results."""
-
-
-def _list_installs(cluster: ClusterFile) -> list[tuple[KeyPath, str]]:
-    if cluster.cloud == "kuberay":
-        return []
-    return [(path, command) for path, command in cluster.list_commands() if PIP_INSTALL.search(command)]
-
-
-def _find_missing_lock(cluster: ClusterFile) -> Iterator[Finding]:
-    locked = any(LOCK_FILE in command for _, command in _list_installs(cluster))
-    if cluster.cloud != "kuberay" and not locked and not get_mapping_or_empty(cluster.source.document.get("docker")):
-        yield Finding(("setup_commands",))
-
-
-def _find_unpinned_packages(cluster: ClusterFile) -> Iterator[Finding]:
-    options = r"(?:-r|-c|--requirement|--constraint|--python|--target|-e|--editable)[= ]\S+"
-    for path, command in _list_installs(cluster):
-        words = re.split(r"[;&|]", command.partition("install ")[2])[0]
-        named = [word.strip("'\"") for word in re.sub(options, " ", words).split() if not word.startswith("-")]
-        loose = [name for name in named if "=" not in name and "/" not in name and name not in (*INSTALLERS, ".")]
-        if loose:
-            yield Finding(path, {"packages": ", ".join(loose)})
-
-
-def _find_version_drift(cluster: ClusterFile) -> Iterator[Finding]:
-    mounts = get_mapping_or_empty(cluster.source.document.get("file_mounts")).values()
-    files = [expand_home(local) for local in mounts if isinstance(local, str) and local.endswith(LOCK_FILE)]
-    locked = [path for path, command in _list_installs(cluster) if LOCK_FILE in command]
-    for path, file in ((path, file) for path in locked for file in files):
-        pins = _read_pins(file)
-        for package in COMPARED_PACKAGES:
-            here = find_version(package)
-            if package in pins and here is not None and not here.startswith(pins[package]):
-                yield Finding(path, {"package": package, "pin": pins[package], "here": here, "file": file.name})
-
-
-def _read_pins(file: Path) -> Mapping[str, str]:
-    try:
-        lines = read_text_file(file, str(file), "a lock file").split("\n")
-    except InputError:
-        return {}
-    return {pin[1]: pin[2] for line in lines if (pin := re.match(r"([\w.-]+)==([^\s;]+)", line))}
-
-
-def _list_images(cluster: ClusterFile) -> Iterator[tuple[KeyPath, str]]:
-    yield from ((node.image_at, node.image) for node in cluster.nodes)
-    for key in ("image", "head_image", "worker_image"):
-        yield ("docker", key), get_text_or_empty(get_value_or_none(cluster.source.document, "docker", key))
-
-
-def _find_old_pythons(cluster: ClusterFile) -> Iterator[Finding]:
-    for path, image in _list_images(cluster):
-        python = parse_python_version(image)
-        if python is not None and tuple(map(int, python.split("."))) < OLDEST_PYTHON:
-            yield Finding(path, {"python": python})
-
-
-def _find_other_rays(cluster: ClusterFile) -> Iterator[Finding]:
-    stated = get_text_or_empty(get_value_or_none(cluster.source.document, *cluster.root, "rayVersion")) or find_version(
-        "ray"
-    )
-    for path, image in _list_images(cluster):
-        ray = parse_ray_version(image)
-        if ray is not None and stated is not None and ray != stated:
-            yield Finding(path, {"ray": ray, "stated": stated})
-
-
-def _find_unlike_pythons(cluster: ClusterFile) -> Iterator[Finding]:
-    pythons = [(node, python) for node in cluster.nodes if (python := parse_python_version(node.image)) is not None]
-    odd = next((node for node, python in pythons if python != pythons[0][1]), None)
-    if odd is not None:
-        yield Finding(odd.image_at, {"found": ", ".join(f"{node.name} {python}" for node, python in pythons)})
-
-
-PIPED_SCRIPT: Final = re.compile(r"\b(?:curl|wget)\b[^|;&]*?(?P<scheme>https?)://[^|]*\|\s*(?:sudo\s+)?(?:ba|z)?sh\b")
-PORT_OPTION: Final = re.compile(r"--port[= ](\d+)")
-ADDRESS_OPTION: Final = re.compile(r"--address[= ]\S*?:(\d+)")
-HEAD_START: Final = "head_start_ray_commands"
-WORKER_START: Final = "worker_start_ray_commands"
-DEFAULT_PORT: Final = "6379"
-
-
-def _find_piped_scripts(cluster: ClusterFile, scheme: str) -> Iterator[Finding]:
-    for path, command in cluster.list_commands():
-        piped = PIPED_SCRIPT.search(command)
-        if piped and piped["scheme"] == scheme:
-            yield Finding(path)
-
-
-def _join_start_commands(cluster: ClusterFile, key: str) -> str:
-    if cluster.cloud == "kuberay":
-        return ""
-    return "\n".join(command for path, command in cluster.list_commands() if path[0] == key)
-
-
-def _find_running_ray(cluster: ClusterFile) -> Iterator[Finding]:
-    for key in (HEAD_START, WORKER_START):
-        commands = _join_start_commands(cluster, key)
-        if commands and "ray stop" not in commands:
-            yield Finding((key,))
-
-
-def _find_missing_autoscaler(cluster: ClusterFile) -> Iterator[Finding]:
-    head = _join_start_commands(cluster, HEAD_START)
-    if head and "--autoscaling-config" not in head:
-        yield Finding((HEAD_START,))
-
-
-def _find_other_port(cluster: ClusterFile) -> Iterator[Finding]:
-    head = _join_start_commands(cluster, HEAD_START)
-    port, joined = PORT_OPTION.search(head), ADDRESS_OPTION.search(_join_start_commands(cluster, WORKER_START))
-    here = port[1] if port else DEFAULT_PORT
-    if head and joined is not None and here != joined[1]:
-        yield Finding((WORKER_START,), {"there": joined[1], "here": here})
-
-
-def _find_missing_limits(cluster: ClusterFile) -> Iterator[Finding]:
-    for node in cluster.nodes if cluster.cloud == "kuberay" else ():
-        limits = (*locate_container(node), "resources", "limits")
-        known = get_mapping_or_empty(get_value_or_none(cluster.source.document, *limits))
-        missing = [kind for kind in ("cpu", "memory") if parse_number_or_none(known.get(kind)) is None]
-        if missing:
-            yield Finding(limits, {"name": node.name, "missing": " and ".join(missing), "first": missing[0]})
-
-
-def _find_autoscaler_off(cluster: ClusterFile) -> Iterator[Finding]:
-    on = get_value_or_none(cluster.source.document, *cluster.root, "enableInTreeAutoscaling")
-    if cluster.cloud == "kuberay" and on is not True:
-        yield Finding(cluster.root)
-
-
-Finder = Callable[[ClusterFile], Iterable[Finding]]
 FINDERS: Final[Mapping[str, Finder]] = {
     "ray-schema": _find_refusals,
     "head-on-spot": lambda cluster: [Finding(node.machine) for node in cluster.heads if node.spot],
@@ -380,25 +222,13 @@ FINDERS: Final[Mapping[str, Finder]] = {
     "open-port": lambda cluster: _find_open_ports(cluster, ssh=False),
     "open-group": _find_open_group,
     "open-server": _find_open_servers,
-    "public-service": _find_public_services,
-    "ingress": _find_ingress,
     "missing-mount": lambda cluster: _find_mounts(cluster, there=False),
     "outside-mount": lambda cluster: _find_mounts(cluster, there=True),
     "own-key": _find_own_keys,
     "home-folder": _find_home_folders,
-    "no-lock": _find_missing_lock,
-    "unpinned": _find_unpinned_packages,
-    "version-drift": _find_version_drift,
-    "old-python": _find_old_pythons,
-    "other-ray": _find_other_rays,
-    "unlike-pythons": _find_unlike_pythons,
-    "piped-http-script": lambda cluster: _find_piped_scripts(cluster, "http"),
-    "piped-https-script": lambda cluster: _find_piped_scripts(cluster, "https"),
-    "running-ray": _find_running_ray,
-    "head-without-autoscaler": _find_missing_autoscaler,
-    "other-port": _find_other_port,
-    "no-limits": _find_missing_limits,
-    "no-autoscaler": _find_autoscaler_off,
+    **SOFTWARE_FINDERS,
+    **COMMAND_FINDERS,
+    **POD_FINDERS,
 }
 """Finds the places of each rule that needs no sweep."""
 

@@ -1,0 +1,113 @@
+"""Find software of a cluster file that does not fit together: locks, packages, images, Python and Ray.
+
+`SOFTWARE_FINDERS`, at the end, has a function for each rule of `rules.yaml`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from gapctl.cluster.cluster_files import (
+    ClusterFile,
+    Finder,
+    Finding,
+    get_mapping_or_empty,
+    get_text_or_empty,
+    get_value_or_none,
+    parse_python_version,
+    parse_ray_version,
+)
+from gapctl.config.base import KeyPath
+from gapctl.config.yaml_file import read_text_file
+from gapctl.errors import InputError, find_version
+from gapctl.folders import expand_home
+
+COMPARED_PACKAGES: Final = ("ray", "torch")
+LOCK_FILE: Final = "requirements.lock"
+OLDEST_PYTHON: Final = (3, 11)
+PIP_INSTALL: Final = re.compile(r"\bpip3? install\b")
+INSTALLERS: Final = ("uv", "pip")
+"""Packages that only install others, so their versions decide no results."""
+
+
+def _list_installs(cluster: ClusterFile) -> list[tuple[KeyPath, str]]:
+    if cluster.cloud == "kuberay":
+        return []
+    return [(path, command) for path, command in cluster.list_commands() if PIP_INSTALL.search(command)]
+
+
+def _find_missing_lock(cluster: ClusterFile) -> Iterator[Finding]:
+    locked = any(LOCK_FILE in command for _, command in _list_installs(cluster))
+    if cluster.cloud != "kuberay" and not locked and not get_mapping_or_empty(cluster.source.document.get("docker")):
+        yield Finding(("setup_commands",))
+
+
+def _find_unpinned_packages(cluster: ClusterFile) -> Iterator[Finding]:
+    options = r"(?:-r|-c|--requirement|--constraint|--python|--target|-e|--editable)[= ]\S+"
+    for path, command in _list_installs(cluster):
+        words = re.split(r"[;&|]", command.partition("install ")[2])[0]
+        named = [word.strip("'\"") for word in re.sub(options, " ", words).split() if not word.startswith("-")]
+        loose = [name for name in named if "=" not in name and "/" not in name and name not in (*INSTALLERS, ".")]
+        if loose:
+            yield Finding(path, {"packages": ", ".join(loose)})
+
+
+def _find_version_drift(cluster: ClusterFile) -> Iterator[Finding]:
+    mounts = get_mapping_or_empty(cluster.source.document.get("file_mounts")).values()
+    files = [expand_home(local) for local in mounts if isinstance(local, str) and local.endswith(LOCK_FILE)]
+    locked = [path for path, command in _list_installs(cluster) if LOCK_FILE in command]
+    for path, file in ((path, file) for path in locked for file in files):
+        pins = _read_pins(file)
+        for package in COMPARED_PACKAGES:
+            here = find_version(package)
+            if package in pins and here is not None and not here.startswith(pins[package]):
+                yield Finding(path, {"package": package, "pin": pins[package], "here": here, "file": file.name})
+
+
+def _read_pins(file: Path) -> Mapping[str, str]:
+    try:
+        lines = read_text_file(file, str(file), "a lock file").split("\n")
+    except InputError:
+        return {}
+    return {pin[1]: pin[2] for line in lines if (pin := re.match(r"([\w.-]+)==([^\s;]+)", line))}
+
+
+def _list_images(cluster: ClusterFile) -> Iterator[tuple[KeyPath, str]]:
+    yield from ((node.image_at, node.image) for node in cluster.nodes)
+    for key in ("image", "head_image", "worker_image"):
+        yield ("docker", key), get_text_or_empty(get_value_or_none(cluster.source.document, "docker", key))
+
+
+def _find_old_pythons(cluster: ClusterFile) -> Iterator[Finding]:
+    for path, image in _list_images(cluster):
+        python = parse_python_version(image)
+        if python is not None and tuple(map(int, python.split("."))) < OLDEST_PYTHON:
+            yield Finding(path, {"python": python})
+
+
+def _find_other_rays(cluster: ClusterFile) -> Iterator[Finding]:
+    stated = get_text_or_empty(get_value_or_none(cluster.source.document, *cluster.root, "rayVersion")) or find_version(
+        "ray"
+    )
+    for path, image in _list_images(cluster):
+        ray = parse_ray_version(image)
+        if ray is not None and stated is not None and ray != stated:
+            yield Finding(path, {"ray": ray, "stated": stated})
+
+
+def _find_unlike_pythons(cluster: ClusterFile) -> Iterator[Finding]:
+    pythons = [(node, python) for node in cluster.nodes if (python := parse_python_version(node.image)) is not None]
+    odd = next((node for node, python in pythons if python != pythons[0][1]), None)
+    if odd is not None:
+        yield Finding(odd.image_at, {"found": ", ".join(f"{node.name} {python}" for node, python in pythons)})
+
+
+SOFTWARE_FINDERS: Final[Mapping[str, Finder]] = {
+    "no-lock": _find_missing_lock,
+    "unpinned": _find_unpinned_packages,
+    "version-drift": _find_version_drift,
+    "old-python": _find_old_pythons,
+    "other-ray": _find_other_rays,
+    "unlike-pythons": _find_unlike_pythons,
+}
