@@ -25,3 +25,14 @@ def planted(folder: Path, shipped: Path, old: str, new: str, at: str | None = No
     changed = text.replace(old, new, 1)
     path.write_text(changed, encoding="utf-8")
     return Planted(path, changed[: changed.index(at or new)].count("\n") + 1)
+
+
+class Mistake(NamedTuple):
+    """What is replaced by what in which file, and which rule finds it how."""
+
+    file: Path
+    old: str
+    new: str
+    severity: str
+    rule: str
+    at: str | None = None

@@ -4,6 +4,7 @@ No cloud is asked: Ray's own preparation and validation run on the file, and AWS
 """
 
 import copy
+import json
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ import jsonschema
 import pytest
 import torch
 import yaml
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray.autoscaler._private.commands import warn_about_bad_start_command
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -81,8 +83,10 @@ def test_the_head_is_bought_on_demand_and_the_workers_on_the_spot_market_in_two_
         if "InstanceMarketOptions" in node["node_config"]
     }
 
+    first = {machine for name, machine in spot.items() if WORKERS[name]["max_workers"]}
+
     assert "InstanceMarketOptions" not in HEAD["node_config"]
-    assert len(set(spot.values())) == 2
+    assert len(first) == 2
     assert [node["max_workers"] for name, node in WORKERS.items() if name not in spot] == [0]
 
 
@@ -90,6 +94,26 @@ def test_the_fallback_is_the_last_choice() -> None:
     fallback = min(WORKERS, key=lambda name: WORKERS[name]["priority"])
 
     assert "InstanceMarketOptions" not in WORKERS[fallback]["node_config"]
+
+
+@pytest.mark.parametrize("config", [CLUSTER, GCP], ids=["aws", "gcp"])
+def test_the_head_offers_ray_no_cpu_beside_mlflow_and_postgresql(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources = config["available_node_types"][config["head_node_type"]]["resources"]
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps(resources))  # as `ray up` hands them to `ray start`
+    offered = ResourceAndLabelSpec().resolve(is_head=True, node_ip_address="127.0.0.1").to_resource_dict()
+
+    assert "CPU" not in offered
+    assert offered["head"] == 1
+
+
+@pytest.mark.parametrize("config", [CLUSTER, GCP], ids=["aws", "gcp"])
+def test_a_kind_of_worker_has_several_gpus_and_waits_to_be_wanted(config: dict[str, Any]) -> None:
+    kinds = config["available_node_types"].values()
+    several = [node for node in kinds if node["resources"].get("GPU", 0) > 1]
+
+    assert [node["max_workers"] for node in several] == [0]
 
 
 def test_an_idle_cluster_is_only_its_head() -> None:

@@ -43,6 +43,7 @@ instances:
   m6i.xlarge: {cloud: aws, cpus: 4, on_demand: 1, spot: 0.5}
   g6.2xlarge: {cloud: aws, cpus: 8, gpu: Round, gpus: 1, on_demand: 10, spot: 4}
   g5.2xlarge: {cloud: aws, cpus: 8, gpu: Round, gpus: 1, on_demand: 20, spot: 8}
+  g5.12xlarge: {cloud: aws, cpus: 48, gpu: Round, gpus: 4, on_demand: 80, spot: 32}
 """
 SAME_TAG = """\
 name: tags
@@ -285,7 +286,7 @@ def test_the_machine_on_which_the_whole_sweep_costs_least_is_rented_by_itself(tm
     hours = 0.5 + rounds * flops / len(trials) / FLOPS_PER_CPU / 3600
     assert (cores.machine, cores.gpu) == ("m6i.xlarge", None)
     assert (cores.hours, cores.cost) == pytest.approx((hours, hours))
-    assert estimate_rent(trials, Resources(cpus=9), prices) is None
+    assert estimate_rent(trials, Resources(cpus=49), prices) is None
 
 
 def test_a_plan_says_what_is_left_costs_on_a_rented_machine() -> None:

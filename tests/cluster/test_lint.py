@@ -4,12 +4,11 @@ import contextlib
 import copy
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
 
-from cluster.cluster_texts import AWS, GCP, KUBERAY, REPOSITORY, SWEEP, planted
+from cluster.cluster_texts import AWS, GCP, KUBERAY, REPOSITORY, SWEEP, Mistake, planted
 from command_line import gapctl
 from gapctl.cluster.lint import lint_cluster_file
 from gapctl.errors import InputError
@@ -26,17 +25,6 @@ def test_a_shipped_file_has_nothing_wrong(file: Path) -> None:
         found = gapctl("cluster", "lint", str(file), "--sweep", str(SWEEP), "--scale", scale)
 
         assert found == (0, f"{file}: nothing found\n", "")
-
-
-class Mistake(NamedTuple):
-    """What is replaced by what in which file, and which rule finds it how."""
-
-    file: Path
-    old: str
-    new: str
-    severity: str
-    rule: str
-    at: str | None = None
 
 
 SPOT = "      InstanceMarketOptions: {MarketType: spot}\n"
@@ -119,7 +107,7 @@ MISTAKES = {
         "head-on-spot",
         "    node_config:",
     ),
-    "a head without its resource": Mistake(AWS, "{CPU: 4, head: 1}", "{CPU: 4}", "error", "head-resource", "  head:\n"),
+    "a head without its resource": Mistake(AWS, "{CPU: 0, head: 1}", "{CPU: 0}", "error", "head-resource", "  head:\n"),
     "a worker that plays the head": Mistake(
         AWS,
         "resources: {CPU: 8, GPU: 1}",
@@ -286,7 +274,7 @@ def test_aws_without_tags_is_said_once_with_all_its_machines(tmp_path: Path) -> 
     path.write_text(text, encoding="utf-8")
     (said,) = [line for line in gapctl("cluster", "lint", str(path)).out.splitlines() if "bill" in line]
 
-    assert "head, spot_l4, spot_a10g, on_demand_l4" in said
+    assert "head, spot_l4, spot_a10g, spot_4xa10g, on_demand_l4" in said
 
 
 def test_a_lock_that_differs_from_what_is_installed_here_is_a_warning(
