@@ -320,10 +320,12 @@ def _describe_kubernetes_node(name: str, path: KeyPath, group: object, tagged: b
     least = parse_number_or_none(get_value_or_none(group, "minReplicas")) or 0
     most = parse_number_or_none(get_value_or_none(group, "maxReplicas"))
     # KubeRay wants custom resources as quoted JSON.
-    custom = re.findall(
-        r"(\w+)\\*\"\s*:\s*(\d+(?:\.\d+)?)", get_text_or_empty(get_value_or_none(group, "rayStartParams", "resources"))
-    )
-    resources = {"CPU": parse_number_or_none(limits.get("cpu")), "GPU": parse_number_or_none(limits.get(GPU_RESOURCE))}
+    params = get_mapping_or_empty(get_value_or_none(group, "rayStartParams"))
+    custom = re.findall(r"(\w+)\\*\"\s*:\s*(\d+(?:\.\d+)?)", get_text_or_empty(params.get("resources")))
+    resources = {
+        "CPU": parse_number_or_none(params.get("num-cpus", limits.get("cpu"))),
+        "GPU": parse_number_or_none(params.get("num-gpus", limits.get(GPU_RESOURCE))),
+    }
     resources |= {kind: float(count) for kind, count in custom}
     return NodeType(
         name=name,

@@ -1,11 +1,13 @@
 """Check a cluster file for errors and risks.
 
 1. `rules.yaml` is the table of what can be wrong: severity, risk and remedy of each rule.
-2. A function for each, in `FINDERS`, finds its places in a `ClusterFile`. Those of software, shell commands and
-   KubeRay's pods have files of their own: `lint_software.py`, `lint_commands.py`, `lint_pods.py`.
+2. A function for each, in `FINDERS`, finds its places in a `ClusterFile`. Four subjects have files of their own:
+   `lint_software.py`, `lint_commands.py` (of the shell), `lint_machines.py` and `lint_pods.py` (of KubeRay).
 3. `lint_cluster_file`, at the end, makes `LintIssue`s of them and of what only a sweep shows, in the order of lines.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -24,6 +26,7 @@ from gapctl.cluster.cluster_files import (
     get_mapping_or_empty,
     get_text_or_empty,
     get_value_or_none,
+    iterate_strings,
     parse_cluster_documents,
     parse_number_or_none,
     read_documents,
@@ -38,6 +41,7 @@ from gapctl.cluster.cost import (
     load_shipped_prices,
 )
 from gapctl.cluster.lint_commands import COMMAND_FINDERS
+from gapctl.cluster.lint_machines import MACHINE_FINDERS, is_in_one_zone
 from gapctl.cluster.lint_pods import POD_FINDERS
 from gapctl.cluster.lint_software import SOFTWARE_FINDERS
 from gapctl.cluster.ray_internals import find_config_error
@@ -103,6 +107,12 @@ def _find_missing_workers(cluster: ClusterFile) -> Iterator[Finding]:
 def _find_missing_fallback(cluster: ClusterFile) -> Iterator[Finding]:
     if cluster.usable_workers and all(node.spot for node in cluster.workers):
         yield Finding(cluster.usable_workers[0].path)
+
+
+def _find_missing_total(cluster: ClusterFile) -> Iterator[Finding]:
+    """Find a file without the most workers of all kinds together, which Ray then takes to be two."""
+    if cluster.cloud != "kuberay" and "max_workers" not in cluster.source.document:
+        yield Finding(("max_workers",), {"default": cluster.max_workers})
 
 
 LONGEST_IDLE_MINUTES: Final = 15.0
@@ -191,6 +201,34 @@ def _find_mounts(cluster: ClusterFile, *, there: bool) -> Iterator[Finding]:
             yield Finding(("file_mounts", remote), {"local": local or "nothing", "here": Path.cwd().name or "/"})
 
 
+HEAVY_FOLDERS: Final = (".git", ".venv", "venv", "node_modules", ".tox", "mlruns")
+
+
+def _find_whole_checkouts(cluster: ClusterFile) -> Iterator[Finding]:
+    """Find mounts of the folder that `ray up` runs in, or of any with what only this machine needs.
+
+    `rsync_exclude` keeps such files from nodes, but Ray reads each of them at every `ray up` to see what changed.
+    """
+    for remote, found in get_mapping_or_empty(cluster.source.document.get("file_mounts")).items():
+        folder = expand_home(get_text_or_empty(found) or "/nonexistent")
+        heavy = [name for name in HEAVY_FOLDERS if (folder / name).exists()]
+        if heavy or folder.resolve() == Path.cwd().resolve():
+            words = {"local": found, "heavy": " and ".join(heavy) or "all that lies in it"}
+            yield Finding(("file_mounts", remote), words)
+
+
+WRITABLE_FOLDER: Final = re.compile(r"(?!/)|/(?:home/[^/]+|tmp|var/tmp|dev/shm)/.")
+
+
+def _find_unwritable_targets(cluster: ClusterFile) -> Iterator[Finding]:
+    """Find mounts to where the user of SSH may not write; into a container Ray copies as its own user."""
+    user = get_value_or_none(cluster.source.document, "auth", "ssh_user")
+    mounts = get_mapping_or_empty(cluster.source.document.get("file_mounts"))
+    for remote in mounts if user != "root" and not cluster.source.document.get("docker") else ():
+        if not WRITABLE_FOLDER.match(remote):
+            yield Finding(("file_mounts", remote), {"remote": remote, "user": user or "the user"})
+
+
 def _find_own_keys(cluster: ClusterFile) -> Iterator[Finding]:
     for key in ("ssh_private_key", "ssh_public_key"):
         if get_text_or_empty(get_value_or_none(cluster.source.document, "auth", key)):
@@ -213,6 +251,7 @@ FINDERS: Final[Mapping[str, Finder]] = {
     "worker-with-head-resource": _find_pinned_workers,
     "no-workers": _find_missing_workers,
     "no-fallback": _find_missing_fallback,
+    "no-max-workers": _find_missing_total,
     "no-idle-timeout": _find_missing_timeout,
     "long-idle-timeout": _find_long_timeout,
     "idle-machines": _find_idle_machines,
@@ -224,6 +263,8 @@ FINDERS: Final[Mapping[str, Finder]] = {
     "open-server": _find_open_servers,
     "missing-mount": lambda cluster: _find_mounts(cluster, there=False),
     "outside-mount": lambda cluster: _find_mounts(cluster, there=True),
+    "whole-checkout": _find_whole_checkouts,
+    "mount-target": _find_unwritable_targets,
     "own-key": _find_own_keys,
     "home-folder": _find_home_folders,
     **SOFTWARE_FINDERS,
@@ -255,7 +296,7 @@ def is_store_used(sources: Sequence[YamlSource], plan: Plan | None) -> bool:
 
 
 def find_unsuited_workers(cluster: ClusterFile, plan: Plan, prices: PriceTable) -> Iterator[tuple[str, Finding]]:
-    """Find workers that no trial fits on, GPUs that are too small, and idle machines beyond the sweep's work."""
+    """Find workers that no trial fits on or that train one in several zones, small GPUs, and idle machines."""
     usable, resources = cluster.usable_workers, plan.sweep.spec.resources
     packs = pack_trials(plan.trainings, resources.pack)
     sizes = [estimate_trial_memory(pack[0].config, len(pack), resources.workers) for pack in packs]
@@ -271,6 +312,8 @@ def find_unsuited_workers(cluster: ClusterFile, plan: Plan, prices: PriceTable) 
         slots = count_trials_at_once(node.resources, resources)
         if slots is None or slots.machines > cluster.count_max_machines(node):
             continue
+        if slots.machines > 1 and not is_in_one_zone(cluster, node):
+            yield "zones-apart", Finding(node.machine, {"name": node.name, "machines": slots.machines})
         roomy, wanted = True, slots.machines * -(-len(packs) // slots.trials)
         if node.min_workers > wanted:
             words = {"sweep": plan.sweep.path.name, "wanted": wanted, "name": node.name, "count": node.min_workers}
@@ -306,6 +349,36 @@ def _find_secret(line: str) -> str | None:
     return "a password or key" if named and not HARMLESS_VALUE.match(named["value"]) else None
 
 
+TEMPLATES: Final = {
+    "cluster.yaml": "4a5a07393fb7ab2f",
+    "docs/cluster/gcp.yaml": "1c144f66408b9844",
+    "docs/cluster/kuberay.yaml": "e6facd06cd402652",
+}
+"""The shipped files by their digests: their placeholders are there to be filled in."""
+PLACEHOLDERS: Final = {
+    "BUCKET": (re.compile(r"\b(?:s3|gs)://BUCKET\b"), "a bucket of yours"),
+    "REGISTRY": (re.compile(r"\bREGISTRY/"), "a registry of yours"),
+    "my-project": (re.compile(r"\bmy-project\b"), "your project at Google"),
+}
+
+
+def compute_digest(sources: Sequence[YamlSource]) -> str:
+    """Return a digest of a file's values; comments do not count."""
+    values = json.dumps([source.document for source in sources], sort_keys=True)
+    return hashlib.sha256(values.encode()).hexdigest()[:16]
+
+
+def _find_placeholders(sources: Sequence[YamlSource]) -> Iterator[tuple[YamlSource, Finding]]:
+    """Find placeholders of the shipped files that a copy of them still has, in comments excepted."""
+    if compute_digest(sources) in TEMPLATES.values():
+        return
+    for source in sources:
+        for path, text in iterate_strings(source.document):
+            for name, (pattern, meaning) in PLACEHOLDERS.items():
+                if pattern.search(text):
+                    yield source, Finding(path, {"name": name, "meaning": meaning})
+
+
 def lint_cluster_file(path: Path, plan: Plan | None = None, prices: PriceTable | None = None) -> list[LintIssue]:
     """Return all issues of a file, also for a sweep if given. Raises SpecError if it is no cluster file."""
     sources = read_documents(path)
@@ -315,11 +388,15 @@ def lint_cluster_file(path: Path, plan: Plan | None = None, prices: PriceTable |
         for line, content in enumerate(source.text.splitlines(), start=1)
         if (kind := _find_secret(content)) is not None
     ]
+    for source, finding in _find_placeholders(sources):
+        found.append(_build_issue(source, "placeholder", source.place(finding.path).line, finding.words))
+    prices = prices or load_shipped_prices()
     access = "store-access" if is_store_used(sources, plan) else "store-access-unnamed"
     for cluster in parse_cluster_documents(sources):
         findings = [(key, each) for key, find in FINDERS.items() for each in find(cluster)]
+        findings += [(key, each) for key, find in MACHINE_FINDERS.items() for each in find(cluster, prices)]
         findings += [(access, each) for each in find_missing_store_access(cluster)]
-        findings += find_unsuited_workers(cluster, plan, prices or load_shipped_prices()) if plan else []
+        findings += find_unsuited_workers(cluster, plan, prices) if plan else []
         for key, finding in findings:
             found.append(_build_issue(cluster.source, key, cluster.source.place(finding.path).line, finding.words))
     return sorted(set(found), key=lambda issue: (issue.line, issue.severity, issue.rule, issue.risk))

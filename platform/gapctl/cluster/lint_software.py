@@ -1,12 +1,15 @@
 """Find software of a cluster file that does not fit together: locks, packages, images, Python and Ray.
 
+1. Locks and packages: what the commands of a file for `ray up` install. `find_torch_build` says for which CUDA.
+2. Images: their Python, their Ray, and whether they are the same tomorrow.
+
 `SOFTWARE_FINDERS`, at the end, has a function for each rule of `rules.yaml`.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gapctl.cluster.cluster_files import (
     ClusterFile,
@@ -54,15 +57,19 @@ def _find_unpinned_packages(cluster: ClusterFile) -> Iterator[Finding]:
 
 
 def _find_version_drift(cluster: ClusterFile) -> Iterator[Finding]:
-    mounts = get_mapping_or_empty(cluster.source.document.get("file_mounts")).values()
-    files = [expand_home(local) for local in mounts if isinstance(local, str) and local.endswith(LOCK_FILE)]
-    locked = [path for path, command in _list_installs(cluster) if LOCK_FILE in command]
-    for path, file in ((path, file) for path in locked for file in files):
+    for path, file in _list_locks(cluster):
         pins = _read_pins(file)
         for package in COMPARED_PACKAGES:
             here = find_version(package)
             if package in pins and here is not None and not here.startswith(pins[package]):
                 yield Finding(path, {"package": package, "pin": pins[package], "here": here, "file": file.name})
+
+
+def _list_locks(cluster: ClusterFile) -> list[tuple[KeyPath, Path]]:
+    """Return the commands that install from a lock file, each with the file here that is copied to nodes."""
+    mounts = get_mapping_or_empty(cluster.source.document.get("file_mounts")).values()
+    files = [expand_home(local) for local in mounts if isinstance(local, str) and local.endswith(LOCK_FILE)]
+    return [(path, file) for path, command in _list_installs(cluster) if LOCK_FILE in command for file in files]
 
 
 def _read_pins(file: Path) -> Mapping[str, str]:
@@ -71,6 +78,34 @@ def _read_pins(file: Path) -> Mapping[str, str]:
     except InputError:
         return {}
     return {pin[1]: pin[2] for line in lines if (pin := re.match(r"([\w.-]+)==([^\s;]+)", line))}
+
+
+class TorchBuild(NamedTuple):
+    """The torch that nodes install: by which command, its name, and its CUDA's major version, 0 without a GPU."""
+
+    path: KeyPath
+    text: str
+    cuda: int | None
+
+
+TORCH_INDEX: Final = re.compile(r"whl/(cpu|cu(\d+)\d)\b")
+TORCH_LABEL: Final = re.compile(r"\+(cpu|cu(\d+)\d)$")
+
+
+def find_torch_build(cluster: ClusterFile) -> TorchBuild | None:
+    """Return the torch that the commands of a file install, from an index of theirs or else from the lock."""
+    for path, command in _list_installs(cluster):
+        if index := TORCH_INDEX.search(command):
+            return TorchBuild(path, f"torch of the index {index[1]}", int(index[2] or 0))
+    for path, file in _list_locks(cluster):
+        pins = _read_pins(file)
+        if "torch" in pins:
+            label = TORCH_LABEL.search(pins["torch"])
+            runtime = next((pin for name, pin in pins.items() if name.startswith("nvidia-cuda-runtime")), None)
+            cuda = int(label[2] or 0) if label else int(runtime.split(".")[0]) if runtime else None
+            target = "" if cuda is None else " without CUDA" if cuda == 0 else f" for CUDA {cuda}"
+            return TorchBuild(path, f"torch {pins['torch']}{target}", cuda)
+    return None
 
 
 def _list_images(cluster: ClusterFile) -> Iterator[tuple[KeyPath, str]]:
@@ -103,6 +138,25 @@ def _find_unlike_pythons(cluster: ClusterFile) -> Iterator[Finding]:
         yield Finding(odd.image_at, {"found": ", ".join(f"{node.name} {python}" for node, python in pythons)})
 
 
+FLOATING_TAG: Final = re.compile(r"latest|nightly")
+
+
+def _find_floating_images(cluster: ClusterFile) -> Iterator[Finding]:
+    """Find containers without a tag, or with one that moves on. A cloud's images for machines have no tags."""
+    for path, image in _list_images(cluster):
+        name, _, tag = image.rpartition("/")[2].partition(":")
+        container = cluster.cloud == "kuberay" or path[0] == "docker"
+        if container and name and "@" not in name and (not tag or FLOATING_TAG.search(tag)):
+            yield Finding(path, {"image": image})
+
+
+def _find_images_without_gapctl(cluster: ClusterFile) -> Iterator[Finding]:
+    """Find KubeRay's pods in Ray's own images: no command installs anything in them."""
+    for node in cluster.nodes if cluster.cloud == "kuberay" else ():
+        if node.image.startswith("rayproject/"):
+            yield Finding(node.image_at, {"image": node.image})
+
+
 SOFTWARE_FINDERS: Final[Mapping[str, Finder]] = {
     "no-lock": _find_missing_lock,
     "unpinned": _find_unpinned_packages,
@@ -110,4 +164,6 @@ SOFTWARE_FINDERS: Final[Mapping[str, Finder]] = {
     "old-python": _find_old_pythons,
     "other-ray": _find_other_rays,
     "unlike-pythons": _find_unlike_pythons,
+    "floating-image": _find_floating_images,
+    "image-without-gapctl": _find_images_without_gapctl,
 }
