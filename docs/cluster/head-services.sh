@@ -34,6 +34,7 @@ service() {
   sudo systemd-run --quiet --collect --unit "$name" --uid "$(id -u)" --gid "$(id -g)" \
     --property Restart=always --property RestartSec=5 --property NoNewPrivileges=yes \
     --setenv PATH="$HOME/env/bin:/usr/bin:/bin" --setenv MLFLOW_DISABLE_TELEMETRY=true \
+    ${AWS_ENDPOINT_URL:+--setenv "AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL"} \
     --setenv GF_SERVER_HTTP_ADDR=127.0.0.1 --setenv GF_PATHS_DATA="$HOME/grafana" "$@"
 }
 

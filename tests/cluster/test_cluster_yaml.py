@@ -241,6 +241,17 @@ def test_services_of_the_head_are_shell_and_listen_to_the_head_alone() -> None:
     assert "0.0.0.0" not in text
 
 
+@pytest.mark.parametrize(("address", "handed_on"), [("", []), ("https://s3.example.org", ["--setenv"])])
+def test_services_of_the_head_get_the_address_of_another_store(address: str, handed_on: list[str]) -> None:
+    (line,) = [line for line in SERVICES.read_text(encoding="utf-8").splitlines() if "AWS_ENDPOINT_URL" in line]
+    words = f"printf '%s\\n' {line.rstrip(chr(92)).strip()}"
+    shown = subprocess.run(
+        ["bash", "-euc", words], env={"AWS_ENDPOINT_URL": address}, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert shown == [*handed_on, *([f"AWS_ENDPOINT_URL={address}"] if address else [])]
+
+
 @pytest.mark.parametrize("key", [key for key in CLUSTER if key != "provider"])
 def test_the_twin_differs_in_what_the_clouds_differ_in(key: str) -> None:
     if key not in ("available_node_types", "head_start_ray_commands"):

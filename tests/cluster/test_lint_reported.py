@@ -439,6 +439,18 @@ def test_what_is_right_in_another_way_is_not_found(tmp_path: Path, old: str, new
     assert not [each for each in lint_cluster_file(path) if each.rule == rule]
 
 
+def test_nodes_of_another_store_than_the_cloud_s_need_no_role(tmp_path: Path) -> None:
+    text = GCP.read_text(encoding="utf-8").replace("serviceAccounts", "others")
+    path = tmp_path / "cluster.yaml"
+
+    path.write_text(text, encoding="utf-8")
+    assert len([each for each in lint_cluster_file(path) if each.rule == "store-access"]) == 5
+
+    export = "export AWS_ENDPOINT_URL=https://s3.example.org "
+    path.write_text(text.replace("export PATH=~/env/bin:$PATH RAY", f"{export}PATH=~/env/bin:$PATH RAY"))
+    assert [each for each in lint_cluster_file(path) if each.rule in ("store-access", "ray-path", "token")] == []
+
+
 def test_a_trial_over_several_machines_wants_them_in_one_zone(tmp_path: Path) -> None:
     wide = ("--sweep", "cc12m_captions", "--set", "resources.workers=8", "--json")
     pinned, _ = planted(

@@ -282,9 +282,13 @@ STORE_FIXES: Final = {
 }
 
 
+OTHER_STORE: Final = "AWS_ENDPOINT_URL"
+
+
 def find_missing_store_access(cluster: ClusterFile) -> Iterator[Finding]:
-    """Find nodes without a right to an object store."""
-    for node in cluster.nodes if cluster.cloud in STORE_FIXES else ():
+    """Find nodes without a right to an object store. Another store than a cloud's own has keys, which no file shows."""
+    other = any(OTHER_STORE in text for _, text in iterate_strings(cluster.source.document))
+    for node in cluster.nodes if cluster.cloud in STORE_FIXES and not other else ():
         if not node.access:
             yield Finding(node.machine, {"name": node.name, "fix": STORE_FIXES[cluster.cloud]})
 
