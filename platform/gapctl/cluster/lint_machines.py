@@ -122,8 +122,10 @@ def _find_missing_drivers(cluster: ClusterFile, prices: PriceTable) -> Iterator[
 def _find_old_drivers(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
     """Find images whose driver is older than the CUDA of the torch that nodes install."""
     facts, torch = load_machine_facts(), find_torch_build(cluster)
-    oldest = facts.oldest_driver.get(str(torch.cuda)) if torch is not None else None
-    for node in cluster.nodes if oldest is not None and torch is not None else ():
+    oldest = None if torch is None else facts.oldest_driver.get(str(torch.cuda))
+    if torch is None or oldest is None:
+        return
+    for node in cluster.nodes:
         named = re.search(facts.driver_number, node.image)
         if named and int(named[1]) < oldest and has_gpu(cluster, node, prices):
             yield Finding(node.image_at, {"driver": named[1], "torch": torch.text, "oldest": oldest})
