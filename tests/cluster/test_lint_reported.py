@@ -429,6 +429,7 @@ def test_a_driver_that_suits_the_installed_cuda_is_fine(tmp_path: Path) -> None:
         (SPOT_L4, "      InstanceType: g6.2xlarge\n      LaunchTemplate: {LaunchTemplateName: mine}\n", "no-image"),
         ("--address=$RAY_HEAD_IP:6379", "--address=${RAY_HEAD_IP}:6379", "start-command"),
         ("region: us-east-1 # EDIT\n", "region: us-east-1\n  availability_zone: us-east-1-bos-1a\n", "zone"),
+        ("head_node_type: head\n", "head_node_type: head\ndocker: {image: ''}\n", "short-hops"),
     ],
 )
 def test_what_is_right_in_another_way_is_not_found(tmp_path: Path, old: str, new: str, rule: str) -> None:
@@ -437,6 +438,13 @@ def test_what_is_right_in_another_way_is_not_found(tmp_path: Path, old: str, new
         path, _ = planted(tmp_path, path, SPOT_L4, f"      InstanceType: g6.2xlarge\n      ImageId: {HEAD_IMAGE}\n")
 
     assert not [each for each in lint_cluster_file(path) if each.rule == rule]
+
+
+@pytest.mark.parametrize("scheduling", ["[{onHostMaintenance: TERMINATE}]", "[{preemptible: true}]"])
+def test_google_s_scheduling_may_be_a_list(tmp_path: Path, scheduling: str) -> None:
+    path, _ = planted(tmp_path, GCP, "scheduling: {onHostMaintenance: TERMINATE}", f"scheduling: {scheduling}")
+
+    assert not [each for each in lint_cluster_file(path) if each.rule == "live-migration"]
 
 
 def test_nodes_of_another_store_than_the_cloud_s_need_no_role(tmp_path: Path) -> None:

@@ -159,6 +159,12 @@ class ClusterFile:
         """The kinds of workers of which any may start."""
         return [node for node in self.workers if self.count_max_machines(node) > 0]
 
+    @property
+    def in_containers(self) -> bool:
+        """Whether `ray up` runs commands in containers: the section `docker` names an image."""
+        images = get_mapping_or_empty(self.source.document.get("docker"))
+        return any(get_text_or_empty(images.get(key)) for key in ("image", "head_image", "worker_image"))
+
     def count_max_machines(self, node: NodeType) -> int:
         """Return how many machines of a kind there may be at once."""
         return max(0, min(node.max_workers, self.max_workers))

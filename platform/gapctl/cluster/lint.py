@@ -224,7 +224,7 @@ def _find_unwritable_targets(cluster: ClusterFile) -> Iterator[Finding]:
     """Find mounts to where the user of SSH may not write; into a container Ray copies as its own user."""
     user = get_value_or_none(cluster.source.document, "auth", "ssh_user")
     mounts = get_mapping_or_empty(cluster.source.document.get("file_mounts"))
-    for remote in mounts if user != "root" and not cluster.source.document.get("docker") else ():
+    for remote in mounts if user != "root" and not cluster.in_containers else ():
         if not WRITABLE_FOLDER.match(remote):
             yield Finding(("file_mounts", remote), {"remote": remote, "user": user or "the user"})
 

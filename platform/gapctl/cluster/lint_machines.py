@@ -280,8 +280,10 @@ def _find_persistent_requests(cluster: ClusterFile, prices: PriceTable) -> Itera
 
 
 def _get_scheduling(cluster: ClusterFile, node: NodeType) -> Mapping[str, object]:
+    """Return when Google may stop a machine: a mapping, or a list of them as in Ray's examples."""
     found = get_machine(cluster, node).get("scheduling")
-    return get_mapping_or_empty(next(iter(get_list_or_empty(found)), found))
+    parts = map(get_mapping_or_empty, get_list_or_empty(found) or [found])
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _find_live_migration(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
@@ -323,8 +325,7 @@ CONTAINER_HOPS: Final = 2.0
 
 def _find_short_hops(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
     where: KeyPath = ("MetadataOptions", "HttpPutResponseHopLimit")
-    docker = get_mapping_or_empty(cluster.source.document.get("docker"))
-    for node in cluster.nodes if cluster.cloud == "aws" and docker else ():
+    for node in cluster.nodes if cluster.cloud == "aws" and cluster.in_containers else ():
         hops = parse_number_or_none(get_value_or_none(get_machine(cluster, node), *where)) or 1
         if hops < CONTAINER_HOPS and not is_from_template(get_machine(cluster, node)):
             yield Finding((*node.machine, *where), {"name": node.name})
