@@ -13,9 +13,9 @@ import pytest
 
 from command_line import gapctl
 from gapctl.data.image_text.index import iterate_shard_samples
-from gapctl.data.image_text.locations import convert_hub_page_address
 from gapctl.data.image_text.manifest import read_manifest
 from gapctl.data.image_text.pack import find_or_pack_shards, find_packed_classes, pack_place_into_shards
+from gapctl.io.hub import convert_hub_page_address
 from layout_places import (
     LAYOUTS,
     SAME,

@@ -6,14 +6,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gapctl.cli.console import make_plain_console, show_progress
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import print_json_or_text
+from gapctl.cli.output import check_output_place, print_json_or_text
 from gapctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +28,9 @@ def pack_command(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="A new folder.", metavar="FOLDER", show_default=False)],
+    out: Annotated[
+        str, typer.Option("--out", help="A new folder: a path or an address.", metavar="FOLDER", show_default=False)
+    ],
     images: Annotated[
         str | None,
         typer.Option("--images", help="Where the images are that a json or table names.", metavar="FOLDER"),
@@ -59,6 +60,7 @@ def pack_command(
     from gapctl.data.image_text.pack import pack_place_into_shards
     from gapctl.data.image_text.records import LayoutOptions
 
+    check_output_place("--out", out)
     with show_progress() as show:
         options = LayoutOptions(images, image_column, caption_column)
         packed = pack_place_into_shards(place, out, options, lambda done, total: show("packing", done, total or None))
@@ -75,7 +77,7 @@ def pack_command(
         if packed.usable < packed.samples:
             console.print(f"`gapctl data verify {out}/manifest.parquet` names what is wrong with the others")
 
-    print_json_or_text({"folder": str(out), **asdict(packed)}, render, as_json)
+    print_json_or_text({"folder": out, **asdict(packed)}, render, as_json)
     if not packed.usable:
         raise InputError(f"{place}: none of its {packed.samples:,} samples can be used; expected images with captions")
 

@@ -17,7 +17,14 @@ import typer
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
 from gapctl.cli.data_pack import find_or_pack_data, list_shard_places
 from gapctl.cli.options import AddressOption, JsonOption
-from gapctl.cli.output import check_page_file_name, format_megabytes, print_json_or_text, require_choice, write_page
+from gapctl.cli.output import (
+    check_output_place,
+    check_page_file_name,
+    format_megabytes,
+    print_json_or_text,
+    require_choice,
+    write_page,
+)
 from gapctl.config.base import format_choices
 from gapctl.config.trial import UNDRAWN_TREATMENTS, DrawTime, MadCaptions, PairCaptions
 from gapctl.data.image_text.class_prompts import CaptionLineMode
@@ -55,14 +62,18 @@ def index_command(
     shards: Annotated[
         list[str],
         typer.Argument(
-            help="Tar shards: files, folders, braces such as {00000..00011}.tar, s3:// or gs:// addresses.",
+            help="Tar shards: files, folders, braces such as {00000..00011}.tar, addresses (s3://, hf://, https://).",
             metavar="SHARDS...",
             show_default=False,
         ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="By default manifest.parquet beside the shards.", metavar="FILE.parquet"),
+        str | None,
+        typer.Option(
+            "--out",
+            help="A path or an address; by default manifest.parquet beside the shards, for those at an address here.",
+            metavar="FILE.parquet",
+        ),
     ] = None,
     captions: Annotated[
         CaptionLineMode | None,
@@ -88,9 +99,10 @@ def index_command(
     from gapctl.data.image_text.storage import list_shards
 
     began = time.perf_counter()
+    check_output_place("--out", (out or "").rpartition("/")[0])
     stored = list_shards(list_shard_places(find_or_pack_data(shards, local=False)))
-    target = expand_home(out or _choose_manifest_path(stored))
-    if target.suffix != ".parquet":
+    target = out if out is not None and "://" in out else str(expand_home(out or _choose_manifest_path(stored)))
+    if not target.endswith(".parquet"):
         raise InputError(f"--out {target}: expected a name that ends in .parquet")
     with show_progress(in_bytes=True) as show:
         who = _choose_workers(workers, address)
@@ -102,7 +114,7 @@ def index_command(
         sum(each.bytes for each in found.shards),
     )
     document = {
-        "manifest": str(target),
+        "manifest": target,
         "fingerprint": found.fingerprint,
         "shards": len(found.shards),
         "read": indexed.read,
@@ -133,7 +145,7 @@ def index_command(
         _print_shared_keys(shared_keys)
 
     print_json_or_text(document, render, as_json)
-    tally.require_usable(str(target))
+    tally.require_usable(target)
 
 
 def _choose_manifest_path(shards: "Sequence[ShardInfo]") -> Path:
@@ -295,7 +307,9 @@ def _read_first_samples(places: list[str], show: int) -> "list[tuple[int, Sample
 
 def reshard_command(
     places: PlacesArgument,
-    out: Annotated[Path, typer.Option("--out", help="A new folder.", metavar="FOLDER", show_default=False)],
+    out: Annotated[
+        str, typer.Option("--out", help="A new folder: a path or an address.", metavar="FOLDER", show_default=False)
+    ],
     per_shard: Annotated[
         int, typer.Option("--per-shard", min=1, max=1_000_000, help="Samples to a shard, the last one excepted.")
     ] = 10_000,
@@ -321,6 +335,7 @@ def reshard_command(
 
     if not 0 <= validation < 1:
         raise InputError(f"--validation {validation:g}: expected a share from 0 to below 1")
+    check_output_place("--out", out)
     began, who = time.perf_counter(), _choose_workers(workers, address)
     manifest = _load_usable_manifest(places, who)
     request = ReshardRequest(manifest.fingerprint, per_shard, seed if shuffle else None, resize, validation, seed)
@@ -329,18 +344,19 @@ def reshard_command(
     tally, seconds = tally_manifest(manifest), time.perf_counter() - began
     problems = {"left_out": tally.samples - tally.usable, "problems": dict(tally.problems)}
     print_json_or_text(
-        {"folder": str(out), **problems, **vars(done), "seconds": seconds},
+        {"folder": out, **problems, **vars(done), "seconds": seconds},
         lambda: _print_reshard(out, done, tally, seconds),
         as_json,
     )
 
 
-def _print_reshard(out: Path, done: "ReshardResult", tally: "ManifestTally", seconds: float) -> None:
+def _print_reshard(out: str, done: "ReshardResult", tally: "ManifestTally", seconds: float) -> None:
     console = make_plain_console()
     for split, shards in done.shards.items():
-        folder = out / split if len(done.shards) > 1 else out
+        folder = f"{out.rstrip('/')}/{split}" if len(done.shards) > 1 else out
+        target = f" --out {folder.rstrip('/')}/manifest.parquet" if "://" in out else ""
         console.print(f"{folder}: {done.samples[split]:,} samples in {shards:,} shards")
-        console.print(f"  `gapctl data index {folder}` makes it a source for sweeps", highlight=False)
+        console.print(f"  `gapctl data index {folder}{target}` makes it a source for sweeps", highlight=False)
     console.print(f"{done.made:,} shards written in {seconds:.1f} s, {sum(done.shards.values()) - done.made:,} kept")
     if tally.problems:
         left_out = tally.samples - tally.usable
@@ -475,7 +491,8 @@ def verify_command(
     who = _choose_workers(workers, address)
     with show_progress(in_bytes=True) as show:
         if len(places) == 1 and places[0].endswith(".parquet"):
-            verified = verify_manifest_shards(read_manifest(expand_home(places[0])), who, partial(show, "decoding"))
+            place = places[0] if "://" in places[0] else expand_home(places[0])
+            verified = verify_manifest_shards(read_manifest(place), who, partial(show, "decoding"))
         else:
             verified = verify_shards(list_shards(places), who, partial(show, "decoding"))
     seconds, found = time.perf_counter() - began, verified.found

@@ -179,6 +179,22 @@ def build_write_error(option: str, out: Path, reason: OSError | str) -> InputErr
     )
 
 
+def check_output_place(option: str, out: str) -> None:
+    """Raise InputError for an address that nothing can be written to; call it before anything is read."""
+    if "://" in out:
+        from gapctl.io.files import Folder
+
+        Folder(out, option)
+
+
+def build_address_error(name: str, address: str) -> InputError:
+    """Build the error about an address where an option, or an argument, takes a path of this machine alone."""
+    return InputError(
+        f"{name} {address}: an address; expected a path on this machine. Copy it from or to a store with its own tool, "
+        "such as `aws s3 cp` or `gcloud storage cp`"
+    )
+
+
 def check_page_file_name(option: str, out: Path | None) -> None:
     """Raise InputError where the name is not a page's; call it before anything is computed."""
     if out is not None and out.suffix != ".html":

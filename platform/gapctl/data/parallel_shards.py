@@ -40,7 +40,7 @@ def count_available_cores() -> int:
 
 
 @contextmanager
-def lock_unfinished_folder(making: Path, out: Path, expected: str) -> Iterator[None]:
+def lock_unfinished_folder(making: Path, out: Path | str, expected: str) -> Iterator[None]:
     """Make a folder for the unfinished work on `out` and lock it for this process; delete it once the work is done.
 
     After an error its files stay, for the run that continues. Raise InputError, which says what is `expected`, if it

@@ -6,6 +6,7 @@
 
 import errno
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.io.atomic import build_temporary_path, write_file_atomically
+from gapctl.io.atomic import build_temporary_path, stage_file_replacement, write_file_atomically
 from gapctl.io.passwords import has_password, hide_password
 from gapctl.io.retry import UnavailableError, open_file_system, retry
 
@@ -58,6 +59,14 @@ class Disk:
         target = self._resolve_path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_file_atomically(target, content)
+
+    @contextmanager
+    def stage_file(self, name: str) -> Iterator[Path]:
+        """Yield a temporary file to write, which becomes the file on success."""
+        target = self._resolve_path(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with stage_file_replacement(target) as temporary:
+            yield temporary
 
     def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Replace `old`, or no file if None, by `new`, and return whether it worked.
@@ -181,6 +190,15 @@ class ObjectStore:
             "pipe_file", self._resolve_path(name), content, seconds=REQUEST_SECONDS + len(content) / SLOWEST
         )
 
+    @contextmanager
+    def stage_file(self, name: str) -> Iterator[Path]:
+        """Yield a temporary file of this machine to write, which is uploaded on success."""
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / name.rpartition("/")[2]
+            yield temporary
+            seconds = REQUEST_SECONDS + temporary.stat().st_size / SLOWEST
+            self._send_request("put_file", str(temporary), self._resolve_path(name), seconds=seconds)
+
     def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Replace `old`, or no file if None, by `new`, and return whether it worked.
 
@@ -272,16 +290,24 @@ class ObjectStore:
         return f"{self._root}/{name}" if name else self._root
 
 
+READ_ONLY: Final = {
+    "http": "Write to a folder, and let the web server have it",
+    "https": "Write to a folder, and let the web server have it",
+    "hf": "Write to a folder, and bring it to the hub by `hf upload-large-folder`",
+}
+"""Schemes that are only read, and what to do."""
+
 DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Folder:
     """Read small files below `root`, a local path or any fsspec address, and write them atomically."""
 
-    def __init__(self, root: str) -> None:
-        """Raise InputError if no installed file system understands the address, or if it is a file."""
+    def __init__(self, root: str, option: str = "--runs") -> None:
+        """Raise InputError, which names the option, for an address that cannot be opened, and for a file."""
         self.address = root
-        self._files = _open_storage(root)
+        self._option = option
+        self._files = _open_storage(root, option)
         if isinstance(self._files, Disk):
             self._require_folder(self._files.root)
 
@@ -319,6 +345,15 @@ class Folder:
         """Write a file atomically, also against a power cut."""
         with self._explain_errors(name, "written"):
             self._files.write(name, content)
+
+    @contextmanager
+    def stage_file(self, name: str) -> Iterator[Path]:
+        """Yield a temporary file to write, on a disk or for an upload; it becomes the file on success.
+
+        Raise OSError where it cannot be written.
+        """
+        with self._files.stage_file(name) as temporary:
+            yield temporary
 
     def swap_content(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Replace `old`, or no file if None, by `new`, and return whether it worked.
@@ -381,7 +416,9 @@ class Folder:
         except OSError:
             return  # no right to look: reading and writing raise a clearer error
         if not nearest.is_dir():
-            raise InputError(f"--runs {self.address}: {nearest} is a file; expected a folder, or the name of a new one")
+            raise InputError(
+                f"{self._option} {self.address}: {nearest} is a file; expected a folder, or the name of a new one"
+            )
 
 
 def _describe_remedy(error: OSError) -> str:
@@ -392,22 +429,24 @@ def _describe_remedy(error: OSError) -> str:
     return "check rights and space"
 
 
-def _open_storage(root: str) -> Disk | ObjectStore:
+def _open_storage(root: str, option: str) -> Disk | ObjectStore:
     """Open a folder. Paths avoid importing fsspec, which takes as long as making a plan."""
-    expected = "expected a folder, or an address such as s3://bucket/runs"
+    expected = f"expected a folder, or an address such as s3://bucket/{option.strip('-')}"
     if not root.strip():
-        raise InputError(f"--runs: found nothing; {expected}")
+        raise InputError(f"{option}: found nothing; {expected}")
     if has_password(root):
         raise InputError(
-            f"--runs {hide_password(root)}: an address with a password, which reports and MLflow would show; "
+            f"{option} {hide_password(root)}: an address with a password, which reports and MLflow would show; "
             "expected it without, and the password in the environment"
         )
     try:
         if "://" not in root:
             return Disk(expand_home(root))
+        if (scheme := root.partition("://")[0].lower()) in READ_ONLY:
+            raise ValueError(f"nothing can be written by {scheme}://. {READ_ONLY[scheme]}")
         from fsspec.implementations.local import LocalFileSystem
 
         files, path = open_file_system(root)
         return Disk(Path(path)) if isinstance(files, LocalFileSystem) else ObjectStore(files, path)
     except (ImportError, ValueError, OSError, RuntimeError) as error:
-        raise InputError(f"--runs {root}: {error}; {expected}") from error
+        raise InputError(f"{option} {root}: {error}; {expected}") from error

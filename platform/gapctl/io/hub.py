@@ -1,11 +1,57 @@
-"""Say what went wrong where a hub of Hugging Face was asked for a file, and what to do: of models and of data sets."""
+"""Name the addresses of a hub of Hugging Face, and say what went wrong where it was asked for a file, and what to do.
 
+1. `convert_hub_page_address` and `convert_hub_file_address` turn addresses of the web into `hf://`, which knows tokens.
+2. `describe_hub_failure` explains an error of its client, for models and data sets alike.
+"""
+
+import os
+import re
 from functools import partial
 from typing import Final
 
 from gapctl.errors import first_line_of_error
 
+HUB: Final = "https://huggingface.co"
+DATASETS: Final = "/datasets/"
+_FILE_OF_HUB: Final = re.compile(r"([^/]+/[^/]+)/(?:resolve|raw|blob)/([^/]+)/([^?#]+)")
+"""What follows `/datasets/` in the address of a file: its repository, revision and path."""
 LOG_IN: Final = "log in with `hf auth login`, or set HF_TOKEN"
+
+
+def find_hub_endpoint() -> str:
+    """Return the address of the hub: `HF_ENDPOINT`, or else https://huggingface.co."""
+    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+
+
+def convert_hub_page_address(address: str) -> str:
+    """Return `hf://` for the page of a data set of the hub, and any other address as it is."""
+    path = _strip_hub(address)
+    if path is None or "/resolve/" in address or "/raw/" in address:
+        return address
+    parts = path.strip("/").split("/")
+    if len(parts) > 3 and parts[2] == "tree":
+        parts = [parts[0], f"{parts[1]}@{parts[3]}", *parts[4:]]
+    return "hf://datasets/" + "/".join(parts)
+
+
+def convert_hub_file_address(address: str) -> str:
+    """Return `hf://` for a page or a file of a data set of the hub, so that it is asked with the user's token.
+
+    Braces in the file's name stay. Any other address is returned as it is.
+    """
+    found = _FILE_OF_HUB.fullmatch((_strip_hub(address) or "").partition("?")[0])
+    if found is None:
+        return convert_hub_page_address(address)
+    repository, revision, file = found.groups()
+    return f"hf://datasets/{repository}{'' if revision == 'main' else f'@{revision}'}/{file}"
+
+
+def _strip_hub(address: str) -> str | None:
+    """Return what follows `/datasets/` in an address of the hub, or None for another address."""
+    for hub in (HUB, find_hub_endpoint()):
+        if address.startswith(hub + DATASETS):
+            return address.removeprefix(hub + DATASETS)
+    return None
 
 
 class FetchError(Exception):

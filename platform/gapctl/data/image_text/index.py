@@ -20,6 +20,7 @@ import polars as pl
 
 from gapctl.data.image_text.class_prompts import LINE_ENDS, CaptionLineMode, count_captions, split_caption_lines
 from gapctl.data.image_text.image import decode_rgb_image
+from gapctl.data.image_text.locations import resolve_location
 from gapctl.data.image_text.manifest import (
     MANIFEST_VERSION,
     READING_VERSION,
@@ -45,7 +46,9 @@ from gapctl.data.image_text.tar import (
 )
 from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress, lock_unfinished_folder
 from gapctl.errors import InputError, WorkError
+from gapctl.folders import find_cache_root
 from gapctl.io.atomic import write_file_atomically
+from gapctl.io.files import Folder
 from gapctl.io.retry import is_hidden_or_system_file
 
 if TYPE_CHECKING:
@@ -127,13 +130,14 @@ class IndexResult:
 
 def index_shards(
     shards: Sequence[ShardInfo],
-    out: Path,
+    out: Path | str,
     workers: Workers,
     on_progress: OnProgress = ignore_progress,
     captions: CaptionLineMode | None = None,
 ) -> IndexResult:
     """Write the manifest of these shards; continue interrupted work, and read no unchanged shard again.
 
+    `out` is a path, or an address, whose unfinished work lies in the cache of this machine.
     `captions` says what several lines of a text are; without it that is as in the manifest that is there, or else as
     each sample says. `on_progress` gets the finished bytes and all bytes. Raise InputError if `out` cannot be written,
     is another file or is being made by another process, and WorkError if a shard cannot be read.
@@ -141,19 +145,21 @@ def index_shards(
     previous = _read_previous_manifest(out)
     if captions is None and previous is not None:
         captions = previous.captions
-    before, making = _split_into_parts(previous, captions), out.with_name(f".{out.name}.making")
+    before, making = _split_into_parts(previous, captions), locate_unfinished_work(out)
+    if "://" in str(out):
+        _require_writable(str(out))
     with lock_unfinished_folder(making, out, "a file in a folder that can be written to"):
         pieces = {shard: before[shard] for shard in shards if shard in before}
         for shard in shards:
             if shard not in pieces:
                 with suppress(OSError, ValueError):
-                    pieces[shard] = parse_manifest(_locate_part(making, shard, captions).read_bytes())
+                    pieces[shard] = parse_manifest(locate_part(making, shard, captions).read_bytes())
         left = [shard for shard in shards if shard not in pieces]
         total = sum(shard.bytes for shard in shards)
         done = total - sum(shard.bytes for shard in left)
         on_progress(done, total)
         for place, content in _limit_workers(workers, left).each(partial(make_manifest_part, captions=captions), left):
-            write_file_atomically(_locate_part(making, left[place], captions), content, making)
+            write_file_atomically(locate_part(making, left[place], captions), content, making)
             pieces[left[place]] = parse_manifest(content)
             done += left[place].bytes
             on_progress(done, total)
@@ -235,9 +241,9 @@ def join_manifests(pieces: Sequence[Manifest], captions: CaptionLineMode | None 
     return Manifest(records, samples, captions=captions)
 
 
-def _read_previous_manifest(out: Path) -> Manifest | None:
+def _read_previous_manifest(out: Path | str) -> Manifest | None:
     """Return the existing manifest, or None if there is none or one of another version."""
-    if not out.exists():
+    if not (Path(out).exists() if "://" not in str(out) else resolve_location(str(out)).find_info()):
         return None
     try:
         manifest = read_manifest(out)
@@ -255,19 +261,42 @@ def _split_into_parts(manifest: Manifest | None, captions: CaptionLineMode | Non
     """Return the parts of a manifest that reads captions so, except those of damaged shards, which are read again."""
     if manifest is None or manifest.captions != captions:
         return {}
+    parts = [(part.shards[0], part) for part in split_by_shard(manifest)]
+    return {shard.stored: part for shard, part in parts if shard.damage is None}
+
+
+def split_by_shard(manifest: Manifest) -> list[Manifest]:
+    """Return a manifest of each shard, as `join_manifests` takes them: without its marks of duplicates."""
     unmarked = manifest.samples.with_columns(
         pl.when(pl.col("problem") != SampleProblem.DUPLICATE.value).then("problem").alias("problem")
     )
     rows = {str(key[0]): rows for key, rows in unmarked.partition_by("shard", as_dict=True).items()}
     empty = pl.DataFrame(schema=SCHEMA)
-    return {
-        shard.stored: Manifest([shard], rows.get(shard.address, empty), captions=captions)
+    return [
+        Manifest([shard], rows.get(shard.address, empty), manifest.reading, manifest.captions)
         for shard in manifest.shards
-        if shard.damage is None
-    }
+    ]
 
 
-def _locate_part(making: Path, shard: ShardInfo, captions: CaptionLineMode | None) -> Path:
+def locate_unfinished_work(out: Path | str) -> Path:
+    """Return the folder of the parts of a manifest that is being made: beside it, or for an address in the cache."""
+    if "://" not in str(out):
+        return Path(out).with_name(f".{Path(out).name}.making")
+    return find_cache_root() / "making" / hashlib.sha256(str(out).encode()).hexdigest()[:32]
+
+
+def _require_writable(address: str) -> None:
+    """Raise InputError before hours of reading for an address that nothing can be written to."""
+    folder, name = Folder(address.rpartition("/")[0], "--out"), f".{address.rpartition('/')[2]}.making"
+    try:
+        folder.write(name, b"")
+        folder.remove(name)
+    except WorkError as error:
+        raise InputError(f"--out {error}") from error
+
+
+def locate_part(making: Path, shard: ShardInfo, captions: CaptionLineMode | None) -> Path:
+    """Return where the part of a manifest about one shard is kept until all are made."""
     name = hashlib.sha256(f"{MANIFEST_VERSION}.{READING_VERSION}.{captions}\n{shard}".encode()).hexdigest()[:32]
     return making / f"{name}.parquet"
 

@@ -49,7 +49,7 @@ def recognise_layout(place: str, options: LayoutOptions = NO_OPTIONS) -> Layout 
     if location.ending == ".parquet" and len(names := expand_braces(place)) > 1:
         return find_table_layout([_require_file(resolve_location(name)) for name in names], options)
     if location.ending in TABLE_ENDINGS:
-        if is_manifest_file(place):
+        if location.ending == ".parquet" and is_manifest_file(place):
             return place
         return find_table_layout([_require_file(location)], options)
     if location.ending == ".json":

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from gapctl.data.image_text.storage import RETRY_SECONDS
+from gapctl.data.image_text.storage import RETRY_SECONDS, find_tag
 from gapctl.errors import InputError
 from gapctl.folders import expand_home
+from gapctl.io.hub import convert_hub_page_address
 from gapctl.io.retry import WEB_SCHEMES, is_hidden_or_system_file, is_transient, open_file_system, retry
 
 if TYPE_CHECKING:
@@ -30,20 +31,6 @@ PACKAGES: Final = {
     "https": "aiohttp",
 }
 """The package that a scheme needs."""
-HUB_PAGES: Final = "https://huggingface.co/datasets/"
-TAG_NAMES: Final = (
-    "ETag",
-    "etag",
-    "blob_id",
-    "Content-MD5",
-    "Digest",
-    "LastModified",
-    "Last-Modified",
-    "updated",
-    "mtime",
-    "created",
-)
-"""What stores call a mark that changes when a file is written again; the first that is there is taken."""
 MAX_FILE_BYTES: Final = 1 << 30
 """Largest image or table cell's file that is read; an image below 89 megapixels is smaller."""
 READ_BYTES: Final = 4 << 20
@@ -196,20 +183,9 @@ def resolve_location(place: str) -> Location:
     return Location(address, files, path)
 
 
-def convert_hub_page_address(address: str) -> str:
-    """Return `hf://` for the page of a data set of Hugging Face, and any other address as it is."""
-    if not address.startswith(HUB_PAGES) or "/resolve/" in address or "/raw/" in address:
-        return address
-    parts = address.removeprefix(HUB_PAGES).strip("/").split("/")
-    if len(parts) > 3 and parts[2] == "tree":
-        parts = [parts[0], f"{parts[1]}@{parts[3]}", *parts[4:]]
-    return "hf://datasets/" + "/".join(parts)
-
-
 def _build_file_info(info: dict[str, Any], name: str) -> FileInfo:
-    tag = next((str(info[each]) for each in TAG_NAMES if info.get(each)), "")
     size = info.get("size")
-    return FileInfo(name, -1 if size is None else int(size), tag.strip('"'))
+    return FileInfo(name, -1 if size is None else int(size), find_tag(info))
 
 
 def _strip_last_part(address: str) -> str:

@@ -12,9 +12,11 @@ Index letters: N samples of a training.
 import hashlib
 import io
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +27,13 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from gapctl.data.image_text.class_prompts import CaptionLineMode
+from gapctl.data.image_text.locations import resolve_location
 from gapctl.data.image_text.storage import ShardInfo, find_shard
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.errors import InputError, first_line_of_error
+from gapctl.folders import find_cache_root
 from gapctl.io.atomic import write_file_atomically
+from gapctl.io.files import Folder
 from gapctl.text import format_first_names
 
 Parsed = TypeVar("Parsed")
@@ -61,6 +66,8 @@ SCHEMA: Final = {
     "caption_mark": pl.UInt64,
     "problem": pl.String,
 }
+MAX_MANIFEST_BYTES: Final = 16 << 30
+"""Largest manifest that is fetched from an address; one of CC12M has 0.3 GB."""
 CHECK_THREADS: Final = 16
 """Concurrent requests; an object store answers slowly, but many at once."""
 
@@ -125,23 +132,21 @@ def hash_shards(shards: Sequence[ManifestShard]) -> str:
     return hashlib.sha256(f"pairs-v{MANIFEST_VERSION}\n{listed}".encode()).hexdigest()[:16]
 
 
-def serialise_manifest(manifest: Manifest, folder: Path | None = None) -> bytes:
+def serialise_manifest(manifest: Manifest, folder: str | None = None) -> bytes:
     """Return the file's bytes; addresses below `folder` are relative, so that both can be moved together."""
     shards = [asdict(shard) for shard in manifest.shards]
-    for shard in shards:
-        path = Path(shard["address"])
-        if folder is not None and "://" not in shard["address"] and path.is_relative_to(folder):
-            shard["address"] = str(path.relative_to(folder))
+    for shard in shards if folder is not None else ():
+        shard["address"] = shard["address"].removeprefix(f"{folder.rstrip('/')}/")
     about = {"version": MANIFEST_VERSION, "reading": READING_VERSION, "captions": manifest.captions, "shards": shards}
     metadata = {METADATA_KEY: json.dumps(about)}
     names = {shard.address: written["address"] for shard, written in zip(manifest.shards, shards, strict=True)}
-    samples = manifest.samples.with_columns(pl.col("shard").replace(names)) if folder else manifest.samples
+    samples = manifest.samples.with_columns(pl.col("shard").replace(names)) if folder is not None else manifest.samples
     file = io.BytesIO()
     samples.write_parquet(file, metadata=metadata, statistics=False)
     return file.getvalue()
 
 
-def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
+def parse_manifest(content: bytes, folder: str | None = None) -> Manifest:
     """Parse the bytes of `serialise_manifest`. Raise ValueError for anything else."""
     reading, captions, shards = _parse_file_metadata(content)
     try:
@@ -154,12 +159,18 @@ def parse_manifest(content: bytes, folder: Path | None = None) -> Manifest:
         raise ValueError(f"of other columns than version {MANIFEST_VERSION} has")
     if folder is None:
         return Manifest(shards, samples, reading, captions)
-    absolute = {
-        shard.address: shard.address if "://" in shard.address else str(folder / shard.address) for shard in shards
-    }
+    moved = _join_folder(folder, shards)
+    absolute = {shard.address: there.address for shard, there in zip(shards, moved, strict=True)}
     samples = samples.with_columns(pl.col("shard").replace(absolute))
-    moved = [replace(shard, address=absolute[shard.address]) for shard in shards]
     return Manifest(moved, samples, reading, captions)
+
+
+def _join_folder(folder: str, shards: Sequence[ManifestShard]) -> list[ManifestShard]:
+    """Return the shards with their whole addresses; absolute paths and addresses stand for themselves."""
+    return [
+        shard if "://" in shard.address else replace(shard, address=posixpath.join(folder, shard.address))
+        for shard in shards
+    ]
 
 
 def _parse_file_metadata(content: bytes) -> tuple[int, CaptionLineMode | None, list[ManifestShard]]:
@@ -182,38 +193,76 @@ def _build_format_error(error: Exception) -> ValueError:
     return ValueError(f"not a manifest of shards ({type(error).__name__}: {first_line_of_error(error)})")
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest's file. Raise InputError if it is missing or another kind of file."""
-    return _read_file(path, lambda content: parse_manifest(content, path.absolute().parent))
+def read_manifest(place: Path | str) -> Manifest:
+    """Read a manifest's file, at a path or an address. Raise InputError if it is missing or another kind of file."""
+    return _read_file(place, lambda content: parse_manifest(content, _find_folder(place)))
 
 
-def read_manifest_shards(path: Path) -> list[ManifestShard]:
+def read_manifest_shards(place: Path | str) -> list[ManifestShard]:
     """Return the shards that a manifest's file records, which is fast. Raise InputError as `read_manifest`."""
-    return _read_file(path, _parse_file_metadata)[2]
+    return _join_folder(_find_folder(place), _read_file(place, _parse_file_metadata)[2])
 
 
-def has_caption_counts(path: Path) -> bool:
+def has_caption_counts(place: Path | str) -> bool:
     """Return whether the version that wrote a manifest's file counted captions. Raise InputError as `read_manifest`."""
-    return _read_file(path, _parse_file_metadata)[0] >= CAPTION_READING
+    return _read_file(place, _parse_file_metadata)[0] >= CAPTION_READING
 
 
-def _read_file(path: Path, of: Callable[[bytes], Parsed]) -> Parsed:
+def _find_folder(place: Path | str) -> str:
+    """Return the path or the address of the folder that a file lies in."""
+    return str(place).rpartition("/")[0] if "://" in str(place) else str(Path(place).absolute().parent)
+
+
+def _read_file(place: Path | str, of: Callable[[bytes], Parsed]) -> Parsed:
     try:
-        return of(path.read_bytes())
+        return of(_read_remote_file(str(place)) if "://" in str(place) else Path(place).read_bytes())
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; `gapctl data index SHARDS --out {path}` makes it") from error
+        raise InputError(f"{place}: no such file; `gapctl data index SHARDS --out {place}` makes it") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a manifest of shards") from error
+        reason = error.strerror or error
+        raise InputError(f"{place}: cannot be read ({reason}); expected a manifest of shards") from error
     except ValueError as error:
-        raise InputError(f"{path}: {error}; `gapctl data index SHARDS --out {path}` makes one") from error
+        raise InputError(f"{place}: {error}; `gapctl data index SHARDS --out {place}` makes one") from error
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write the file atomically. Raise OSError if that fails."""
-    write_file_atomically(path, serialise_manifest(manifest, path.absolute().parent), path.absolute().parent)
+def _read_remote_file(address: str) -> bytes:
+    """Return a manifest's bytes; they are kept in the cache, and fetched anew where the store has another file now."""
+    location = resolve_location(address)
+    info = location.find_info()
+    if info is None:
+        raise FileNotFoundError(address)
+    name = hashlib.sha256(f"{address}\n{info.bytes}\n{info.tag}".encode()).hexdigest()[:32]
+    copy = find_cache_root() / "manifests" / f"{name}.parquet"
+    if info.tag and copy.is_file():
+        return copy.read_bytes()
+    content = location.read(limit=MAX_MANIFEST_BYTES)
+    with suppress(OSError):  # a cache that cannot be written costs time, and nothing else
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_file_atomically(copy, content)
+    return content
 
 
-def require_unchanged_shards(path: Path, manifest: Manifest) -> None:
+def write_manifest(place: Path | str, manifest: Manifest) -> None:
+    """Write the file atomically, at a path or an address. Raise OSError if that fails, WorkError at an address."""
+    folder = _find_folder(place)
+    content = serialise_manifest(manifest, folder)
+    if "://" in str(place):
+        Folder(folder, "--out").write(str(place).rpartition("/")[2], content)
+    else:
+        write_file_atomically(Path(place), content, Path(folder))
+
+
+def relocate_shards(manifest: Manifest, places: Mapping[str, ShardInfo]) -> Manifest:
+    """Return the manifest of shards that were copied; `places` has the copy of each address."""
+    shards = [
+        replace(shard, address=(there := places[shard.address]).address, bytes=there.bytes, modified=there.modified)
+        for shard in manifest.shards
+    ]
+    names = {address: there.address for address, there in places.items()}
+    return replace(manifest, shards=shards, samples=manifest.samples.with_columns(pl.col("shard").replace(names)))
+
+
+def require_unchanged_shards(path: Path | str, manifest: Manifest) -> None:
     """Raise InputError with the shards that are missing or were written after the manifest of this name."""
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
         now = list(pool.map(find_shard, [shard.address for shard in manifest.shards]))
@@ -223,7 +272,7 @@ def require_unchanged_shards(path: Path, manifest: Manifest) -> None:
             changed.append(f"{shard.address} (is gone)")
         elif current.bytes != shard.bytes:
             changed.append(f"{shard.address} ({current.bytes:,} bytes, {shard.bytes:,} when it was indexed)")
-        elif current != shard.stored:
+        elif shard.modified and current != shard.stored:  # some stores tell nothing but a size
             changed.append(f"{shard.address} (written again since)")
     if changed:
         raise InputError(

@@ -30,8 +30,16 @@ from typing import Final, NamedTuple
 from gapctl.data.image_text.class_prompts import LINE_ENDS, CaptionLineMode
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.layouts import recognise_layout
-from gapctl.data.image_text.locations import Location, convert_hub_page_address, resolve_location
-from gapctl.data.image_text.manifest import Manifest, has_caption_counts, read_manifest, tally_manifest, write_manifest
+from gapctl.data.image_text.locations import Location, resolve_location
+from gapctl.data.image_text.manifest import (
+    Manifest,
+    has_caption_counts,
+    read_manifest,
+    read_manifest_shards,
+    relocate_shards,
+    tally_manifest,
+    write_manifest,
+)
 from gapctl.data.image_text.records import (
     LAYOUT_VERSION,
     NO_OPTIONS,
@@ -42,13 +50,15 @@ from gapctl.data.image_text.records import (
     Record,
 )
 from gapctl.data.image_text.source import MANIFEST_NAME
-from gapctl.data.image_text.storage import RETRY_SECONDS, ShardInfo, list_shards, list_tar_files
+from gapctl.data.image_text.storage import RETRY_SECONDS, ShardInfo, find_shard, list_shards, list_tar_files
 from gapctl.data.image_text.tar import parse_image_header
 from gapctl.data.image_text.tar_layouts import CLASS_KIND, CLASS_NAMES, CLASS_TEMPLATES, find_class_files
 from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.io.atomic import stage_file_replacement, write_file_atomically
+from gapctl.io.files import Folder
+from gapctl.io.hub import convert_hub_page_address
 from gapctl.io.retry import WEB_SCHEMES, is_hidden_or_system_file, retry
 
 SAMPLES_PER_SHARD: Final = 10_000
@@ -103,9 +113,8 @@ def _resolve_place(place: str, local: bool, on_progress: OnProgress) -> Resolved
         layout = recognise_layout(str(fetch_shards(layout, on_progress)))
     if isinstance(layout, str):
         if layout.endswith(".parquet"):
-            return ResolvedPlace(
-                place, tuple(shard.address for shard in read_manifest(expand_home(layout)).shards), None
-            )
+            manifest = layout if "://" in layout else expand_home(layout)
+            return ResolvedPlace(place, tuple(shard.address for shard in read_manifest_shards(manifest)), None)
         return ResolvedPlace(place, _list_web_folder(layout), None)
     folder = find_cache_root() / "packed" / layout.fingerprint
     return ResolvedPlace(place, (str(folder),), pack_shards(layout, folder, on_progress))
@@ -120,9 +129,13 @@ def _list_web_folder(place: str) -> tuple[str, ...]:
 
 
 def pack_place_into_shards(
-    place: str, out: Path, options: LayoutOptions = NO_OPTIONS, on_progress: OnProgress = ignore_progress
+    place: str, out: Path | str, options: LayoutOptions = NO_OPTIONS, on_progress: OnProgress = ignore_progress
 ) -> PackResult:
-    """Pack a place into a new folder. Raise InputError for shards that need no packing, and as `pack_shards` does."""
+    """Pack a place into a new folder, at a path or an address.
+
+    For an address the shards are packed into the cache first. Raise InputError for shards that need no packing, and as
+    `pack_shards` does.
+    """
     address = convert_hub_page_address(place)
     layout = recognise_layout(address, options)
     if isinstance(layout, str) and "://" in layout:
@@ -133,7 +146,44 @@ def pack_place_into_shards(
             f"{place}: read as tar shards, which need no packing; expected another layout. `gapctl data verify` checks "
             "shards, and `gapctl data reshard` writes them anew"
         )
+    if "://" in str(out):
+        return _pack_to_address(layout, str(out), on_progress)
     return pack_shards(layout, expand_home(out).absolute(), on_progress)
+
+
+def _pack_to_address(layout: Layout, out: str, on_progress: OnProgress) -> PackResult:
+    """Pack into the cache, and copy what the folder at an address lacks; `packed.json` comes last."""
+    target = Folder(out.rstrip("/"), "--out")
+    done = _parse_pack_record(target.read(PACKED_FILE), layout.fingerprint)
+    names = target.names("", lambda name: not is_hidden_or_system_file(name))
+    if done is not None and sum(name.endswith(".tar") for name in names) == done.shards:
+        return done
+    local = find_cache_root() / "packed" / layout.fingerprint
+    packed = pack_shards(layout, local, on_progress)
+    files = [path for path in sorted(local.iterdir()) if path.name not in (MANIFEST_NAME, PACKED_FILE)]
+    if foreign := set(names) - {MANIFEST_NAME, PACKED_FILE, *(path.name for path in files)}:
+        raise InputError(
+            f"--out {out}: holds other data ({min(foreign)}); expected a new or empty folder. Nothing was written"
+        )
+    manifest, places = read_manifest(local / MANIFEST_NAME), dict[str, ShardInfo]()
+    for path in files:
+        address = target.path(path.name)
+        there = find_shard(address)
+        if there is None or there.bytes != path.stat().st_size:
+            try:
+                with target.stage_file(path.name) as temporary:
+                    shutil.copyfile(path, temporary)
+            except OSError as error:
+                raise WorkError(
+                    f"{address}: cannot be written ({error}). What has arrived is kept: run the same command again"
+                ) from error
+            there = find_shard(address)
+        if there is None:
+            raise WorkError(f"{address}: is gone after it was written; run the same command again")
+        places[str(path.absolute())] = there
+    write_manifest(target.path(MANIFEST_NAME), relocate_shards(manifest, places))
+    target.write(PACKED_FILE, (local / PACKED_FILE).read_bytes())
+    return packed
 
 
 def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_progress) -> PackResult:
@@ -193,9 +243,17 @@ def _index_packed(folder: Path) -> Manifest:
 
 def _read_pack_record(folder: Path, fingerprint: str) -> PackResult | None:
     try:
-        document = json.loads((folder / PACKED_FILE).read_bytes())
-        packed = PackResult(**document)
-    except (OSError, ValueError, TypeError):
+        content = (folder / PACKED_FILE).read_bytes()
+    except OSError:
+        return None
+    return _parse_pack_record(content, fingerprint)
+
+
+def _parse_pack_record(content: bytes | None, fingerprint: str) -> PackResult | None:
+    """Return what `packed.json` says, or None for none, and for one of another layout or version."""
+    try:
+        packed = PackResult(**json.loads(content or b""))
+    except (ValueError, TypeError):
         return None
     return packed if (packed.fingerprint, packed.version) == (fingerprint, LAYOUT_VERSION) else None
 

@@ -501,9 +501,9 @@ def load_or_index_manifest(places: list[str], workers: Workers) -> Manifest:
     from gapctl.data.image_text.tables import is_table
 
     if len(places) == 1 and places[0].endswith(".parquet") and not is_table(places[0]):
-        path = expand_home(places[0])
-        manifest = read_manifest(path)
-        require_unchanged_shards(path, manifest)
+        place = places[0] if "://" in places[0] else expand_home(places[0])
+        manifest = read_manifest(place)
+        require_unchanged_shards(place, manifest)
         return manifest
     resolved = find_or_pack_shards(places, local=False)
     return build_manifest(list_shards([each for place in resolved for each in place.shards]), workers)

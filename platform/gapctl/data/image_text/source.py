@@ -9,20 +9,25 @@ import hashlib
 import lzma
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gapctl.config.trial import PairData
 from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home, find_cache_root
+from gapctl.io.atomic import write_file_atomically
+from gapctl.io.hub import convert_hub_file_address
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gapctl.data.image_text.manifest import Manifest
+    from gapctl.data.image_text.manifest import Manifest, ManifestShard
+
+Named = TypeVar("Named")
 
 BUNDLED: Final = "bundled"
 BUNDLE_FOLDER: Final = Path(__file__).parent / "bundled"
@@ -122,31 +127,62 @@ def _resolve_path(place: str) -> str:
     return str(expand_home(place).absolute())
 
 
-def find_manifest(source: str) -> Path:
-    """Return the manifest's path; a place of another layout than shards is packed into the cache first.
+def find_manifest(source: str) -> Path | str:
+    """Return the manifest's path or address; a place of another layout than shards is packed into the cache first.
 
     Raise InputError if it is missing, or the place is of no known layout.
     """
     from gapctl.data.image_text.pack import find_or_pack_shards
     from gapctl.data.image_text.records import EXPECTED as EXPECTED_LAYOUTS
-    from gapctl.data.image_text.tables import is_table
+    from gapctl.data.image_text.storage import expand_braces
+    from gapctl.data.image_text.tables import is_manifest_file, is_table
 
     if source == BUNDLED:
         return find_bundled_manifest()
-    path = expand_home(source).absolute()
-    manifest = path / MANIFEST_NAME if path.is_dir() else path
-    if manifest.is_file() and manifest.suffix == ".parquet" and not is_table(str(manifest)):
-        return manifest
-    if "://" not in source and not path.exists():
-        raise MissingDataError(f"{source}: no such file or folder; {EXPECTED_LAYOUTS}", absent=True)
+    if "://" in source:
+        address = convert_hub_file_address(source)
+        folder = address.rpartition("/")[0] if _names_tars(source) else address.rstrip("/")
+        remote = address if address.endswith(".parquet") else f"{folder}/{MANIFEST_NAME}"
+        if is_manifest_file(remote):
+            return remote
+    else:
+        path = expand_home(source).absolute()
+        near = path.parent if _names_tars(source) else path
+        manifest = near / MANIFEST_NAME if near.is_dir() else path
+        if manifest.is_file() and manifest.suffix == ".parquet" and not is_table(str(manifest)):
+            return manifest
+        if len(expand_braces(source)) == 1 and not path.exists():
+            raise MissingDataError(f"{source}: no such file or folder; {EXPECTED_LAYOUTS}", absent=True)
     resolved = find_or_pack_shards([source], local=False)[0]
     if resolved.packed is None:
-        raise InputError(f"{source}: no manifest.parquet beside these shards; {EXPECTED}")
+        raise InputError(f"{source}: no manifest.parquet beside these shards; {_explain_index(source)}")
     return Path(resolved.shards[0]) / MANIFEST_NAME
 
 
+def _names_tars(source: str) -> bool:
+    """Return whether a source names tar files by a path or an address, with braces or without."""
+    return source.endswith(".tar")
+
+
+def _explain_index(source: str) -> str:
+    """Return how to make the manifest of shards, and how to name it."""
+    if "://" not in source:
+        return EXPECTED
+    return (
+        f"expected one. `gapctl data index '{source}' --out PLACE.parquet` makes it, at a path or an address that can "
+        "be written to, such as s3://BUCKET/cc12m.parquet; then that file is the data.source"
+    )
+
+
 def find_questions_file(places: PairPaths) -> Path | None:
-    """Return the path of the zero-shot questions; the bundled pairs have their own."""
+    """Return the path of the zero-shot questions, of a copy if they lie elsewhere; the bundled pairs have their own."""
+    if "://" in places.classes:
+        content = _read_questions(places.classes)
+        copy = find_cache_root() / "questions" / f"{hashlib.sha256(content).hexdigest()[:32]}.txt"
+        if not copy.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_file_atomically(copy, content)
+        return copy
     if places.classes:
         return Path(places.classes)
     return BUNDLED_QUESTIONS if (places.held_out or places.source) == BUNDLED else None
@@ -175,14 +211,29 @@ def hash_pair_data(data: PairData) -> str:
 
 
 def _hash_manifest(source: str) -> str:
-    from gapctl.data.image_text.manifest import hash_shards, read_manifest_shards
+    from gapctl.data.image_text.manifest import hash_shards
 
-    return hash_bundle() if source == BUNDLED else hash_shards(read_manifest_shards(find_manifest(source)))
+    return hash_bundle() if source == BUNDLED else hash_shards(_read_records(source))
+
+
+def _read_records(source: str) -> "list[ManifestShard]":
+    """Return what the manifest of a source says about its shards, or about those that the source names."""
+    from gapctl.data.image_text.manifest import read_manifest_shards
+
+    return _select_named(source, read_manifest_shards(find_manifest(source)), lambda shard: shard.address)
 
 
 def _hash_questions(classes: str) -> str:
+    return hashlib.sha256(_read_questions(classes)).hexdigest()
+
+
+def _read_questions(classes: str) -> bytes:
+    from gapctl.data.image_text.locations import resolve_location
+
+    if "://" in classes:
+        return resolve_location(classes).read_whole()
     try:
-        return hashlib.sha256(expand_home(classes).read_bytes()).hexdigest()
+        return expand_home(classes).read_bytes()
     except OSError as error:
         raise InputError(f"{classes}: cannot be read ({error.strerror}); expected a file of questions") from error
 
@@ -192,10 +243,8 @@ def find_held_out_shortage(data: PairData, asked: int) -> int | None:
 
     A share of very many pairs is not counted, as it is never that small.
     """
-    from gapctl.data.image_text.manifest import read_manifest_shards
-
     place = data.held_out or data.source
-    usable = sum(record.usable for record in read_manifest_shards(find_manifest(place)))
+    usable = sum(record.usable for record in _read_records(place))
     if not data.held_out:
         if usable * data.held_out_share > 4 * asked:
             return None
@@ -233,9 +282,30 @@ def load_pair_manifests(places: PairPaths) -> TrialPairs:
 
 
 def _read_current_manifest(source: str) -> "Manifest":
+    from gapctl.data.image_text.index import join_manifests, split_by_shard
     from gapctl.data.image_text.manifest import read_manifest, require_unchanged_shards
 
     path = find_manifest(source)
     manifest = read_manifest(path)
+    if _names_tars(source):
+        parts = _select_named(source, split_by_shard(manifest), lambda part: part.shards[0].address)
+        if len(parts) < len(manifest.shards):
+            manifest = replace(join_manifests(parts, manifest.captions), reading=manifest.reading)
     require_unchanged_shards(path, manifest)
     return manifest
+
+
+def _select_named(source: str, shards: list[Named], find_address: Callable[[Named], str]) -> list[Named]:
+    """Return the shards of a manifest that a source names by their tars, in that order; all for another source.
+
+    Raise InputError for one that the manifest does not have.
+    """
+    from gapctl.data.image_text.storage import expand_place
+
+    if not _names_tars(source):
+        return shards
+    known = {find_address(shard): shard for shard in shards}
+    names = [name if "://" in name else str(expand_home(name).absolute()) for name in expand_place(source)]
+    if missing := [name for name in names if name not in known]:
+        raise InputError(f"{source}: the manifest beside it does not have {missing[0]}; {_explain_index(source)}")
+    return [known[name] for name in names]

@@ -2,13 +2,15 @@
 
 1. `list_shards` expands files, folders, braces and addresses into `ShardInfo`s.
 2. `open_shard` opens one whole shard, `ShardReader` reads parts of many.
+
+Shards of a hub's data set are asked for by `hf://`, whatever address was given, as its client knows the user's token.
 """
 
 import errno
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +20,7 @@ from typing import Any, Final, Self
 from gapctl.data.image_text.tar import ShardBytes
 from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home
+from gapctl.io.hub import convert_hub_file_address
 from gapctl.io.retry import is_hidden_or_system_file, open_file_system, retry
 
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
@@ -26,6 +29,25 @@ MAX_UNMAPPED_BYTES: Final = 64 << 20
 
 RETRY_SECONDS: Final = 30.0
 """Time during which requests to a busy or unreachable store are retried."""
+
+TAG_NAMES: Final = (
+    "ETag",
+    "etag",
+    "blob_id",
+    "Content-MD5",
+    "Digest",
+    "LastModified",
+    "Last-Modified",
+    "updated",
+    "mtime",
+    "created",
+)
+"""What stores call a mark that changes when a file is written again; the first that is there is taken."""
+
+REMOTE_GAP_BYTES: Final = 1 << 20
+"""Largest gap between ranges at an address that is read along: it takes less time than another request."""
+REMOTE_READ_BYTES: Final = 16 << 20
+"""Most bytes of one request for several ranges."""
 
 MAX_OPEN_FILES: Final = 256
 """Most files open together; systems allow a process 1,024."""
@@ -46,7 +68,7 @@ def list_shards(places: Sequence[str]) -> list[ShardInfo]:
     Files that other systems leave in a folder are ignored (`is_hidden_or_system_file`). Raise InputError for a place
     without shards, and for an address that cannot be listed.
     """
-    shards = [shard for place in places for name in expand_braces(place) for shard in _list_named_shards(name)]
+    shards = [shard for place in places for name in expand_place(place) for shard in _list_named_shards(name)]
     if not shards:
         raise InputError(f"no shards were named; {EXPECTED}")
     return list({shard.address: shard for shard in shards}.values())
@@ -58,7 +80,7 @@ def find_shard(address: str) -> ShardInfo | None:
         return _describe_local_shard(Path(address)) if Path(address).is_file() else None
     file_system, path = _open_file_system(address)
     try:
-        return _describe_remote_shard(file_system, address, retry(lambda: file_system.info(path), RETRY_SECONDS))
+        return _describe_remote_shard(address, retry(lambda: file_system.info(path), RETRY_SECONDS))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -104,6 +126,11 @@ def expand_braces(place: str) -> list[str]:
         raise InputError(f"{place}: braces that do not match; expected such as {{00000..00011}}.tar") from error
 
 
+def expand_place(place: str) -> list[str]:
+    """Return the names that a place of shards stands for; those of a hub's data set begin with `hf://`."""
+    return expand_braces(convert_hub_file_address(place))
+
+
 def _list_named_shards(name: str) -> list[ShardInfo]:
     if "://" in name:
         return _list_remote_shards(name)
@@ -129,7 +156,7 @@ def _list_remote_shards(address: str) -> list[ShardInfo]:
     try:
         info = retry(lambda: file_system.info(path), RETRY_SECONDS)
         if info["type"] == "file":
-            return [_describe_remote_shard(file_system, address, info)]
+            return [_describe_remote_shard(address, info)]
         entries = retry(lambda: file_system.ls(path, detail=True), RETRY_SECONDS)
         listed = sorted(entries, key=lambda entry: str(entry["name"]))
     except FileNotFoundError as error:
@@ -144,7 +171,7 @@ def _list_remote_shards(address: str) -> list[ShardInfo]:
     ]
     if not shards:
         raise InputError(f"{address}: no .tar in this folder; {EXPECTED}")
-    return [_describe_remote_shard(file_system, f"{protocol}://{each['name']}", each) for each in shards]
+    return [_describe_remote_shard(f"{protocol}://{each['name']}", each) for each in shards]
 
 
 def _open_file_system(address: str) -> tuple[Any, str]:
@@ -154,11 +181,13 @@ def _open_file_system(address: str) -> tuple[Any, str]:
         raise InputError(f"{address}: {error}; s3:// needs the package s3fs, gs:// needs gcsfs") from error
 
 
-def _describe_remote_shard(file_system: Any, address: str, info: dict[str, Any]) -> ShardInfo:
-    tag = next(
-        (info[name] for name in ("ETag", "etag", "LastModified", "updated", "mtime", "created") if info.get(name)), ""
-    )
-    return ShardInfo(address, int(info["size"] or 0), str(tag).strip('"'))
+def _describe_remote_shard(address: str, info: dict[str, Any]) -> ShardInfo:
+    return ShardInfo(address, int(info["size"] or 0), find_tag(info))
+
+
+def find_tag(info: Mapping[str, Any]) -> str:
+    """Return what changes when a file is written again, from what its store says about it; empty if nothing does."""
+    return next((str(info[name]) for name in TAG_NAMES if info.get(name)), "").strip('"')
 
 
 def _describe_local_shard(path: Path) -> ShardInfo:
@@ -185,7 +214,8 @@ class ShardReader:
             return b""
         if "://" in address:
             file_system, path = _open_file_system(address)
-            ask = partial(file_system.cat_file, path, start=start, end=start + size)
+            exact = {"cache_type": "none"} if address.startswith("hf://") else {}  # its client would read ahead
+            ask = partial(file_system.cat_file, path, start=start, end=start + size, **exact)
             content = bytes(retry(ask, RETRY_SECONDS))
         else:
             content = os.pread(self._open_file(address), size, start)
@@ -193,12 +223,38 @@ class ShardReader:
             raise OSError(errno.EIO, f"{address} has grown short since it was indexed")
         return content
 
+    def read_ranges(self, address: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        """Yield the content of each (start, size), given in ascending order; raise OSError as `read`.
+
+        At an address, ranges near each other are read by one request, with what lies between.
+        """
+        if "://" not in address:
+            yield from (self.read(address, start, size) for start, size in ranges)
+            return
+        for first, last in _group_ranges(ranges):
+            begin = ranges[first][0]
+            content = self.read(address, begin, sum(ranges[last - 1]) - begin)
+            yield from (content[start - begin : start - begin + size] for start, size in ranges[first:last])
+
     def _open_file(self, address: str) -> int:
         known = self._files.pop(address, None)
         self._files[address] = os.open(address, os.O_RDONLY) if known is None else known
         if len(self._files) > MAX_OPEN_FILES:
             os.close(self._files.pop(next(iter(self._files))))
         return self._files[address]
+
+
+def _group_ranges(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the places of the first range of each request and of the first one of the next."""
+    first = 0
+    for place in range(1, len(ranges) + 1):
+        if place < len(ranges):
+            start, size = ranges[place]
+            near = 0 <= start - sum(ranges[place - 1]) <= REMOTE_GAP_BYTES
+            if near and start + size - ranges[first][0] <= REMOTE_READ_BYTES:
+                continue
+        yield first, place
+        first = place
 
 
 def list_or_pack_local_shards(places: Sequence[str]) -> list[ShardInfo]:

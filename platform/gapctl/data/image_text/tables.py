@@ -10,6 +10,7 @@ import csv
 import io
 import posixpath
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,6 +66,9 @@ CAPTION_COLUMNS: Final = (
 SEPARATORS: Final = ("\t", ",", ";", "|")
 LINK_SCHEMES: Final = frozenset({"http", "https", "s3", "gs", "gcs", "hf", "az", "abfs"})
 """Schemes that a cell may name; others could make fsspec run programs or read what nobody meant."""
+PARQUET_MARK: Final = b"PAR1"
+PARQUET_END: Final = struct.Struct("<I4s")
+"""The length of a parquet file's metadata, and its mark: the file's last bytes."""
 IMAGE_SECONDS: Final = 5.0
 """Time during which requests for one image of the web are retried."""
 MAX_CELL_CHARACTERS: Final = 1 << 20
@@ -87,21 +91,41 @@ def group_table_pieces(names: Sequence[str]) -> list[list[str]]:
 
 def is_table(place: str) -> bool:
     """Return whether a place that ends in .parquet is a sound table, and no manifest of shards."""
-    return "://" in place or len(expand_braces(place)) > 1 or _has_manifest_metadata(place) is False
+    return len(expand_braces(place)) > 1 or _has_manifest_metadata(place) is False
 
 
 def is_manifest_file(place: str) -> bool:
-    """Return whether a file on this machine is a manifest of shards."""
-    return "://" not in place and _has_manifest_metadata(place) is True
+    """Return whether a file, at a path or an address, is a manifest of shards."""
+    return _has_manifest_metadata(place) is True
 
 
 def _has_manifest_metadata(place: str) -> bool | None:
     """Return whether a parquet file has a manifest's metadata, or None if it cannot be read."""
     import polars as pl
 
+    if "://" in place:
+        return _has_remote_manifest_metadata(place)
     try:
         return METADATA_KEY in pl.read_parquet_metadata(expand_home(place))
     except (pl.exceptions.PolarsError, OSError):
+        return None
+
+
+def _has_remote_manifest_metadata(address: str) -> bool | None:
+    """Look into the end of a file, where parquet keeps its metadata with their length and a mark after them."""
+    location = resolve_location(address)
+    info = location.find_info()
+    if info is None or info.bytes < PARQUET_END.size:
+        return None
+    try:
+        with location.files.open(location.path, "rb") as file:
+            file.seek(info.bytes - PARQUET_END.size)
+            length, mark = PARQUET_END.unpack(file.read(PARQUET_END.size))
+            if mark != PARQUET_MARK:
+                return None
+            file.seek(max(0, info.bytes - PARQUET_END.size - length))
+            return METADATA_KEY.encode() in file.read(length)
+    except (OSError, ValueError, struct.error):
         return None
 
 

@@ -36,7 +36,7 @@ from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError, WorkError
-from gapctl.io.atomic import stage_file_replacement, write_file_atomically
+from gapctl.io.files import Folder
 from gapctl.io.retry import is_hidden_or_system_file
 
 REQUEST_FILE: Final = ".resharding.json"
@@ -91,6 +91,11 @@ class ShardWriteTask:
     rows: Sequence[dict[str, Any]]
     resize: int | None
 
+    @property
+    def folder(self) -> str:
+        """The path or address of the folder that the shard is written to."""
+        return self.address.rpartition("/")[0]
+
 
 @dataclass(frozen=True)
 class ReshardResult:
@@ -105,27 +110,29 @@ class ReshardResult:
 def reshard_pairs(
     manifest: Manifest,
     request: ReshardRequest,
-    out: Path,
+    out: Path | str,
     workers: Workers,
     on_progress: OnProgress = ignore_progress,
 ) -> ReshardResult:
-    """Write the usable samples of a manifest, continuing interrupted work.
+    """Write the usable samples of a manifest to a path or an address, continuing interrupted work.
 
     `on_progress` gets the finished samples and all samples. Raise InputError if the folder holds anything else,
     WorkError if a shard cannot be read or written.
     """
     splits = split_pairs(manifest.usable, request)
-    tasks = {name: _plan_shards(out, name, rows, request, len(splits) > 1) for name, rows in splits.items()}
+    folder = Folder(str(out), "--out")
+    tasks = {name: _plan_shards(folder, name, rows, request, len(splits) > 1) for name, rows in splits.items()}
     every = [task for split in tasks.values() for task in split]
-    _prepare_folder(out, request, every)
-    left = [task for task in every if not Path(task.address).exists()]
+    _prepare_folder(folder, request)
+    there = {f"{place}/{name}" for place in {task.folder for task in every} for name in Folder(place).names("")}
+    left = [task for task in every if task.address not in there]
     total, done, dropped = len(manifest.usable), sum(len(task.rows) for task in every if task not in left), list[str]()
     on_progress(done, total)
     for place, undecodable in workers.each(write_shard, left):
         done += len(left[place].rows)
         dropped += undecodable
         on_progress(done, total)
-    (out / REQUEST_FILE).unlink()
+    folder.remove(REQUEST_FILE)
     samples = {name: len(rows) for name, rows in splits.items()}
     return ReshardResult({name: len(split) for name, split in tasks.items()}, samples, len(left), dropped)
 
@@ -146,34 +153,35 @@ def split_pairs(usable: pl.DataFrame, request: ReshardRequest) -> dict[str, pl.D
 
 
 def _plan_shards(
-    out: Path, split: str, rows: pl.DataFrame, request: ReshardRequest, several: bool
+    out: Folder, split: str, rows: pl.DataFrame, request: ReshardRequest, several: bool
 ) -> list[ShardWriteTask]:
-    folder = out.absolute() / split if several else out.absolute()
+    root = out.address.rstrip("/") if out.disk is None else str(out.disk)
+    folder = f"{root}/{split}" if several else root
     digits = max(4, len(str(request.per_shard - 1)))
     parts = rows.select(NEEDED_COLUMNS).iter_slices(request.per_shard)
     return [
-        ShardWriteTask(str(folder / f"{number:05d}.tar"), number, digits, part.to_dicts(), request.resize)
+        ShardWriteTask(f"{folder}/{number:05d}.tar", number, digits, part.to_dicts(), request.resize)
         for number, part in enumerate(parts)
     ]
 
 
-def _prepare_folder(out: Path, request: ReshardRequest, tasks: Sequence[ShardWriteTask]) -> None:
+def _prepare_folder(out: Folder, request: ReshardRequest) -> None:
     wanted = json.dumps(asdict(request)).encode()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        marked = (out / REQUEST_FILE).read_bytes() if (out / REQUEST_FILE).exists() else None
-        if marked is None and any(not is_hidden_or_system_file(path.name) for path in out.iterdir()):
-            raise InputError(f"--out {out}: holds other data; expected a new or empty folder. Nothing was written")
+        marked = out.read(REQUEST_FILE)
+        if marked is None and any(not is_hidden_or_system_file(name) for name in out.names("")):
+            raise InputError(
+                f"--out {out.address}: holds other data; expected a new or empty folder. Nothing was written"
+            )
         if marked not in (None, wanted):
             raise InputError(
-                f"--out {out}: was begun otherwise ({marked.decode() if marked else ''}). Give another folder, or "
-                "delete this one. Nothing was written"
+                f"--out {out.address}: was begun otherwise ({marked.decode() if marked else ''}). Give another folder, "
+                "or delete this one. Nothing was written"
             )
-        write_file_atomically(out / REQUEST_FILE, wanted, out)
-        for folder in {Path(task.address).parent for task in tasks}:
-            folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror}); expected a folder that can") from error
+        out.write(REQUEST_FILE, wanted)
+    except WorkError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error.__cause__
+        raise InputError(f"--out {out.address}: cannot be written ({reason}); expected a folder that can") from error
 
 
 def write_shard(task: ShardWriteTask) -> list[str]:
@@ -183,11 +191,11 @@ def write_shard(task: ShardWriteTask) -> list[str]:
     """
     from webdataset import TarWriter
 
-    path, dropped = Path(task.address), list[str]()
+    dropped = list[str]()
     try:
         # A fixed time, because webdataset would write the present one.
         with (
-            stage_file_replacement(path, path.parent) as temporary,
+            Folder(task.folder, "--out").stage_file(task.address.rpartition("/")[2]) as temporary,
             temporary.open("wb") as file,
             ShardReader() as opened,
             TarWriter(file, encoder=False, mtime=0) as writer,
@@ -202,7 +210,8 @@ def write_shard(task: ShardWriteTask) -> list[str]:
                     writer.write(members)
     except OSError as error:
         raise WorkError(
-            f"{path}: cannot be made ({error}). The finished shards are kept: the same command makes what is left"
+            f"{task.address}: cannot be made ({error}). The finished shards are kept: the same command makes what is "
+            "left"
         ) from error
     return dropped
 
@@ -328,9 +337,9 @@ def _count_duplicates(marks: pl.Series) -> DuplicateCounts:
 
 
 def _summarise_vocabulary(usable: pl.DataFrame, workers: Workers) -> VocabularyStats:
-    parts = usable.select("shard", "caption_offset", "caption_bytes").partition_by("shard", maintain_order=True)
+    captions = usable.select("shard", "caption_offset", "caption_bytes").sort("shard", "caption_offset")
     counts = Counter[str]()
-    for _, counted in workers.each(count_words, [part.rows() for part in parts]):
+    for _, counted in workers.each(count_words, [part.rows() for part in captions.partition_by("shard")]):
         counts.update(counted)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     occurrences, reached, needed = counts.total(), 0, 0
@@ -343,12 +352,12 @@ def _summarise_vocabulary(usable: pl.DataFrame, workers: Workers) -> VocabularyS
 
 
 def count_words(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
-    """Return the frequencies of words in captions at (shard, offset, bytes)."""
+    """Return the frequencies of words in the captions of a shard at (shard, offset, bytes), in ascending order."""
     counts = Counter[str]()
     try:
         with ShardReader() as opened:
-            for shard, start, size in captions:
-                counts.update(_WORD.findall(opened.read(shard, start, size).decode("utf-8-sig", "replace").casefold()))
+            for content in opened.read_ranges(captions[0][0], [(start, size) for _, start, size in captions]):
+                counts.update(_WORD.findall(content.decode("utf-8-sig", "replace").casefold()))
     except OSError as error:
         raise WorkError(f"{error}; run `gapctl data index` again") from error
     return counts
