@@ -53,7 +53,20 @@ def test_data_that_only_this_machine_has_are_refused(sweep: Path, override: str)
 
 
 def test_data_that_all_nodes_see_are_taken(sweep: Path) -> None:
-    assert "s3://bucket/mad" in build_job(sweep, None, ["base.data.source=s3://bucket/mad"], RUNS).entrypoint
+    assert "/shared/mad" in build_job(sweep, None, ["base.data.source=/shared/mad"], RUNS).entrypoint
+
+
+def test_digits_at_an_address_are_refused_as_every_node_would(sweep: Path) -> None:
+    with pytest.raises(InputError, match="found s3://bucket/mad, and MAD's images are mapped into memory from a disk"):
+        build_job(sweep, None, ["base.data.source=s3://bucket/mad"], RUNS)
+
+
+def test_pairs_at_an_address_are_taken(tmp_path: Path) -> None:
+    text = "name: a\nquestion: Does it read them?\nvary: {train.lr: [1.0e-3]}\nbase:\n"
+    data = "{dataset: image_text, source: s3://bucket/cc12m, classes: s3://bucket/classes.txt}"
+    sweep = written(tmp_path, f"{text}  data: {data}\n  model: {{preset: pairs-small}}\n")
+
+    assert build_job(sweep, None, [], RUNS).file == sweep
 
 
 @pytest.mark.parametrize(

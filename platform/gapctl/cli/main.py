@@ -5,16 +5,18 @@ other verb's imports. The module has the function `<verb>_command`, or `<verb>_a
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gapctl import __version__
-from gapctl.cli.output import escape_controls, guard_output, print_problems
+from gapctl.cli.output import build_address_error, escape_controls, guard_output, print_problems
 from gapctl.errors import INTERRUPTED, GapctlError, is_installed, make_missing_package_error
 from gapctl.folders import provide_home, require_working_folder
 
@@ -39,8 +41,33 @@ VERBS: Final = {
     "cluster": "Cluster files before `ray up`, and sweeps as jobs after it.",
 }
 """Each verb with its line in `gapctl --help`, in that order."""
+PATH_OF_ADDRESS: Final = re.compile(r"^([A-Za-z][\w+.-]+):/")
+"""How an address begins after `pathlib` made one slash of its two."""
+LOCAL_TEXTS: Final = frozenset({"--embeddings", "--against", "--pretrained", "--source"})
+"""Options whose texts may be paths of this machine, besides those that are paths by their type."""
 FORMER_NAMES: Final = {"questions": "list", "findings": "claims"}
 """Verbs that had another name in earlier versions; the former one still works, and says so."""
+
+
+def refuse_addresses(command: Any) -> None:
+    """Let each option of a command that takes a path of this machine refuse an address.
+
+    A path would turn `s3://bucket/a` into a local folder called `s3:`. Options that take addresses are texts.
+    """
+    for parameter in command.params:
+        if parameter.callback is None:
+            parameter.callback = _require_local_paths
+    for each in getattr(command, "commands", {}).values():
+        refuse_addresses(each)
+
+
+def _require_local_paths(context: Any, parameter: Any, value: Any) -> Any:
+    name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar or parameter.name
+    for given in value if isinstance(value, list | tuple) else (value,):
+        address = PATH_OF_ADDRESS.sub(r"\1://", str(given)) if isinstance(given, Path) else given
+        if (isinstance(given, Path) or name in LOCAL_TEXTS) and "://" in str(address):
+            raise build_address_error(name, str(address))
+    return value
 
 
 class UnloadedVerb(TyperCommand):
@@ -60,7 +87,9 @@ class UnloadedVerb(TyperCommand):
         if group is None:
             group = typer.Typer(add_completion=False, rich_markup_mode="markdown")
             group.command(self._verb)(getattr(module, f"{self._verb}_command"))
-        return typer.main.get_command(group).make_context(info_name, args, parent=parent, **extra)
+        command = typer.main.get_command(group)
+        refuse_addresses(command)
+        return command.make_context(info_name, args, parent=parent, **extra)
 
 
 class VerbGroup(TyperGroup):

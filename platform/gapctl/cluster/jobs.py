@@ -87,6 +87,12 @@ def _check_ledger(runs: str) -> None:
 
 def _check_data(sweep: LoadedSweep) -> None:
     data = [resolve_arm_config(sweep.spec, arm).data for arm in list_arms(sweep.spec)]
+    for each in data:
+        if not isinstance(each, PairData) and "://" in each.source:
+            raise InputError(
+                f"{sweep.path}: data.source: found {each.source}, and MAD's images are mapped into memory from a disk; "
+                "expected `bundled`, or an absolute path that all nodes see"
+            )
     places = [("data.source", each.source) for each in data]
     for pairs in (each for each in data if isinstance(each, PairData)):
         places += [("data.held_out", pairs.held_out), ("data.classes", pairs.classes)]

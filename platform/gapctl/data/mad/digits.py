@@ -21,10 +21,10 @@ from gapctl.data.mad.source import (
     Split,
     compute_source_fingerprint,
     find_idx_files,
+    locate_source,
     read_source_description,
 )
 from gapctl.errors import InputError, WorkError
-from gapctl.folders import expand_home
 
 _SIDE: Final = 28
 _CLASSES: Final = 10
@@ -65,7 +65,7 @@ def load_digits(source: str, split: Split) -> Digits:
             text = f"{BUNDLED_FILE}: the bundled digits are damaged ({error}). Install gapctl again."
             raise WorkError(text) from error
     else:
-        files = find_idx_files(expand_home(source), split)
+        files = find_idx_files(locate_source(source), split)
         images, labels = read_idx(files.images, 3), read_idx(files.labels, 1)
         _check_digits(files, images, labels)
     return Digits(images, labels.astype(np.int64), fingerprint)

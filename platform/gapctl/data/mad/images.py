@@ -29,12 +29,13 @@ from gapctl.data.mad.source import (
     Shard,
     Split,
     compute_dataset_fingerprint,
+    locate_source,
     read_folder_description,
     read_source_description,
 )
 from gapctl.data.parallel_shards import OnProgress, Workers, count_available_cores
 from gapctl.errors import InputError, WorkError
-from gapctl.folders import expand_home, find_cache_root
+from gapctl.folders import find_cache_root
 from gapctl.io.atomic import stage_file_replacement
 
 _CHUNK: Final = 64
@@ -98,7 +99,7 @@ def find_variant_images(source: str, split: Split, cache: Path | None = None) ->
     Raise InputError for a wrong source.
     """
     if (description := read_source_description(source)) is not None:
-        return MadSplit(*open_images(expand_home(source), split), description.request.fingerprint)
+        return MadSplit(*open_images(locate_source(source), split), description.request.fingerprint)
     digits, path = load_digits(source, split), locate_variants_file(source, split, cache)
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -208,7 +209,7 @@ def count_digits(source: str) -> dict[Split, int]:
     """Return the number of digits per split. Raise InputError for a source that a trial cannot be trained on."""
     if read_source_description(source) is None:
         return {split: len(load_digits(source, split)) for split in SPLITS}
-    return {split: len(open_images(expand_home(source), split)[0]) for split in SPLITS}
+    return {split: len(open_images(locate_source(source), split)[0]) for split in SPLITS}
 
 
 def _read_labels(folder: Path, split: Split, count: int) -> NDArray[np.int64]:

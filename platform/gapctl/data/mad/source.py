@@ -57,6 +57,16 @@ class IdxFiles(NamedTuple):
     labels: Path
 
 
+def locate_source(source: str) -> Path:
+    """Return the folder of a source that is not `bundled`. Raise MissingDataError for an address."""
+    if "://" in source:
+        raise MissingDataError(
+            f"{source}: an address, and MAD's images are mapped into memory from a disk; expected `bundled` or a "
+            "folder. Copy it here with the store's own tool, such as `aws s3 cp --recursive` or `gcloud storage cp`"
+        )
+    return expand_home(source)
+
+
 def find_idx_files(folder: Path, split: Split) -> IdxFiles:
     """Return a split's files. Raise InputError with the expected names if the folder or a file is missing."""
     try:
@@ -206,7 +216,7 @@ def read_source_description(source: str) -> FolderDescription | None:
     """
     if source == BUNDLED:
         return None
-    folder = expand_home(source)
+    folder = locate_source(source)
     description = read_folder_description(folder)
     if description is None and (folder / MAKING_FOLDER).is_dir():
         raise InputError(
@@ -259,7 +269,7 @@ def compute_source_fingerprint(source: str) -> str:
     if source == BUNDLED:
         paths = [BUNDLED_FILE]
     else:
-        folder = expand_home(source)
+        folder = locate_source(source)
         paths = [path for split in SPLITS for path in find_idx_files(folder, split)]
     digest = hashlib.sha256()
     for path in paths:
