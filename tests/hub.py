@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Final
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -36,7 +37,8 @@ class Hub:
     (`organisation/name/file`). `stops` are the bytes of a file after which the connection breaks, for good: what is
     asked from there on never comes. After each of those of `breaks` it breaks once. `spoilt` files arrive with another
     content than the hub says. `asked` lists every request: method, path and range. The repositories of data sets begin
-    with `datasets/`.
+    with `datasets/`. With a `token` the hub, though not its storage, refuses all who come without. Lists of files have
+    `page` entries a piece.
     """
 
     address: str
@@ -47,6 +49,8 @@ class Hub:
     breaks: dict[str, list[int]] = field(default_factory=dict)
     spoilt: set[str] = field(default_factory=set)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
+    token: str = ""
+    page: int = 1000
 
     def add(self, repository: str, folder: Path) -> str:
         """Serve the files of a folder; return the name that `--model` takes."""
@@ -112,6 +116,16 @@ def use_hub(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 0.01))))
 
 
+def describe_storage(content: bytes, digest: str) -> dict[str, object]:
+    """Return what the hub says about a file in its storage, which calls the sha256 by two names."""
+    return {"lfs": {digest: hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
+
+
+def object_id(content: bytes) -> str:
+    """Return the name that git gives a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
 class _HubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     served: Hub
@@ -128,10 +142,15 @@ class _HubHandler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = self.path.partition("?")[0].lstrip("/")
         self.served.asked.append((self.command, f"/{path}", self.headers.get("Range", "")))
-        if stored := re.fullmatch(rf"storage/{REPOSITORY}/(.+)", path):
+        bearer = self.headers.get("Authorization", "")
+        if self.served.token and not path.startswith("storage/") and bearer != f"Bearer {self.served.token}":
+            self._send(401, {"X-Error-Code": "RepoNotFound"})
+        elif stored := re.fullmatch(rf"storage/{REPOSITORY}/(.+)", path):
             self._send_range(f"{stored[1]}/{stored[2]}", self.served.repositories[stored[1]][stored[2]])
-        elif described := re.fullmatch(rf"api/models/{REPOSITORY}(/revision/\w+)?", path):
+        elif described := re.fullmatch(rf"api/(?:models/)?{REPOSITORY}(/revision/\w+)?", path):
             self._describe(described[1])
+        elif listed := re.fullmatch(rf"api/(?:models/)?{REPOSITORY}/tree/\w+(?:/(.+))?", path):
+            self._list(listed[1], listed[2] or "")
         elif asked := re.fullmatch(rf"{REPOSITORY}/resolve/(\w+)/(.+)", path):
             self._resolve(asked[1], asked[2], asked[3])
         else:
@@ -157,8 +176,7 @@ class _HubHandler(BaseHTTPRequestHandler):
             }
             self._send(302, about)
         else:
-            object_id = hashlib.sha1(b"blob %d\0" % len(files[file]) + files[file]).hexdigest()
-            self._send(200, {"X-Repo-Commit": COMMIT, "ETag": f'"{object_id}"'}, files[file])
+            self._send(200, {"X-Repo-Commit": COMMIT, "ETag": f'"{object_id(files[file])}"'}, files[file])
 
     def _describe(self, repository: str) -> None:
         files = self.served.repositories.get(repository)
@@ -166,27 +184,56 @@ class _HubHandler(BaseHTTPRequestHandler):
             self._send(401, {"X-Error-Code": "RepoNotFound"})
             return
         siblings = [
-            {
-                "rfilename": name,
-                "size": len(content),
-                **({"lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}} if stored else {}),
-            }
+            {"rfilename": name, "size": len(content), **(describe_storage(content, "sha256") if stored else {})}
             for name, content in files.items()
             for stored in [name.endswith(STORED)]
         ]
         document = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False, "gated": False}
         self._send(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
+    def _list(self, repository: str, folder: str) -> None:
+        """Answer with a page of what lies directly in a folder, and the address of the next page."""
+        files, inside = self.served.repositories.get(repository), f"{folder}/" if folder else ""
+        status = self.served.statuses.get(repository)
+        if files is None or status is not None:
+            self._send(status or 401, {"X-Error-Code": "RepoNotFound"} if status is None else {"Retry-After": "0"})
+            return
+        entries: list[dict[str, object]] = []
+        for name, content in sorted(files.items()):
+            below = name.removeprefix(inside) if name.startswith(inside) else ""
+            if "/" in below:
+                entry: dict[str, object] = {
+                    "type": "directory",
+                    "path": inside + below.partition("/")[0],
+                    "oid": COMMIT,
+                }
+            else:
+                entry = {"type": "file", "path": name, "oid": object_id(content), "size": len(content)}
+                entry |= describe_storage(content, "oid") if name.endswith(STORED) else {}
+            if below and entry not in entries:
+                entries.append(entry)
+        if not entries:
+            self._send(404, {"X-Error-Code": "EntryNotFound"})
+            return
+        asked = parse_qs(self.path.partition("?")[2])
+        start = int(asked.get("cursor", ["0"])[0])
+        about = {"Content-Type": "application/json"}
+        if start + self.served.page < len(entries):
+            place = self.path.partition("?")[0]
+            about["Link"] = f'<{self.served.address}{place}?cursor={start + self.served.page}>; rel="next"'
+        self._send(200, about, json.dumps(entries[start : start + self.served.page]).encode())
+
     def _send_range(self, where: str, content: bytes) -> None:
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(content)) + 1, len(content))
         breaks = self.served.breaks.get(where) if self.command == "GET" else None
         stop = self.served.stops.get(where, breaks.pop(0) if breaks else len(content))
         if where in self.served.spoilt:
             content = content[:-1] + bytes([content[-1] ^ 1])
         about = {"ETag": f'"{hashlib.md5(content).hexdigest()}"', "Accept-Ranges": "bytes"}
         if "Range" in self.headers:
-            about["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._send(206 if "Range" in self.headers else 200, about, content[start:], limit=max(stop - start, 0))
+            about["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        self._send(206 if "Range" in self.headers else 200, about, content[start:end], limit=max(stop - start, 0))
 
     def _send(self, status: int, about: Mapping[str, str], content: bytes = b"", *, limit: int | None = None) -> None:
         self.send_response(status)

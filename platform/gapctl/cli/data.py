@@ -15,10 +15,11 @@ from rich.console import Console
 
 from gapctl.cli.completion import complete_sets
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
+from gapctl.cli.data_fetch import fetch_cc12m
 from gapctl.cli.data_pack import pack_command
 from gapctl.cli.data_pairs import captions_command, index_command, reshard_command, stats_command, verify_command
 from gapctl.cli.options import JsonOption
-from gapctl.cli.output import format_megabytes, print_json_or_text, require_choice
+from gapctl.cli.output import build_address_error, format_megabytes, print_json_or_text, require_choice
 from gapctl.config.base import WrongValueError, format_choices, format_word_suggestion
 from gapctl.config.evaluation_sets import NamedSet, load_shipped_sets, require_set
 from gapctl.config.trial import MOST_SYNONYMS, NO_FACTORS, Data, DrawTime, MadData, PairData
@@ -27,7 +28,7 @@ from gapctl.data.image_text.source import BUNDLED, load_pair_manifests, resolve_
 from gapctl.data.mad.factors import FACTOR_NAMES
 from gapctl.data.mad.source import SHARD_FORMATS, SPLITS, ShardFormat, Split, compute_dataset_fingerprint
 from gapctl.errors import InputError, WorkError
-from gapctl.folders import find_cache_root
+from gapctl.folders import expand_home, find_cache_root
 from gapctl.text import join_and
 
 if TYPE_CHECKING:
@@ -55,35 +56,52 @@ def fetch_command(
     what: Annotated[
         str,
         typer.Argument(
-            help="`mnist`, or an evaluation set such as `coco`.", metavar="DATASET", autocompletion=complete_sets
+            help="`mnist`, `cc12m`, or an evaluation set such as `coco`.",
+            metavar="DATASET",
+            autocompletion=complete_sets,
         ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Where to; by default a folder of the cache, where it is found.", metavar="FOLDER"),
+        str | None,
+        typer.Option(
+            "--out",
+            help="Where to; by default a folder of the cache, where it is found. For cc12m a path or an address.",
+            metavar="FOLDER",
+        ),
     ] = None,
     mirror: Annotated[
         list[str] | None,
         typer.Option(
             "--mirror",
-            help="An address to try instead of the usual ones, for evaluation sets another hub; may be repeated.",
+            help="An address to try instead of the usual ones, or another hub (all but mnist); may be repeated.",
             metavar="URL",
         ),
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say how many bytes and hours, and how much disk (cc12m).")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Download MNIST's four files or an evaluation set and check them; a download that broke off is continued.
+    """Download MNIST's four files, CC12M or an evaluation set and check them; a download that broke off is continued.
 
     Without a network it says which files to put where, and how to check them. Where a licence is yours to agree to, it
     says how to get the images.
     """
-    if what in load_shipped_sets():
-        _fetch_evaluation_set(what, out, mirror, as_json)
-        return
-    if what != "mnist":
-        known = ["mnist", *load_shipped_sets()]
+    known = ["mnist", "cc12m", *load_shipped_sets()]
+    if what not in known:
         raise InputError(f"{what}: no such data set; {format_choices(what, known)}")
-    folder = out or find_cache_root() / "mnist"
+    if what == "cc12m":
+        fetch_cc12m(out, _require_one_hub(mirror), plan, as_json)
+        return
+    if plan:
+        raise InputError(f"--plan: only for cc12m, as {what} is small; leave it out")
+    if out is not None and "://" in out:
+        raise build_address_error("--out", out)
+    place = None if out is None else expand_home(out)
+    if what != "mnist":
+        _fetch_evaluation_set(what, place, _require_one_hub(mirror), as_json)
+        return
+    folder = place or find_cache_root() / "mnist"
     try:
         with show_progress(in_bytes=True) as show:
             fetched = fetch_files(MNIST_FILES, mirror or MIRRORS, folder, show)
@@ -106,7 +124,17 @@ def fetch_command(
     print_json_or_text({"folder": str(folder), "files": listed}, render, as_json)
 
 
-def _fetch_evaluation_set(name: str, out: Path | None, mirrors: list[str] | None, as_json: bool) -> None:
+def _require_one_hub(mirrors: list[str] | None) -> str | None:
+    """Return the address of another hub, or None; raise InputError for several, and for no address of the web."""
+    if mirrors and len(mirrors) > 1:
+        raise InputError(f"--mirror: {len(mirrors)} given; expected one hub")
+    for mirror in mirrors or ():
+        if not mirror.startswith(("http://", "https://")):
+            raise InputError(f"--mirror {mirror}: expected an address that begins with http:// or https://")
+    return mirrors[0] if mirrors else None
+
+
+def _fetch_evaluation_set(name: str, out: Path | None, mirror: str | None, as_json: bool) -> None:
     """Download an evaluation set that comes with gapctl and check its counts, or say how to get it."""
     from gapctl.data.hub import download_evaluation_set
     from gapctl.data.image_text.evaluation_sets import locate_downloaded_set, open_set
@@ -117,14 +145,9 @@ def _fetch_evaluation_set(name: str, out: Path | None, mirrors: list[str] | None
             f"{name} ({shipped.title}) is not downloaded, as its licence is yours to agree to: {shipped.licence}.\n"
             f"{shipped.how}\nThen name its place in a sweep file: evaluation_sets: {{{name}: {{source: PLACE}}}}"
         )
-    if mirrors and len(mirrors) > 1:
-        raise InputError(f"--mirror: {len(mirrors)} given; expected one hub for an evaluation set")
-    for mirror in mirrors or ():
-        if not mirror.startswith(("http://", "https://")):
-            raise InputError(f"--mirror {mirror}: expected an address that begins with http:// or https://")
     folder = locate_downloaded_set(name) if out is None else out
     with show_progress() as show:
-        fetched = download_evaluation_set(shipped.hub, shipped.split, folder, show, mirrors[0] if mirrors else None)
+        fetched = download_evaluation_set(shipped.hub, shipped.split, folder, show, mirror)
     definition = require_set(name).model_copy(update={"source": str(folder)})
     with show_progress(in_bytes=True) as show:
         opened = open_set(NamedSet(name, definition), lambda done, total: show(f"checking {name}", done, total))
