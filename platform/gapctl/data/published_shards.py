@@ -138,9 +138,8 @@ def _list_published_shards(hub: HubDataset, published: PublishedSet) -> list[Pub
         about = json.loads(hub.read(COUNTS_FILE))["splits"][published.split]
         counts = dict(zip(about["filenames"], map(int, about["shard_lengths"]), strict=True))
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{hub.page}: its {COUNTS_FILE} is not what it was ({type(error).__name__}: {error})"
-        ) from error
+        what = f"does not count the shards of {published.split} ({type(error).__name__}: {error})"
+        raise InputError(f"{hub.page}: its {COUNTS_FILE} {what}; expected {published.shards:,} of them") from error
     if missing := [name for name in counts if name not in files]:
         raise InputError(f"{hub.page}: lacks {format_first_names(missing, 3)}, which its {COUNTS_FILE} names")
     found = (len(counts), sum(counts.values()))
