@@ -135,8 +135,9 @@ def hash_shards(shards: Sequence[ManifestShard]) -> str:
 def serialise_manifest(manifest: Manifest, folder: str | None = None) -> bytes:
     """Return the file's bytes; addresses below `folder` are relative, so that both can be moved together."""
     shards = [asdict(shard) for shard in manifest.shards]
-    for shard in shards if folder is not None else ():
-        shard["address"] = shard["address"].removeprefix(f"{folder.rstrip('/')}/")
+    root = "" if folder is None else f"{folder.rstrip('/')}/"
+    for shard in shards:
+        shard["address"] = shard["address"].removeprefix(root)
     about = {"version": MANIFEST_VERSION, "reading": READING_VERSION, "captions": manifest.captions, "shards": shards}
     metadata = {METADATA_KEY: json.dumps(about)}
     names = {shard.address: written["address"] for shard, written in zip(manifest.shards, shards, strict=True)}
