@@ -153,7 +153,7 @@ def _find_repeated_ids(hypotheses: Mapping[int, Hypothesis]) -> Iterator[Problem
         seen.add(hypothesis.id)
 
 
-MOST_TRIALS = 10_000
+MOST_TRIALS = 100_000
 
 
 class _FactorSetting(NamedTuple):

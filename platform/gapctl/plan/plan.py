@@ -10,7 +10,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gapctl.config.architectures import MODEL_PATHS, strip_model_folder
 from gapctl.config.arms import list_arms, list_factor_level_settings, locate_trial_value_in_file, resolve_arm_config
@@ -40,7 +40,14 @@ from gapctl.config.trial import (
 )
 from gapctl.errors import InputError, MissingDataError, UnknownWeightsError
 from gapctl.extensions import ExtensionCode, Kind, collect_extension_code
-from gapctl.plan.trial_id import PROVISIONAL, RECIPE_VERSION, compute_trial_id, hash_extensions, select_trial_id_fields
+from gapctl.plan.trial_id import (
+    PROVISIONAL,
+    RECIPE_VERSION,
+    compute_trial_id,
+    format_hashed_config,
+    hash_extensions,
+    select_trial_id_fields,
+)
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,8 @@ def make_plan(
     if unknown and not provisional:
         raise _build_unknown_weights_error(sweep, unknown)
     sets, missing_sets = _plan_evaluation_sets(sweep, grid, fingerprint_of, provisional=provisional)
-    made = [_build_trial(arm, seed, fingerprints, sets, recipe_version) for seed, some in rounds for arm in some]
+    builders = {id(arm): _TrialBuilder(arm, fingerprints, sets, recipe_version) for arm in grid}
+    made = [builders[id(arm)].build_trial(seed) for seed, some in rounds for arm in some]
     trials = tuple(trial for trial, _ in made)
     _require_different(sweep, trials)
     arms_too = {trial.id for trial in trials}
@@ -301,28 +309,60 @@ def _build_unknown_weights_error(sweep: LoadedSweep, unknown: Mapping[str, Unkno
     )
 
 
-def _build_trial(
-    arm: _Arm,
-    seed: int,
-    fingerprints: Mapping[str, str],
-    planned: Mapping[str, PlannedEvaluationSet],
-    recipe_version: int,
-) -> tuple[Trial, Trial | None]:
-    """Return an arm's trial, and the training that it starts from, if any."""
+class _TrialBuilder:
+    """Build an arm's trial at each seed; what all of them share is worked out once."""
 
-    def build(label: str, factors: Mapping[str, Level], config: TrialConfig, parent: str | None = None) -> Trial:
-        fingerprint = fingerprints[config.data.address]
-        sets = {name: planned[name] for name in config.evaluate.sets}
-        hashed = {name: each.fingerprint for name, each in sets.items()}
-        model = fingerprints[config.model.address] if isinstance(config.model, OpenClipModel) else ""
-        trial_id = compute_trial_id(config, seed, fingerprint, recipe_version, parent, hashed, model)
-        code = collect_extension_code(config.extensions)
-        own = (dict(factors), config, fingerprint, parent, code, sets, arm.model, model, dict(arm.recipe))
-        made = Trial(trial_id, "", seed, *own)
+    def __init__(
+        self,
+        arm: _Arm,
+        fingerprints: Mapping[str, str],
+        planned: Mapping[str, PlannedEvaluationSet],
+        recipe_version: int,
+    ) -> None:
+        self._arm, self._version = arm, recipe_version
+        self._own = self._collect_parts(arm.config, arm.factors, fingerprints, planned)
+        parent = arm.config.parent
+        self._prepared = None if parent is None else self._collect_parts(parent, {}, fingerprints, planned)
+
+    def build_trial(self, seed: int) -> tuple[Trial, Trial | None]:
+        """Return the trial of a seed, and the training that it starts from, if any."""
+        first = None if self._prepared is None else self._build(self._arm.preparation, seed, self._prepared)
+        return self._build(self._arm.label, seed, self._own, first.id if first else None), first
+
+    def _collect_parts(
+        self,
+        config: TrialConfig,
+        factors: Mapping[str, Level],
+        fingerprints: Mapping[str, str],
+        planned: Mapping[str, PlannedEvaluationSet],
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the text that ids hash, and the fields of `Trial` that do not depend on the seed."""
+        return format_hashed_config(config), {
+            "factors": dict(factors),
+            "config": config,
+            "data_fingerprint": fingerprints[config.data.address],
+            "extensions": collect_extension_code(config.extensions),
+            "evaluation_sets": {name: planned[name] for name in config.evaluate.sets},
+            "model": self._arm.model,
+            "model_fingerprint": fingerprints[config.model.address] if isinstance(config.model, OpenClipModel) else "",
+            "recipe": dict(self._arm.recipe),
+        }
+
+    def _build(self, label: str, seed: int, parts: tuple[str, dict[str, Any]], parent: str | None = None) -> Trial:
+        text, fields = parts
+        sets = {name: each.fingerprint for name, each in fields["evaluation_sets"].items()}
+        trial_id = compute_trial_id(
+            fields["config"],
+            seed,
+            fields["data_fingerprint"],
+            self._version,
+            parent,
+            sets,
+            fields["model_fingerprint"],
+            text,
+        )
+        made = Trial(id=trial_id, label="", seed=seed, parent=parent, **fields)
         return replace(made, label=f"{label} {made.replicate_label}".lstrip())
-
-    first = build(arm.preparation, {}, arm.config.parent) if arm.config.parent else None
-    return build(arm.label, arm.factors, arm.config, first.id if first else None), first
 
 
 def _require_different(sweep: LoadedSweep, trials: Sequence[Trial]) -> None:
@@ -491,11 +531,8 @@ def _sort_levels(drawn: Sequence[Level]) -> list[Level]:
 def list_remaining_trials(plan: Plan, finished: Collection[str]) -> tuple[Trial, ...]:
     """List the trainings that are not finished; keep a preparation only where an unfinished trial needs it."""
     needed = {trial.parent for trial in plan.trials if trial.id not in finished}
-    return tuple(
-        trial
-        for trial in plan.trainings
-        if trial.id not in finished and (trial.id in needed or trial not in plan.preparations)
-    )
+    optional = {trial.id for trial in plan.preparations} - needed
+    return tuple(trial for trial in plan.trainings if trial.id not in finished and trial.id not in optional)
 
 
 def find_trial(plan: Plan, prefix: str) -> Trial:
@@ -522,9 +559,11 @@ def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
     """
     waiting: dict[str, list[Trial]] = {}
     packs: list[list[Trial]] = []
+    configs = {id(trial.config): trial.config for trial in trials}  # trials of an arm share theirs
+    packable = {key for key, each in configs.items() if each.data.dataset == "mad" and each.loss.kind in LOSSES}
+    shapes = {key: reset_packable_settings(configs[key]).model_dump_json() for key in packable}
     for trial in trials:
-        alone = trial.config.data.dataset != "mad" or trial.config.loss.kind not in LOSSES
-        shape = trial.id if alone else reset_packable_settings(trial.config).model_dump_json()
+        shape = shapes.get(id(trial.config), trial.id)
         pack = waiting.get(shape)
         if pack is None or len(pack) == size:
             pack = waiting[shape] = []

@@ -1,6 +1,6 @@
 """Compute a trial's id: what decides its numbers, hashed.
 
-1. `select_trial_id_fields` selects a configuration's values that decide numbers.
+1. `select_trial_id_fields` selects a configuration's values that decide numbers, `format_hashed_config` writes them.
 2. `compute_trial_id` hashes them with the seed, the data's fingerprint and the recipe version.
 """
 
@@ -31,6 +31,7 @@ def compute_trial_id(
     parent: str | None = None,
     sets: Mapping[str, str] = MappingProxyType({}),
     model_fingerprint: str = "",
+    hashed_config: str = "",
 ) -> str:
     """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
 
@@ -43,16 +44,10 @@ def compute_trial_id(
     public model's name and place, for which `model_fingerprint` stands, so that a tag and a file of the same weights
     are one model; the changes that describe a parent, as its id stands for them; the learning rate of a temperature
     that is not learned; and for a table the order and the words of captions, which change none of its rows.
+
+    `hashed_config` is `format_hashed_config(config)`, which takes most of the time, where the caller has it.
     """
-    if is_table(config) and isinstance(config.data, MadData):
-        config = config.model_copy(update={"data": reset_caption_wording(config.data)})
-    described = select_trial_id_fields(config)
-    described.pop("init_from", None)
-    described["evaluate"].pop("sets", None)
-    if config.temperature.mode != "learned":
-        described["temperature"].pop("lr", None)
     payload = {
-        "config": described,
         "seed": seed,
         "data": data_fingerprint,
         "recipe": recipe_version,
@@ -61,9 +56,23 @@ def compute_trial_id(
         **({"model": model_fingerprint} if model_fingerprint else {}),
         **hash_extensions(collect_extension_code(config.extensions)),
     }
-    found = hashlib.sha256(format_canonical_json(payload).encode()).hexdigest()[:12]
+    # Canonical JSON has sorted keys, and `config` comes before all others.
+    text = f'{{"config":{hashed_config or format_hashed_config(config)},{format_canonical_json(payload)[1:]}'
+    found = hashlib.sha256(text.encode()).hexdigest()[:12]
     known = not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint, *sets.values()))
     return found if known else found + PROVISIONAL
+
+
+def format_hashed_config(config: TrialConfig) -> str:
+    """Write the part of a configuration that its trials' ids hash, as canonical JSON."""
+    if is_table(config) and isinstance(config.data, MadData):
+        config = config.model_copy(update={"data": reset_caption_wording(config.data)})
+    described = select_trial_id_fields(config)
+    described.pop("init_from", None)
+    described["evaluate"].pop("sets", None)
+    if config.temperature.mode != "learned":
+        described["temperature"].pop("lr", None)
+    return format_canonical_json(described)
 
 
 def hash_extensions(code: Mapping[str, ExtensionCode]) -> dict[str, dict[str, str]]:
