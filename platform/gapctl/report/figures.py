@@ -23,6 +23,14 @@ from gapctl.config.trial import FACTOR_VALUES
 from gapctl.plan.plan import shorten_paths
 from gapctl.report.cohort_models import plot_models
 from gapctl.report.html import make_file_name, render_png, render_png_and_svg_files, render_svg
+from gapctl.report.many_trainings import (
+    MARKS_EACH,
+    MOST_EVALUATIONS,
+    MOST_MARKS,
+    choose_drawn_paths,
+    choose_even_ranks,
+    has_many_trainings,
+)
 from gapctl.report.page_parts import RunRecord
 from gapctl.report.text import (
     NOT_KNOWN,
@@ -161,6 +169,7 @@ def _build_seed_rows(
     analysis: AnalysisResults, series: Sequence[Series], factor: Factor, other: Factor | None
 ) -> pl.DataFrame:
     """Return a row for each trial and metric; its series is the metric's name, or the other factor's level."""
+    groups = [factor.path] if other is None else [factor.path, other.path]
     return _build_frame(
         {
             "place": factor.place(row[factor.path]),
@@ -170,7 +179,7 @@ def _build_seed_rows(
             **_extract_identity(row),
         }
         for metric, name in series
-        for row in _select_finite_rows(analysis.trials, metric)
+        for row in _select_drawn_trainings(analysis, groups, MOST_MARKS // len(series), metric).iter_rows(named=True)
     )
 
 
@@ -196,7 +205,7 @@ def _build_mean_rows(analysis: AnalysisResults, series: Sequence[Series], factor
 def _build_arm_rows(analysis: AnalysisResults, metric: str, factor: Factor, other: Factor) -> pl.DataFrame:
     """Return a row for each pair of levels: the plain mean over the trials that have both."""
     arms = (
-        _build_frame(_select_finite_rows(analysis.trials, metric))
+        _select_finite(analysis.trials, metric)
         .group_by(factor.path, other.path, maintain_order=True)
         .agg(pl.col(metric).mean(), pl.len().alias("trainings"))
     )
@@ -217,6 +226,10 @@ def _build_path_rows(analysis: AnalysisResults, metric: str, factor: Factor, oth
     history = analysis.history
     if analysis.replicate_noun == "model":
         history = history.join(analysis.trials.select("trial", "model"), on="trial", how="left")
+    rows = _select_finite(history, metric)
+    if has_many_trainings(analysis) or len(rows) > MOST_EVALUATIONS:
+        dashed = [other.path] if other is not None and is_dashed(other) else []
+        rows = choose_drawn_paths(rows, [factor.path, *dashed], metric)
     return _build_frame(
         {
             "samples": row["samples_seen"],
@@ -225,13 +238,13 @@ def _build_path_rows(analysis: AnalysisResults, metric: str, factor: Factor, oth
             "dashes": "" if other is None else other.text(row[other.path]),
             **_extract_identity(row),
         }
-        for row in _select_finite_rows(history, metric)
+        for row in rows.iter_rows(named=True)
     )
 
 
 def has_metric(table: pl.DataFrame, metric: str) -> bool:
     """Return whether any row has a finite value of the metric."""
-    return bool(_select_finite_rows(table, metric))
+    return metric in table.columns and bool(table[metric].cast(pl.Float64).is_finite().any())
 
 
 def _get_finite_or_none(value: float | None) -> float | None:
@@ -239,12 +252,21 @@ def _get_finite_or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _select_finite_rows(table: pl.DataFrame, *metrics: str) -> list[ChartRow]:
-    """Return the rows that have finite values of all the metrics."""
-    if not set(metrics) <= set(table.columns):
-        return []
+def _select_finite(table: pl.DataFrame, *metrics: str) -> pl.DataFrame:
+    """Return the rows that have finite values of all the metrics, without the columns of others."""
+    columns = [name for name in table.columns if name in metrics or "/" not in name]
+    if not set(metrics) <= set(columns):
+        return table.clear()
     numbers = [pl.col(metric).cast(pl.Float64) for metric in metrics]
-    return table.with_columns(numbers).filter(pl.all_horizontal(pl.col(metrics).is_finite())).to_dicts()
+    return table.select(columns).with_columns(numbers).filter(pl.all_horizontal(pl.col(metrics).is_finite()))
+
+
+def _select_drawn_trainings(analysis: AnalysisResults, groups: Sequence[str], most: int, *metrics: str) -> pl.DataFrame:
+    """Return the trainings with finite values: all, or where there are many those at even ranks by the first metric."""
+    rows = _select_finite(analysis.trials, *metrics)
+    if not has_many_trainings(analysis):
+        return rows
+    return choose_even_ranks(rows, groups, metrics[0], each=MARKS_EACH, most=most)
 
 
 def _extract_identity(row: ChartRow) -> ChartRow:
@@ -471,6 +493,7 @@ def _explain_entropy_ceiling(analysis: AnalysisResults, metric: str) -> str:
 
 def _explain_chart_marks(response: Response, analysis: AnalysisResults) -> str:
     other, noun, level = response.other, analysis.replicate_noun, format_confidence_level(analysis.alpha)
+    some = ", some of each level" if has_many_trainings(analysis) else ""
     if response.lonely and other is None:
         return f"One {noun}, so no interval."
     means = response.means
@@ -478,9 +501,9 @@ def _explain_chart_marks(response: Response, analysis: AnalysisResults) -> str:
     line = "Heavy line" if response.factor.ordered else "Heavy tick"
     mean = "" if means.is_empty() else f"{line}: mean{f' with its {level} interval' if known else ''}; "
     return (
-        f"{mean}open marks: single trainings, coloured by {other.words}."
+        f"{mean}open marks: single trainings{some}, coloured by {other.words}."
         if other
-        else f"{mean}open marks: single {noun}s."
+        else f"{mean}open marks: single {noun}s{some}."
     )
 
 
@@ -583,6 +606,13 @@ _PATH_METRICS: Final = (
 )
 
 
+ENDED_APART: Final = "The trainings of each level that ended lowest, in the middle and highest"
+
+
+def _count_paths(history: pl.DataFrame, metric: str) -> int:
+    return _select_finite(history, metric)["trial"].n_unique()
+
+
 def plot_training_curves(analysis: AnalysisResults, look: Look) -> list[Figure]:
     """Plot the training paths of gap, temperature, entropy and loss, coloured and dashed by the first two factors.
 
@@ -600,7 +630,9 @@ def plot_training_curves(analysis: AnalysisResults, look: Look) -> list[Figure]:
             axis, from_zero = capitalise_first(label_metric_axis(metric)), metric.startswith("gap/")
             chart = path_chart(paths, axis, factor, other, look, from_zero=from_zero)
             title = f"{capitalise_first(name_metric(metric))} over training"
-            found.append(figure(name, title, f"One line per training; colour: {factor.words}{dashes}.", chart, look))
+            every = paths["trial"].n_unique() == _count_paths(analysis.history, metric)
+            lines = "One line per training" if every else ENDED_APART
+            found.append(figure(name, title, f"{lines}; colour: {factor.words}{dashes}.", chart, look))
     return found
 
 
@@ -646,13 +678,13 @@ def _plot_dimension_profile(
 
 def _build_profiles(analysis: AnalysisResults, factor: Factor, dimensions: pl.DataFrame) -> Profiles:
     replicate = analysis.replicate_noun
-    trials = analysis.trials.select("trial", "label", replicate, factor.path)
+    levels = pl.Series("series", [factor.text(level) for level in analysis.trials[factor.path]], pl.String)
+    trials = analysis.trials.select("trial", "label", replicate, levels)
     ranked = _rank_dimensions(dimensions).join(trials, on="trial", maintain_order="right")
     lacking = analysis.trials.filter(~pl.col("trial").is_in(ranked["trial"].unique()))
     missing = f"Not kept by {format_first_names(list(lacking['label']))}." if len(lacking) else ""
-    levels = pl.Series("series", [factor.text(level) for level in ranked[factor.path]], pl.String)
     identity = ("trial", "label", replicate)
-    known = ranked.with_columns(levels).select("rank", "dimension", *PROFILE_VALUES, *identity, "series")
+    known = ranked.select("rank", "dimension", *PROFILE_VALUES, *identity, "series")
     if len(known) <= MOST_ROWS:
         return Profiles(known, f"One line per training. {missing}".strip())
     return Profiles(_average_by_level(known), f"One line per level, the mean of its trainings. {missing}".strip())
@@ -744,21 +776,24 @@ QUALITIES: Final = (
 def plot_gap_and_qualities(analysis: AnalysisResults, look: Look, record: RunRecord) -> list[Figure]:
     """Plot the gap against each quality, with Kendall's tau over all trainings and over those of one arm."""
     factors = list_factors(analysis)
-    drawn = [(quality, _select_finite_rows(analysis.trials, GAP, quality)) for quality in QUALITIES]
+    found = [(quality, _select_finite(analysis.trials, GAP, quality)) for quality in QUALITIES]
     # Galleries with different captions, as far as one trial's settings before treatments are known.
     varied = {factor.path for factor in factors if factor.path.startswith(CAPTIONS)}
     own = varied & set(FULL_CAPTION_FACTORS) if record.settings.get(HELD_OUT) == "full" else varied
     return [
-        _plot_gap_and_quality(quality, rows, factors, look, _CAPTION_CAUTION if own and "_recall_" in quality else "")
-        for quality, rows in drawn
+        _plot_gap_and_quality(
+            analysis, quality, rows, factors, look, _CAPTION_CAUTION if own and "_recall_" in quality else ""
+        )
+        for quality, rows in found
         if len(rows) > 1 and factors
     ]
 
 
 def _plot_gap_and_quality(
-    quality: str, rows: Sequence[ChartRow], factors: Sequence[Factor], look: Look, caution: str
+    analysis: AnalysisResults, quality: str, rows: pl.DataFrame, factors: Sequence[Factor], look: Look, caution: str
 ) -> Figure:
     factor = factors[0]
+    drawn = _select_drawn_trainings(analysis, [factor.path], MOST_MARKS, GAP, quality)
     points = _build_frame(
         {
             "gap": row[GAP],
@@ -766,14 +801,16 @@ def _plot_gap_and_quality(
             "series": factor.text(row[factor.path]),
             **_extract_identity(row),
         }
-        for row in rows
+        for row in drawn.iter_rows(named=True)
     )
     chart = tradeoff_chart(
         points, capitalise_first(label_metric_axis(GAP)), capitalise_first(label_metric_axis(quality)), factor, look
     )
     title = f"Gap and {name_metric(quality)}"
     name = quality.partition("/")[2].replace("_", "-")
-    return figure(f"gap-and-{name}", title, _format_quality_caption(quality, rows, factors) + caution, chart, look)
+    some = "" if len(drawn) == len(rows) else f" Drawn are {len(drawn)}, of each level some."
+    caption = f"{_format_quality_caption(quality, rows, factors)}{caution}{some}"
+    return figure(f"gap-and-{name}", title, caption, chart, look)
 
 
 _CAPTION_CAUTION: Final = (
@@ -782,12 +819,12 @@ _CAPTION_CAUTION: Final = (
 )
 
 
-def _format_quality_caption(quality: str, rows: Sequence[ChartRow], factors: Sequence[Factor]) -> str:
+def _format_quality_caption(quality: str, rows: pl.DataFrame, factors: Sequence[Factor]) -> str:
     arms: dict[tuple[str, ...], list[int]] = {}
-    for place, row in enumerate(rows):
-        arms.setdefault(tuple(str(row[factor.path]) for factor in factors), []).append(place)
+    for place, levels in enumerate(rows.select(factor.path for factor in factors).iter_rows()):
+        arms.setdefault(tuple(map(str, levels)), []).append(place)
     every, within = (
-        _compute_tau([row[GAP] for row in rows], [row[quality] for row in rows], strata)
+        _compute_tau(rows[GAP].to_list(), rows[quality].to_list(), strata)
         for strata in ([range(len(rows))], list(arms.values()))
     )
     return (

@@ -29,12 +29,16 @@ from gapctl.text import format_count_with_noun
 
 
 class Commands(NamedTuple):
-    """Commands to train the rest, to judge again, to train one trial (`TRIAL` stands for its id), to look at runs."""
+    """Commands to train the rest, to judge again, to train one trial (`TRIAL` stands for its id), to look at runs.
+
+    `export` writes a row for each training into a file.
+    """
 
     sweep: str
     analyze: str
     train: str
     ui: str
+    export: str = ""
 
 
 def build_commands(plan: Plan, ledger: Ledger) -> Commands:
@@ -45,6 +49,7 @@ def build_commands(plan: Plan, ledger: Ledger) -> Commands:
         analyze=shlex.join(["gapctl", "analyze", *same, "--out", "report.html"]),
         train=shlex.join(["gapctl", "train", *same, "--trial", "TRIAL"]),
         ui=shlex.join(["gapctl", "ui", *build_ui_arguments(plan.sweep)]),
+        export=shlex.join(["gapctl", "analyze", *same, "--export", "trials.csv"]),
     )
 
 

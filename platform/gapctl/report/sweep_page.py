@@ -29,6 +29,12 @@ from gapctl.report.figures import (
     plot_training_curves,
 )
 from gapctl.report.html import CODE, render_page
+from gapctl.report.many_trainings import (
+    MOST_TRAININGS,
+    has_many_trainings,
+    select_drawn_pages,
+    summarise_arms,
+)
 from gapctl.report.page_parts import RunRecord, list_commands, list_run_facts
 from gapctl.report.text import (
     NOT_KNOWN,
@@ -133,12 +139,14 @@ def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
     shown = [part for part in sections if part.groups or (part.id == "dimensions" and no_means)]
     by_factor = [figure for group in (*doses, *kept) for figure in group.figures]
     left_out = {part.id for part in sections if part not in shown} | ({"leaderboard"} if leaderboard is None else set())
-    rows = analysis.trials.to_dicts()
+    figures = [*strips.values(), *models, *by_factor, *by_bits, *paths, *dimensions, *together]
+    many = has_many_trainings(analysis)
+    columns = [name for name in analysis.trials.columns if name in main_metrics or "/" not in name]
     return render_page(
         "sweep",
         f"{analysis.sweep}: {analysis.question}",
-        [*strips.values(), *models, *by_factor, *by_bits, *paths, *dimensions, *together],
-        record.run_pages,
+        figures,
+        select_drawn_pages(record.run_pages, figures) if many else record.run_pages,
         kicker=f"gapctl · sweep {analysis.sweep}" + (f" · scale {analysis.scale}" if analysis.scale else ""),
         contents={name: words for name, words in SECTION_NAMES.items() if name not in left_out},
         alpha=f"{analysis.alpha:g}",
@@ -147,12 +155,14 @@ def _render_sweep_page(analysis: AnalysisResults, record: RunRecord) -> str:
         leaderboard=leaderboard,
         model_pages=record.model_pages,
         sections=shown,
-        trials=rows,
-        glossary={key: define_metric(key) for key in main_metrics} if rows else {},
+        trials=[] if many else analysis.trials.select(columns).to_dicts(),
+        arms=summarise_arms(analysis, main_metrics) if many else None,
+        glossary={key: define_metric(key) for key in main_metrics} if len(analysis.trials) else {},
         model_glossary={key: define_metric(key) for key in leaderboard.metrics} if leaderboard else {},
         run_facts=list_run_facts(analysis, record),
         commands=list_commands(analysis, record),
         **collect_verdict_page_values(analysis, record, strips),
+        notes=_note_many_trainings(analysis, record),
     )
 
 
@@ -256,6 +266,19 @@ def _warn_incomplete(analysis: AnalysisResults, record: RunRecord) -> list[Notic
     said = f"{missing} of {analysis.planned} trainings have not finished; verdicts use those that have.{which}"
     how = [] if record.commands is None else [NoticeDetail("This finishes them:", code=record.commands.sweep)]
     return [Notice("INCOMPLETE", said, how)]
+
+
+def _note_many_trainings(analysis: AnalysisResults, record: RunRecord) -> list["Notice"]:
+    """Say what the page leaves out where it does not show every training."""
+    if not has_many_trainings(analysis):
+        return []
+    said = (
+        f"These are {len(analysis.trials):,} trainings, and a page shows at most {MOST_TRAININGS:,} one by one. Charts "
+        "draw some of each level, from the lowest value to the highest at even ranks, and the table has a row for each "
+        "arm. Verdicts, means, intervals and correlations are of all."
+    )
+    how = [] if record.commands is None else [NoticeDetail("A row for each training:", code=record.commands.export)]
+    return [Notice("", said, how)]
 
 
 def _warn_one_seed(analysis: AnalysisResults) -> list[Notice]:
