@@ -70,8 +70,8 @@ WRONG_FILES: dict[str, tuple[str | bytes, str]] = {
         f"F:6:36: vary.{FACTOR}[2]: found 5 again; expected each level once",
     ),
     "more trials than anyone trains": (
-        edited(("scales:", "seeds: 1000\nscales:"), (LEVELS, f"{LEVELS}\n  evaluate.every: [1, 2, 3, 4, 5, 6]")),
-        "F:5:1: vary: asks for 12,000 trials (12 combinations, seeds: 1000); expected at most 10,000",
+        edited(("scales:", "seeds: 1000\nscales:"), (LEVELS, f"{LEVELS}\n  evaluate.every: {list(range(1, 52))}")),
+        "F:5:1: vary: asks for 102,000 trials (102 combinations, seeds: 1000); expected at most 100,000",
     ),
     "no seeds": (edited(("scales:", "seeds: 0\nscales:")), "F:23:1: seeds: found 0; expected at least 1"),
     "half a seed": (edited(("scales:", "seeds: 1.5\nscales:")), "F:23:1: seeds: found 1.5; expected a whole number"),

@@ -234,7 +234,7 @@ def test_combinations_without_number_are_counted_and_not_tried(tmp_path: Path) -
     grid = "\n  ".join([LEVELS, f"train.samples: [{many}]", f"train.lr: [{many}]", f"evaluate.every: [{many}]"])
 
     assert complaints(tmp_path, edited((LEVELS, grid))) == [
-        "F:5:1: vary: asks for 16,000,000,000 trials (16,000,000,000 combinations, seeds: 1); expected at most 10,000"
+        "F:5:1: vary: asks for 16,000,000,000 trials (16,000,000,000 combinations, seeds: 1); expected at most 100,000"
     ]
 
 

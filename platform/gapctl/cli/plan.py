@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from gapctl.analysis.optimum import list_missing_optima
 from gapctl.cli.console import make_plain_console, make_table
@@ -295,12 +296,19 @@ def _note_tokenizers(plan: Plan) -> list[str]:
     return [f"{named}, of which the tokenizer is: run `pip install transformers sentencepiece`"]
 
 
+MOST_LISTED: Final = 2_000
+"""The most trials that a table lists: drawing one takes seconds for each 10,000 rows, and nobody reads them."""
+
+
 def _print_trials(plan: Plan, finished: Collection[str]) -> None:
     table = make_table("trial", "treatment", "samples", "steps", *(["state"] if finished else []))
-    for trial in plan.trainings:
+    for trial in plan.trainings[:MOST_LISTED]:
         train, state = trial.config.train, "finished" if trial.id in finished else ""
         table.add_row(trial.id, trial.label, f"{train.samples:,}", f"{train.steps:,}", *([state] if finished else []))
-    make_plain_console().print(table)
+    console = make_plain_console()
+    console.print(table)
+    if (more := len(plan.trainings) - MOST_LISTED) > 0:
+        console.print(f"and {more:,} more, which --json lists")
 
 
 def _describe_cost(cost: Cost) -> str:
