@@ -22,7 +22,7 @@ import polars as pl
 import yaml
 
 from gapctl.cli.options import load_plan
-from gapctl.config.metrics import METRICS
+from gapctl.config.metrics import METRICS, is_analysis_metric, is_cross_trial_metric
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.json_files import serialize_result
 from gapctl.ledger.trial import describe_trial
@@ -32,6 +32,7 @@ from row import Row, write_rows
 
 TRIALS, EVALUATIONS, HISTORIES = 10_000, 200, 16
 SECONDS, MEGABYTES, VERDICTS = 5.0, 600.0, 2
+LOGGED = [name for name in METRICS if not (is_analysis_metric(name) or is_cross_trial_metric(name))]
 SWEEP = """\
 name: ten-thousand
 question: How long do the verdicts of 10,000 trials take?
@@ -80,8 +81,8 @@ def fill(runs: Path, plan: Plan) -> None:
 
 def _result(trial: Trial, rng: np.random.Generator) -> Result:
     level = float(trial.config.data.captions.attributes)
-    drawn = rng.normal(0.0, 0.02, len(METRICS))
-    metrics = {name: 0.5 - 0.05 * level + float(noise) for name, noise in zip(METRICS, drawn, strict=True)}
+    drawn = rng.normal(0.0, 0.02, len(LOGGED))
+    metrics = {name: 0.5 - 0.05 * level + float(noise) for name, noise in zip(LOGGED, drawn, strict=True)}
     hardware: dict[str, str | int] = {"device": "cpu", "name": "made up", "threads": 1, "precision": "float32"}
     return Result(trial.id, metrics, 51_200, 20.0, {"python": "3.11", "torch": "2.8"}, hardware)
 
@@ -89,7 +90,7 @@ def _result(trial: Trial, rng: np.random.Generator) -> Result:
 def _history(rng: np.random.Generator) -> bytes:
     buffer = io.BytesIO()
     samples = np.linspace(0, 51_200, EVALUATIONS).astype(int)
-    columns = {name: rng.normal(0.4, 0.05, EVALUATIONS) for name in METRICS}
+    columns = {name: rng.normal(0.4, 0.05, EVALUATIONS) for name in LOGGED}
     pl.DataFrame({"samples_seen": samples, "seconds": samples / 2_500.0, **columns}).write_parquet(buffer)
     return buffer.getvalue()
 

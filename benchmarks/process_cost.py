@@ -1,4 +1,4 @@
-"""What a command costs, run to its end as a process of its own: wall seconds and the most memory it held."""
+"""What a command costs, run to its end as a process of its own: seconds, and the most memory it held."""
 
 import os
 import subprocess
@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """What one process took."""
+    """What one process took: wall seconds, memory, and the seconds that it and its children computed."""
 
     seconds: float
     megabytes: float
+    computed: float = 0.0
 
 
 def measured(command: Sequence[str]) -> tuple[Cost, bytes]:
@@ -27,4 +28,4 @@ def measured(command: Sequence[str]) -> tuple[Cost, bytes]:
         printed = output.read()
     if process.returncode:
         raise SystemExit(f"{' '.join(command[:4])} ended with {process.returncode}")
-    return Cost(seconds, usage.ru_maxrss / 1024), printed
+    return Cost(seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime), printed
