@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import polars as pl
+import polars.selectors as cs
 
 from gapctl.analysis.between_trainings import TrialValues, compute_cross_trial_metrics
 from gapctl.analysis.cohort import LINEAGE, STRATUM
@@ -59,8 +60,10 @@ class TrialHistories(NamedTuple):
     damaged: tuple[str, ...]
 
 
-def read_trial_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> TrialTables:
-    """Read every finished trial of the plan; read histories only with `with_history`.
+def read_trial_tables(
+    plan: Plan, ledger: Ledger, *, with_history: bool = True, history_metrics: Sequence[str] | None = None
+) -> TrialTables:
+    """Read every finished trial of the plan; read histories only with `with_history`, and of them only some metrics.
 
     A trial with a damaged result is left out of all frames, one with a damaged history only of `history`. Metrics of
     several trainings together are computed where a hypothesis names them, and samples until a small gap also with
@@ -79,7 +82,7 @@ def read_trial_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) 
     asked = list(filter(is_cross_trial_metric, named))
     between = compute_cross_trial_metrics(plan, [trial.id for trial in trials], ledger, asked)
     optima = compute_optimum_excesses(trials, ledger, asked)
-    histories = read_histories(trials if with_history else [], ledger, vary)
+    histories = read_histories(trials if with_history else [], ledger, vary, history_metrics)
     added = {**between.metrics, **optima.metrics, **compute_bits(trials)}
     if with_history or SAMPLES_TO_SMALL_GAP in named:
         frame = histories.frame if with_history else read_histories(trials, ledger, vary).frame
@@ -217,13 +220,24 @@ def _build_columns(group: str, facts: Sequence[dict[str, str | int]] | Sequence[
     return columns
 
 
-def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, Sequence[Level]]) -> TrialHistories:
-    """Read the evaluations of these trials, in their order; a trial without a history has no rows."""
+def read_histories(
+    trials: Sequence[Trial],
+    ledger: Ledger,
+    vary: Mapping[str, Sequence[Level]],
+    metrics: Sequence[str] | None = None,
+) -> TrialHistories:
+    """Read the evaluations of these trials, in their order; a trial without a history has no rows.
+
+    With `metrics`, read no others but `gap/l2m`: each column that is not read saves memory and time.
+    """
+    columns = _METRIC_COLUMNS
+    if metrics is not None:
+        columns = cs.by_name("gap/l2m", *metrics, require_all=False).cast(pl.Float64)
     parts: list[pl.DataFrame] = []
     damaged: list[str] = []
     left = iter(trials)
     while some := list(islice(left, HISTORIES_AT_ONCE)):
-        rows, wrong = _read_all_histories(some, ledger)
+        rows, wrong = _read_all_histories(some, ledger, columns)
         if rows:
             # Thousands of small frames take twice the memory of their values.
             parts.append(pl.concat(rows, how="diagonal", rechunk=True))
@@ -231,30 +245,32 @@ def read_histories(trials: Sequence[Trial], ledger: Ledger, vary: Mapping[str, S
     return TrialHistories(_label_histories(parts, trials, vary), tuple(damaged))
 
 
-def _read_all_histories(trials: Sequence[Trial], ledger: Ledger) -> tuple[list[pl.DataFrame], list[str]]:
+def _read_all_histories(
+    trials: Sequence[Trial], ledger: Ledger, columns: pl.Expr
+) -> tuple[list[pl.DataFrame], list[str]]:
     """Read the trials' evaluations at once; where a file is damaged, one by one, to find it."""
     files = zip(trials, ledger.contents([trial.id for trial in trials], HISTORY), strict=True)
     contents = {trial.id: content for trial, content in files if content}
     unread = [str(content) for content in contents.values() if isinstance(content, WorkError)]
     read = {trial_id: content for trial_id, content in contents.items() if isinstance(content, bytes)}
     try:
-        return pl.collect_all([_scan_history(trial_id, content) for trial_id, content in read.items()]), unread
+        return pl.collect_all([_scan_history(trial_id, content, columns) for trial_id, content in read.items()]), unread
     except (pl.exceptions.PolarsError, OSError):
-        found = [_read_history_or_message(ledger, trial_id, content) for trial_id, content in read.items()]
+        found = [_read_history_or_message(ledger, trial_id, content, columns) for trial_id, content in read.items()]
         whole = [part for part in found if isinstance(part, pl.DataFrame)]
         return whole, [*unread, *(part for part in found if isinstance(part, str))]
 
 
-def _scan_history(trial_id: str, content: bytes) -> pl.LazyFrame:
+def _scan_history(trial_id: str, content: bytes, columns: pl.Expr) -> pl.LazyFrame:
     return pl.scan_parquet(content).select(
-        pl.lit(trial_id).alias("trial"), pl.col("samples_seen").cast(pl.Int64), _METRIC_COLUMNS
+        pl.lit(trial_id).alias("trial"), pl.col("samples_seen").cast(pl.Int64), columns
     )
 
 
-def _read_history_or_message(ledger: Ledger, trial_id: str, content: bytes) -> pl.DataFrame | str:
+def _read_history_or_message(ledger: Ledger, trial_id: str, content: bytes, columns: pl.Expr) -> pl.DataFrame | str:
     """Return one trial's evaluations, or the message about its damaged file."""
     try:
-        return _scan_history(trial_id, content).collect()
+        return _scan_history(trial_id, content, columns).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         problem: WorkError = ledger.trial(trial_id).damaged("history.parquet", first_line_of_error(error))
         return str(problem)

@@ -126,7 +126,9 @@ def analyze_command(
         plans = rebuild_plans(ledger, names, rebuild_declared_plan if declared else rebuild_plan, problems)
     # Histories are most of a ledger, and of all pages only that of a single sweep shows how trainings went.
     shown = form is ReportFormat.MARKDOWN or (form is ReportFormat.HTML and len(plans) == 1 and not problems)
-    sweeps = judge_plans(plans, ledger, problems, with_history=shown or export_history is not None)
+    drawn = _list_drawn_metrics(plans[0]) if form is ReportFormat.HTML and shown and export_history is None else None
+    with_history = shown or export_history is not None
+    sweeps = judge_plans(plans, ledger, problems, with_history=with_history, history_metrics=drawn)
     if not sweeps:
         kind = WorkError if any(isinstance(problem, WorkError) for problem in problems) else InputError
         raise kind("\n".join(map(str, problems)))
@@ -150,6 +152,12 @@ def analyze_command(
     )
     damaged = (line for judged in found.sweeps for line in judged.damaged)
     exit_on_problems(dict.fromkeys([*damaged, *found.not_judged]))
+
+
+def _list_drawn_metrics(plan: Plan) -> list[str] | None:
+    from gapctl.report.figures import list_drawn_history_metrics
+
+    return list_drawn_history_metrics(plan)
 
 
 def _write_models(path: Path, found: "SweepComparison") -> str:

@@ -20,13 +20,14 @@ import polars as pl
 from gapctl.analysis.correlation import Strata, compute_kendall_taus, rank_within_strata
 from gapctl.analysis.results import AnalysisResults, Verdict
 from gapctl.config.trial import FACTOR_VALUES
-from gapctl.plan.plan import shorten_paths
+from gapctl.plan.plan import Plan, shorten_paths
 from gapctl.report.cohort_models import plot_models
 from gapctl.report.html import make_file_name, render_png, render_png_and_svg_files, render_svg
 from gapctl.report.many_trainings import (
     MARKS_EACH,
     MOST_EVALUATIONS,
     MOST_MARKS,
+    MOST_TRAININGS,
     choose_drawn_paths,
     choose_even_ranks,
     has_many_trainings,
@@ -604,6 +605,11 @@ _PATH_METRICS: Final = (
     ("path-entropy", "entropy/i2t_nats"),
     ("path-loss", "train/loss"),
 )
+
+
+def list_drawn_history_metrics(plan: Plan) -> list[str] | None:
+    """List the metrics that a page of the plan needs of histories; None, for all, where it has few trials."""
+    return [metric for _, metric in _PATH_METRICS] if len(plan.trials) > MOST_TRAININGS else None
 
 
 ENDED_APART: Final = "The trainings of each level that ended lowest, in the middle and highest"
