@@ -93,12 +93,10 @@ def main() -> None:
     from collections import Counter
     from typing import Any
 
-    from moto.core.base_backend import BackendDict
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from moto.s3.models import s3_backends
     from werkzeug.serving import make_server
 
-    assert isinstance(s3_backends, BackendDict)
     counted: Counter[str] = Counter()
     application = DomainDispatcherApplication(create_backend_app)
     backend = s3_backends["123456789012"]["aws"]

@@ -27,7 +27,7 @@ from gapctl.cli.options import (
 )
 from gapctl.cli.output import exit_on_problems, print_json_or_text
 from gapctl.errors import GapctlError, InputError, WorkError
-from gapctl.ledger import Ledger, Result
+from gapctl.ledger import Ledger, LedgerSnapshot, Result
 from gapctl.ledger.lease import LEASE_FILE, parse_lease
 from gapctl.ledger.preregistration import rebuild_plan
 from gapctl.ledger.search_record import SearchRecord
@@ -73,7 +73,7 @@ def status_command(
     as_json: JsonOption = False,
 ) -> None:
     """Which trials are done, running, stopped by a search, failed or missing; of one sweep or of all."""
-    ledger = Ledger(runs)
+    ledger = LedgerSnapshot(runs)
     if file is None:
         if scale is not None or overrides:
             raise InputError("--scale and --set belong to a sweep; expected its file or name before them")

@@ -156,13 +156,15 @@ def _train_remaining(
 
 def _judge_sweep(plan: Plan, ledger: Ledger, tracker: Tracker, console: SafeConsole) -> None:
     from gapctl.analysis.analyze import analyze_finished_trials
+    from gapctl.report.figures import list_drawn_history_metrics
 
     snapshot = LedgerSnapshot(ledger.root)
-    analysis = analyze_finished_trials(plan, snapshot)
+    analysis = analyze_finished_trials(plan, snapshot, history_metrics=list_drawn_history_metrics(plan))
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)
     tracker.wait_until_shown()  # so that the report links to every run
+    snapshot.pack_results([trial.id for trial in plan.trainings])
     summary = summarise_run(analysis, read_run_record_with_pages(plan, snapshot))
     tracker.tell(summary)
     store_and_announce_report(plan, summary.files[REPORT_FILE], ledger, console)

@@ -8,7 +8,7 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -205,24 +205,25 @@ class ObjectStore:
         Of several callers one succeeds if the store has conditional writes (S3; Google only for new files). Elsewhere
         the last one does, if the others write within `SETTLE_SECONDS` of it.
         """
-        path = self._resolve_path(name)
+        path, conditional = self._resolve_path(name), self._is_conditional(old)
         condition = self._build_condition(path, old)
-        if self._read_content(path) != old:
+        if not (conditional and old is None) and self._read_content(path) != old:  # else the store itself looks
             return False
         try:
             self._send_request("pipe_file", path, new, **condition)
         except Exception:  # file systems differ in the error for a failed condition, which a retry may also meet
-            if self._read_content(path) == old:
+            found = self._read_content(path)
+            if found == old:
                 raise
-        if not self._is_conditional(old):
-            time.sleep(SETTLE_SECONDS)
+            return found == new
+        if conditional and condition:
+            return True
+        time.sleep(SETTLE_SECONDS)
         return self._read_content(path) == new
 
     def remove(self, name: str) -> None:
-        """Delete the file."""
-        if not self.exists(name):
-            raise FileNotFoundError(name)
-        self._send_request("rm", self._resolve_path(name))
+        """Delete the file, by one request; most stores do not say whether there was one."""
+        self._send_request("rm_file", self._resolve_path(name))
 
     def modified(self, name: str) -> float:
         """Return when the file was last written, in seconds since 1970.
@@ -244,6 +245,13 @@ class ObjectStore:
         listed = self._send_request("ls", self._resolve_path(under), detail=True)
         named = [(str(each["name"]).rsplit("/", 1)[-1], each) for each in listed if each["type"] == "file"]
         return [Entry(name, int(each["size"] or 0), None) for name, each in named if pattern.fullmatch(name)]
+
+    def list_files(self) -> dict[str, str]:
+        """Return all files below the folder by name, each with the store's tag of its version, "" if it has none."""
+        self._files.invalidate_cache()
+        listed = self._send_request("find", self._root, detail=True, seconds=10 * REQUEST_SECONDS)
+        tags = {path: str(info.get("ETag") or info.get("etag") or "") for path, info in listed.items()}
+        return {str(path).removeprefix(f"{self._root}/"): tag for path, tag in tags.items()}
 
     def _send_request(self, request: str, *arguments: Any, seconds: float = REQUEST_SECONDS, **options: Any) -> Any:
         """Send one request, retrying transient failures. If the client supports timeouts, abort after `seconds`."""
@@ -297,16 +305,23 @@ READ_ONLY: Final = {
 }
 """Schemes that are only read, and what to do."""
 
+FEW_FILES: Final = 64
+"""The most files of an object store that are asked for one by one; for more, all are listed first, 1,000 a request."""
 DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Folder:
     """Read small files below `root`, a local path or any fsspec address, and write them atomically."""
 
-    def __init__(self, root: str, option: str = "--runs") -> None:
-        """Raise InputError, which names the option, for an address that cannot be opened, and for a file."""
+    def __init__(self, root: str, option: str = "--runs", *, keeps_listing: bool = False) -> None:
+        """Raise InputError, which names the option, for an address that cannot be opened, and for a file.
+
+        With `keeps_listing`, the files of an object store are listed at most once.
+        """
         self.address = root
         self._option = option
+        self._keeps_listing = keeps_listing
+        self._listing: dict[str, str] | None = None
         self._files = _open_storage(root, option)
         if isinstance(self._files, Disk):
             self._require_folder(self._files.root)
@@ -327,6 +342,8 @@ class Folder:
 
     def select_present(self, names: Sequence[str]) -> list[str]:
         """Return those of the files that exist."""
+        if (listing := self.list_files_for(len(names))) is not None:
+            return [name for name in names if name in listing]
         return [name for name, there in zip(names, self._map_names(self.exists, names), strict=True) if there]
 
     def read(self, name: str) -> bytes | None:
@@ -339,7 +356,23 @@ class Folder:
 
     def read_all(self, names: Sequence[str]) -> list[bytes | WorkError | None]:
         """Read many files, in parallel from an object store: None where missing, WorkError where reading failed."""
-        return self._map_names(self._read_or_error, names)
+        listing = self.list_files_for(len(names))
+        if listing is None:
+            return self._map_names(self._read_or_error, names)
+        present = [name for name in names if name in listing]
+        found = dict(zip(present, self._map_names(self._read_or_error, present), strict=True))
+        return [found.get(name) for name in names]
+
+    def list_files_for(self, count: int) -> Mapping[str, str] | None:
+        """List an object store's files with their tags where that spares requests for `count` of them, else None."""
+        if isinstance(self._files, Disk) or (self._listing is None and count <= FEW_FILES):
+            return None
+        if self._listing is not None:
+            return self._listing
+        with self._explain_errors("", "listed"):
+            listing = self._files.list_files()
+        self._listing = listing if self._keeps_listing else None
+        return listing
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file atomically, also against a power cut."""
@@ -377,10 +410,11 @@ class Folder:
 
     def names(self, under: str, keep: Callable[[str], bool] = bool) -> list[str]:
         """Return the sorted names of entries directly in a folder for which `keep` is true."""
-        if not self.exists(under):
-            return []
         with self._explain_errors(under, "listed"):
-            return sorted(filter(keep, self._files.names(under)))
+            try:
+                return sorted(filter(keep, self._files.names(under)))
+            except FileNotFoundError:
+                return []
 
     def list_entries(self, under: str, pattern: Pattern[str]) -> list[Entry]:
         """Return the sorted files directly in a folder whose names match; [] if there is no such folder."""

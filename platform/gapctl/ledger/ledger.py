@@ -1,11 +1,14 @@
 """A runs folder: trials by id, one declaration per sweep, searches, reports and spending.
 
-`Ledger` is the way to all of it. Below it are garbage collection (`find_garbage`), the hours and money spent by each
-run (`Spending`), and `LedgerSnapshot`, which reads each result once.
+`Ledger` is the way to all of it. In an object store `results.pack` has the results of many trials beside their own
+files (`Ledger.pack_results`). Below it are garbage collection (`find_garbage`), the hours and money spent by each run
+(`Spending`), and `LedgerSnapshot`, which reads each result once.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -14,8 +17,15 @@ from pydantic import TypeAdapter, with_config
 
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import expand_home
-from gapctl.io.files import Folder
-from gapctl.ledger.json_files import RESULT_FILE, STRICT_DOCUMENT, Document, DocumentKind, Result
+from gapctl.io.files import FEW_FILES, Folder
+from gapctl.ledger.json_files import (
+    RESULT_FILE,
+    STRICT_DOCUMENT,
+    Document,
+    DocumentKind,
+    Result,
+    serialize_result,
+)
 from gapctl.ledger.preregistration import DECLARATION, Declaration, HasBegun, mark_begun_scales, merge_declaration
 from gapctl.ledger.search_record import SEARCH, SearchRecord
 from gapctl.ledger.trial import CONFIGURATION, HISTORY, TrialFolder
@@ -70,6 +80,7 @@ SPENDING: Final = DocumentKind(
 DECLARATION_SUFFIX: Final = ".sweep.json"
 SEARCH_SUFFIX: Final = ".search.json"
 SEARCH_FOLDER_SUFFIX: Final = ".search"
+PACKED_RESULTS: Final = "results.pack"
 SPENDING_SUFFIX: Final = ".spent"
 """A folder with a file per run. Older versions wrote all runs into one file of that name plus `.json`."""
 TRIAL_ID_PATTERN: Final = re.compile("[0-9a-f]{12}")
@@ -111,7 +122,11 @@ class Ledger:
 
     def results(self, trial_ids: Sequence[str]) -> list[Result | WorkError | None]:
         """Return results in the order of the ids: None for an unfinished trial, WorkError for a damaged one."""
-        return self._read_documents(trial_ids, RESULT_FILE, TrialFolder.parse_result)
+        packed = self._read_packed_results(len(trial_ids))
+        single = [trial_id for trial_id in trial_ids if trial_id not in packed]
+        read = dict(zip(single, self.contents(single, RESULT_FILE), strict=True))
+        contents = [packed[trial_id] if trial_id in packed else read[trial_id] for trial_id in trial_ids]
+        return self._parse_documents(trial_ids, contents, TrialFolder.parse_result)
 
     def tables(self, trial_ids: Sequence[str], name: str) -> "list[polars.DataFrame | WorkError | None]":
         """Return a table of each trial in the order of the ids: None where missing, WorkError where damaged.
@@ -126,8 +141,48 @@ class Ledger:
 
     def finished(self, trial_ids: Sequence[str]) -> set[str]:
         """Return those trials that have a result, without checking that it is sound."""
+        if self.disk is None and len(trial_ids) > FEW_FILES:
+            return self.filter_by_file(trial_ids, RESULT_FILE)
         here = set(self.list_trial_ids()) if trial_ids else set()
         return self.filter_by_file([trial_id for trial_id in trial_ids if trial_id in here], RESULT_FILE)
+
+    def pack_results(self, trial_ids: Sequence[str]) -> int:
+        """Write one file with the results of these trials and of those packed before; return how many are new in it.
+
+        It spares later commands a request for each trial. Each result keeps its own file, and a packed one counts only
+        while the store has that file in the same version. A ledger on a disk has no such file, and a few new results
+        are left to their own.
+        """
+        listing = self._runs.list_files_for(len(trial_ids))
+        if listing is None:
+            return 0
+        packed = self._read_packed_results(len(trial_ids))
+        new = [each for each in dict.fromkeys(trial_ids) if each not in packed and listing.get(_name_result(each))]
+        if len(new) <= FEW_FILES:
+            return 0
+        results = [result for result in self.results(new) if isinstance(result, Result)]
+        found = {result.trial: serialize_result(result) for result in results}
+        self._runs.write(PACKED_RESULTS, _pack_results({**packed, **found}, listing))
+        return len(found)
+
+    def _read_packed_results(self, count: int) -> dict[str, bytes]:
+        """Return the packed results that are still those of their trials; none where `count` single files are few."""
+        listing = self._runs.list_files_for(count)
+        if listing is None or PACKED_RESULTS not in listing:
+            return {}
+        try:
+            packed = _unpack_results(self._runs.read(PACKED_RESULTS) or b"")
+        except (
+            OSError,
+            ValueError,
+            zlib.error,
+        ):  # of another version, or damaged: the files themselves are read
+            return {}
+        return {
+            trial_id: content.encode()
+            for trial_id, (tag, content) in packed.items()
+            if tag and listing.get(_name_result(trial_id)) == tag
+        }
 
     def filter_by_file(self, trial_ids: Sequence[str], name: str) -> set[str]:
         """Return those trials that have a file of this name."""
@@ -276,13 +331,38 @@ class Ledger:
     def _read_documents(
         self, trial_ids: Sequence[str], name: str, read: Callable[[TrialFolder, bytes], Document]
     ) -> list[Document | WorkError | None]:
+        return self._parse_documents(trial_ids, self.contents(trial_ids, name), read)
+
+    def _parse_documents(
+        self,
+        trial_ids: Sequence[str],
+        contents: Sequence[bytes | WorkError | None],
+        read: Callable[[TrialFolder, bytes], Document],
+    ) -> list[Document | WorkError | None]:
         found: list[Document | WorkError | None] = []
-        for trial_id, content in zip(trial_ids, self.contents(trial_ids, name), strict=True):
+        for trial_id, content in zip(trial_ids, contents, strict=True):
             try:
                 found.append(read(self.trial(trial_id), content) if isinstance(content, bytes) else content)
             except WorkError as error:
                 found.append(error)
         return found
+
+
+def _name_result(trial_id: str) -> str:
+    return f"{trial_id}/{RESULT_FILE}"
+
+
+_PACKED: Final = TypeAdapter(dict[str, tuple[str, str]])
+
+
+def _pack_results(contents: Mapping[str, bytes], tags: Mapping[str, str]) -> bytes:
+    """Return results by trial, each with its file's tag, as compressed JSON."""
+    packed = {trial_id: (tags[_name_result(trial_id)], content.decode()) for trial_id, content in contents.items()}
+    return zlib.compress(json.dumps(packed, sort_keys=True).encode(), level=1)
+
+
+def _unpack_results(content: bytes) -> dict[str, tuple[str, str]]:
+    return _PACKED.validate_json(zlib.decompress(content))
 
 
 def _name_archived_search(name: str, study: str) -> str:
@@ -294,6 +374,7 @@ class LedgerSnapshot(Ledger):
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
+        self._runs = Folder(root, keeps_listing=True)
         self._results: dict[str, Result | WorkError | None] = {}
         self._declarations: dict[str, Declaration | None] = {}
 

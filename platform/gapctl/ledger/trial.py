@@ -75,6 +75,7 @@ class TrialFolder:
         self._runs = runs
         self.trial_id = trial_id
         self.handle: LeaseHandle | None = None
+        self._checkpoints: list[str] | None = None
 
     def path(self, name: str = "") -> str:
         """Return the address of a file of this trial."""
@@ -182,13 +183,15 @@ class TrialFolder:
         """Release the lease, so that any process can resume the trial from its checkpoint."""
         if self.handle is not None:
             self.handle.release()
-            self.handle = None
+            self.handle = self._checkpoints = None
 
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
         """Write a checkpoint and keep the newest two, so that a damaged newest one costs little."""
-        self.write(f"checkpoints/{samples_seen:012d}.pt", content)
-        for name in self._list_checkpoints()[:-CHECKPOINTS_KEPT]:
-            self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
+        name = f"{samples_seen:012d}.pt"
+        self.write(f"checkpoints/{name}", content)
+        names = sorted({*self._list_checkpoints(), name})
+        self._remove_checkpoints(names[:-CHECKPOINTS_KEPT])
+        self._remember_checkpoints(names[-CHECKPOINTS_KEPT:])
 
     def checkpoints(self) -> list[tuple[str, bytes]]:
         """Return addresses and contents of the checkpoints, newest first."""
@@ -264,8 +267,7 @@ class TrialFolder:
             self.handle.require_ownership()
         self.write(WEIGHTS, weights)
         self.write(RESULT_FILE, serialize_result(result))
-        for name in self._list_checkpoints():
-            self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
+        self._remove_checkpoints(self._list_checkpoints())
         self.release()
 
     def result(self) -> Result | None:
@@ -302,9 +304,21 @@ class TrialFolder:
         )
 
     def _list_checkpoints(self) -> list[str]:
-        return self._runs.names(
+        if self._checkpoints is not None:
+            return self._checkpoints
+        names = self._runs.names(
             f"{self.trial_id}/checkpoints", keep=lambda name: name[:-3].isdigit() and name.endswith(".pt")
         )
+        self._remember_checkpoints(names)
+        return names
+
+    def _remember_checkpoints(self, names: list[str]) -> None:
+        """Remember the names while the lease is held: nobody else writes any, and to list them again costs requests."""
+        self._checkpoints = names if self.handle is not None else None
+
+    def _remove_checkpoints(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._runs.remove(f"{self.trial_id}/checkpoints/{name}")
 
 
 def decode_failure(content: bytes) -> str:
