@@ -373,6 +373,8 @@ class Projection:
         self._parent_is_current = False
         self._adopt_runs()
         self._snapshots: dict[str, TrialSnapshot] = {}
+        self._shown_final: set[str] = set()
+        self._noted: dict[str, str] = {}
 
     def update_plan(self, plan: Plan) -> None:
         """Replace the plan; the sweep's own run stays."""
@@ -383,7 +385,7 @@ class Projection:
 
         `running` is whether its process runs, None if unknown.
         """
-        snapshot = read_trial_snapshot(self._ledger, trial.id, running=running)
+        snapshot = read_trial_snapshot(self._ledger, trial.id, running=running, before=self._snapshots.get(trial.id))
         if snapshot is None:
             return None
         self._snapshots[trial.id] = snapshot
@@ -397,8 +399,14 @@ class Projection:
         created = mirror is None
         mirror = self._mirrors[trial.id] = mirror or self._start_run(snapshot.began, self._tags(trial))
         self._update_run(mirror, trial, snapshot, anew=created)
+        if complete:
+            self._shown_final.add(trial.id)
         changed, mirror.changed = mirror.changed, False
         return "created" if created else "updated" if changed else "unchanged"
+
+    def is_final(self, trial_id: str) -> bool:
+        """Return whether this projection shows a trial as finished, after which nothing of it changes."""
+        return trial_id in self._shown_final
 
     def _has_other_facts(self, mirror: RunMirror, trial: Trial) -> bool:
         """Return whether this scale's run says otherwise of a cohort's model: a fact was corrected since.
@@ -423,7 +431,9 @@ class Projection:
     def note(self) -> None:
         """Write the run links beside the ledger; a report made afterwards links to all runs."""
         runs = {trial_id: mirror.run_id for trial_id, mirror in self._mirrors.items()}
-        save_run_links(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
+        if runs != self._noted:
+            save_run_links(self._ledger, self._plan.sweep.spec.name, self._uri, self.experiment_id, runs)
+            self._noted = runs
 
     def update_status(self, *, closing: bool) -> None:
         """Set the sweep's status: running until `closing`, then by its trials' status."""
@@ -498,7 +508,8 @@ class Projection:
         return self._parent
 
     def _began(self) -> float:
-        times = [self._ledger.trial(trial.id).began() for trial in self._plan.trainings]
+        here = set(self._ledger.list_trial_ids())
+        times = [self._ledger.trial(trial.id).began() for trial in self._plan.trainings if trial.id in here]
         return min((began for began in times if began is not None), default=time.time())
 
     def _tags(self, trial: Trial) -> dict[str, str]:

@@ -66,17 +66,19 @@ class TrialSnapshot:
     work: tuple[EvaluationRow, ...] = ()
 
 
-def read_trial_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None = None) -> TrialSnapshot | None:
+def read_trial_snapshot(
+    ledger: Ledger, trial_id: str, *, running: bool | None = None, before: TrialSnapshot | None = None
+) -> TrialSnapshot | None:
     """Read a trial's folder, or return None if the trial has not begun.
 
     `running` is whether its process runs; if None, the last renewal of its lease decides. A damaged folder counts as a
-    failure with the damage as its reason.
+    failure with the damage as its reason. What never changes is taken from `before`, an earlier snapshot.
     """
     folder = ledger.trial(trial_id)
-    trial_yaml = folder.read_text(CONFIGURATION)
+    trial_yaml = before.trial_yaml if before else folder.read_text(CONFIGURATION)
     if trial_yaml is None:
         return None
-    began = folder.began() or time.time()
+    began = before.began if before else folder.began() or time.time()
     try:
         return _read_trial(folder, trial_yaml, began, running)
     except WorkError as damage:
@@ -84,7 +86,8 @@ def read_trial_snapshot(ledger: Ledger, trial_id: str, *, running: bool | None =
 
 
 def _read_trial(folder: TrialFolder, trial_yaml: str, began: float, running: bool | None) -> TrialSnapshot:
-    history, result = folder.read_table(HISTORY), folder.result()
+    # A process that still runs has reported no result; when it has, the trial is read again.
+    history, result = folder.read_table(HISTORY), None if running else folder.result()
     table = () if history is None else history.sort("samples_seen").iter_rows(named=True)
     evaluations = tuple(_convert_row(row) for row in table)
     rows = _merge_steps(evaluations, [_convert_row(row) for row in folder.read_rows_or_empty(STEPS)])

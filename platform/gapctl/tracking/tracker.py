@@ -30,6 +30,8 @@ def format_sync_command(plan: Plan, ledger: Ledger) -> str:
 
 
 BATCH_SECONDS = 2.0
+FEW_TRIALS = 64
+"""The most trials whose folders are looked into one by one, begun or not; for more, the ledger is listed."""
 RETRY_SECONDS = 5.0
 STALLED_SECONDS = 60.0
 """Longer than any step takes, even the creation of a database on a busy machine."""
@@ -194,9 +196,13 @@ class Tracker:
         if not self._pending and self._findings is None and not closing:
             return
         projection = self._projection = self._projection or Projection(self._plan, self._ledger, self._uri)
-        for trial_id in list(self._pending):
+        pending = list(self._pending)
+        begun = set(self._ledger.list_trial_ids()) if len(pending) > FEW_TRIALS else set(pending)
+        for trial_id in pending:
             trial = self._pending.pop(trial_id)  # later marks belong to the next batch
             running = self._running.get(trial_id)
+            if projection.is_final(trial_id) or (trial_id not in begun and not running):
+                continue
             if projection.show(trial, running=running) is None and running:
                 self._pending.setdefault(trial_id, trial)  # its process has not written anything yet
             self._stepped = time.monotonic()
