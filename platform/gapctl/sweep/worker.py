@@ -309,6 +309,7 @@ class PackWork:
                 leads=group.rank == 0,
                 sets=trial.evaluation_sets,
                 weights_sha256=trial.weights_sha256,
+                spares_uploads=ledger.disk is None,
             )
             member.begin_stretch(describe_workers(self.device, group.size))
             members.append(member)

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 MAD_VOCABULARY = TokenVocabulary(size=VOCAB_SIZE, context=CONTEXT_LENGTH, pad=PAD_TOKEN, end=END_TOKEN)
 CHECKPOINT_SECONDS = 10.0
+UPLOAD_SECONDS = 30.0
+"""Seconds between checkpoints that go into an object store: they are most of what a training uploads."""
 BEAT_SECONDS = 10.0
 CHECKPOINT_SPACING = 20
 """The time between checkpoints, in multiples of the time that writing one took."""
@@ -129,7 +131,8 @@ class TrialState:
 
     Without one it begins with the weights in `initial`, or those of its public model, whose sha256 is expected, or else
     with its seed's. If `leads` is false, another worker of the trial evaluates and writes, and this one takes only the
-    steps. `sets` are the evaluation sets that the configuration names.
+    steps. `sets` are the evaluation sets that the configuration names. With `spares_uploads`, checkpoints are
+    `UPLOAD_SECONDS` apart, and there is none for an evaluation alone.
     """
 
     def __init__(
@@ -144,6 +147,7 @@ class TrialState:
         leads: bool = True,
         sets: Mapping[str, PlannedEvaluationSet] = MappingProxyType({}),
         weights_sha256: str = "",
+        spares_uploads: bool = False,
     ) -> None:
         self.config = config
         self.data = data
@@ -154,6 +158,7 @@ class TrialState:
             self.model.likelihood_ratios = find_likelihood_ratios(data, config, device)
         self.steps_total = config.train.steps
         self._store = store
+        self._spares_uploads = spares_uploads
         if initial is not None:
             self.model.load_state_dict(unpack_weights(initial))
             if config.temperature.mode == "fixed":
@@ -318,7 +323,8 @@ class TrialState:
             )
             self._store.save_clouds(draw_clouds(encoded.embeddings.image_ND, encoded.embeddings.text_MD))
             self._store.save_neighbors(draw_neighbor_sheet(encoded.embeddings, encoded.get_pairs))
-        if self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at):
+        worth = self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at)
+        if worth and not self._spares_uploads:
             self._saved_at = -math.inf  # an evaluation that costs more than a checkpoint is worth one
 
     def _compare_with_bayes_loss(self, loss: float, first_step: int) -> dict[str, float]:
@@ -339,7 +345,8 @@ class TrialState:
     @property
     def wants_checkpoint(self) -> bool:
         """Whether enough was done since the last checkpoint."""
-        apart = max(CHECKPOINT_SECONDS, CHECKPOINT_SPACING * self._save_seconds)
+        least = UPLOAD_SECONDS if self._spares_uploads else CHECKPOINT_SECONDS
+        apart = max(least, CHECKPOINT_SPACING * self._save_seconds)
         return self.leads and not self.done and time.monotonic() - self._saved_at >= apart
 
     def save(self, optimizer: OptimizerState) -> None:
