@@ -354,9 +354,14 @@ class Folder:
             except FileNotFoundError:
                 return None
 
-    def read_all(self, names: Sequence[str]) -> list[bytes | WorkError | None]:
-        """Read many files, in parallel from an object store: None where missing, WorkError where reading failed."""
-        listing = self.list_files_for(len(names))
+    def read_all(
+        self, names: Sequence[str], listing: Mapping[str, str] | None = None
+    ) -> list[bytes | WorkError | None]:
+        """Read many files, in parallel from an object store: None where missing, WorkError where reading failed.
+
+        `listing` is what `list_files_for` returned, where the caller has asked already.
+        """
+        listing = self.list_files_for(len(names)) if listing is None else listing
         if listing is None:
             return self._map_names(self._read_or_error, names)
         present = [name for name in names if name in listing]

@@ -122,9 +122,10 @@ class Ledger:
 
     def results(self, trial_ids: Sequence[str]) -> list[Result | WorkError | None]:
         """Return results in the order of the ids: None for an unfinished trial, WorkError for a damaged one."""
-        packed = self._read_packed_results(len(trial_ids))
+        listing = self._runs.list_files_for(len(trial_ids))
+        packed = self._read_packed_results(listing)
         single = [trial_id for trial_id in trial_ids if trial_id not in packed]
-        read = dict(zip(single, self.contents(single, RESULT_FILE), strict=True))
+        read = dict(zip(single, self._runs.read_all([_name_result(each) for each in single], listing), strict=True))
         contents = [packed[trial_id] if trial_id in packed else read[trial_id] for trial_id in trial_ids]
         return self._parse_documents(trial_ids, contents, TrialFolder.parse_result)
 
@@ -156,7 +157,7 @@ class Ledger:
         listing = self._runs.list_files_for(len(trial_ids))
         if listing is None:
             return 0
-        packed = self._read_packed_results(len(trial_ids))
+        packed = self._read_packed_results(listing)
         new = [each for each in dict.fromkeys(trial_ids) if each not in packed and listing.get(_name_result(each))]
         if len(new) <= FEW_FILES:
             return 0
@@ -165,9 +166,8 @@ class Ledger:
         self._runs.write(PACKED_RESULTS, _pack_results({**packed, **found}, listing))
         return len(found)
 
-    def _read_packed_results(self, count: int) -> dict[str, bytes]:
-        """Return the packed results that are still those of their trials; none where `count` single files are few."""
-        listing = self._runs.list_files_for(count)
+    def _read_packed_results(self, listing: Mapping[str, str] | None) -> dict[str, bytes]:
+        """Return the packed results that are still those of their trials, by a listing of the store."""
         if listing is None or PACKED_RESULTS not in listing:
             return {}
         try:
