@@ -68,7 +68,7 @@ from gapctl_charts.look import FILE_LOOK
 __all__ = ["parse_notes", "render_claims_page"]
 
 DOCS: Final = Path(__file__).parent
-LEDGERS: Final = ("laptop", "ambiguity", "transience", "batch_duplicates", "thermostat")
+LEDGERS: Final = ("laptop", "ambiguity", "transience", "batch_duplicates", "thermostat", "recipes")
 """Folders of docs/results whose ledgers the page is made from."""
 
 AVERAGE_MARK: Final = "†"
@@ -309,9 +309,9 @@ REACH: Final = (
     "for other seeds of the same recipe. The longest run decides what is said; shorter ones are its path."
 )
 READING_GUIDE: Final = (
-    "*Key number* is one effect in its own unit, with its interval over seeds. The next column counts the rows below "
-    "that speak for the claim, against it, or leave it open; rows that are struck through count for nothing. *Asked* "
-    "is how often the questions behind these rows were asked, redesigns included."
+    "*Key number* is one effect in its own unit, with its interval over seeds or recipes. The next column counts the "
+    "rows below that speak for the claim, against it, or leave it open; rows that are struck through count for "
+    "nothing. *Asked* is how often the questions behind these rows were asked, redesigns included."
 )
 ROWS_GUIDE: Final = (
     "A verdict is about our test; *for the claim* says what it means for the claim. Some tests are of a claim's "
@@ -432,7 +432,11 @@ def _format_key_number(name: str, where: str, rows: Sequence[VerdictRow]) -> str
         raise InputError(f"{where}: number: found {name!r}; expected SWEEP/HYPOTHESIS of a row on the page")
     verdict, judged = named[-1]
     estimate, interval = format_effect_cells(verdict, judged.analysis.alpha)
-    return f"{estimate}, {interval} ({format_code(hypothesis)})"
+    further = ""
+    if math.isfinite(verdict.prediction.low):
+        low, high = format_aligned_numbers(list(verdict.prediction))
+        further = f"; a further recipe {low} to {high}"
+    return f"{estimate}, {interval}{further} ({format_code(hypothesis)})"
 
 
 def _format_tau(value: float, ci: tuple[float, float], seeds: int, alpha: float) -> str:
