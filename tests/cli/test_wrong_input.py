@@ -93,7 +93,7 @@ WRONG_FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "an unknown test": (
         edited(("test: trend", "test: vibes")),
-        "F:10:5: hypotheses[0].test: found 'vibes'; expected trend, contrast, equivalence, correlation, mediation or",
+        "F:10:5: hypotheses[0].test: found 'vibes'; expected trend, contrast, equivalence, correlation, mediation,",
     ),
     "an id twice": (
         edited(("id: ends", "id: gap")),

@@ -254,7 +254,7 @@ WRONG_TRENDS = [
         "",
         "F:8:5",
         "test",
-        "missing; expected trend, contrast, equivalence, correlation, mediation or threshold",
+        "missing; expected trend, contrast, equivalence, correlation, mediation, threshold or prediction",
     ),
     ("decreasing", "either", "F:13:5", "direction", "found 'either'; expected increasing or decreasing"),
     (

@@ -95,7 +95,8 @@ def test_a_manifest_in_a_bucket_is_the_source_of_a_sweep(
 
     assert trials_on(PLACE) == trials_on(f"{PLACE}/manifest.parquet") == trials_on("whole.parquet")
     assert trials_on(f"{PLACE}/{{b..b}}.tar") == trials_on("part.parquet") != trials_on("whole.parquet")
-    assert store.names() == ["shards/a.tar", "shards/b.tar", "shards/manifest.parquet"]
+    there = [name for name in store.names() if name.startswith("shards/")]
+    assert there == ["shards/a.tar", "shards/b.tar", "shards/manifest.parquet"]
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "part.parquet", "whole.parquet"}
     store.client().delete_object(Bucket=BUCKET, Key="shards/manifest.parquet")
 

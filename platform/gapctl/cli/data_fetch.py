@@ -11,7 +11,6 @@ import typer
 from gapctl.cli.console import SafeConsole, make_plain_console, make_table, show_progress
 from gapctl.cli.output import print_json_or_text
 from gapctl.errors import InputError
-from gapctl.report.text import format_duration
 
 if TYPE_CHECKING:
     from gapctl.data.published_shards import DownloadPlan, DownloadResult, PublishedSet
@@ -57,6 +56,8 @@ def _print_plan(published: "PublishedSet", plan: "DownloadPlan", as_json: bool) 
         "disk_needed": plan.disk_needed,
         "disk_free": plan.free,
     }
+
+    from gapctl.report.text import format_duration
 
     def render() -> None:
         console = make_plain_console()

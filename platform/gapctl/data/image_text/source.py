@@ -164,6 +164,15 @@ def _names_tars(source: str) -> bool:
     return source.endswith(".tar")
 
 
+def _names_tars_beside(source: str, manifest: Path | str) -> bool:
+    """Return whether a source names tar files in the manifest's own folder; not where they were packed anew."""
+    if not _names_tars(source):
+        return False
+    if isinstance(manifest, str):
+        return convert_hub_file_address(source).rpartition("/")[0] == manifest.rpartition("/")[0]
+    return "://" not in source and expand_home(source).absolute().parent == manifest.parent
+
+
 def _explain_index(source: str) -> str:
     """Return how to make the manifest of shards, and how to name it."""
     if "://" not in source:
@@ -220,7 +229,9 @@ def _read_records(source: str) -> "list[ManifestShard]":
     """Return what the manifest of a source says about its shards, or about those that the source names."""
     from gapctl.data.image_text.manifest import read_manifest_shards
 
-    return _select_named(source, read_manifest_shards(find_manifest(source)), lambda shard: shard.address)
+    path = find_manifest(source)
+    shards = read_manifest_shards(path)
+    return _select_named(source, shards, lambda shard: shard.address) if _names_tars_beside(source, path) else shards
 
 
 def _hash_questions(classes: str) -> str:
@@ -287,7 +298,7 @@ def _read_current_manifest(source: str) -> "Manifest":
 
     path = find_manifest(source)
     manifest = read_manifest(path)
-    if _names_tars(source):
+    if _names_tars_beside(source, path):
         parts = _select_named(source, split_by_shard(manifest), lambda part: part.shards[0].address)
         if len(parts) < len(manifest.shards):
             manifest = replace(join_manifests(parts, manifest.captions), reading=manifest.reading)
@@ -296,14 +307,12 @@ def _read_current_manifest(source: str) -> "Manifest":
 
 
 def _select_named(source: str, shards: list[Named], find_address: Callable[[Named], str]) -> list[Named]:
-    """Return the shards of a manifest that a source names by their tars, in that order; all for another source.
+    """Return the shards of a manifest that a source names by their tars, in that order.
 
     Raise InputError for one that the manifest does not have.
     """
     from gapctl.data.image_text.storage import expand_place
 
-    if not _names_tars(source):
-        return shards
     known = {find_address(shard): shard for shard in shards}
     names = [name if "://" in name else str(expand_home(name).absolute()) for name in expand_place(source)]
     if missing := [name for name in names if name not in known]:
