@@ -76,10 +76,11 @@ def fill(runs: Path, plan: Plan) -> None:
         configured = yaml.dump(describe_trial(trial), sort_keys=False, Dumper=yaml.CSafeDumper)
         (folder / "trial.yaml").write_text(configured, encoding="utf-8")
         (folder / "history.parquet").write_bytes(histories[index % HISTORIES])
-        (folder / "result.json").write_bytes(serialize_result(_result(trial, rng)))
+        (folder / "result.json").write_bytes(serialize_result(make_result(trial, rng)))
 
 
-def _result(trial: Trial, rng: np.random.Generator) -> Result:
+def make_result(trial: Trial, rng: np.random.Generator) -> Result:
+    """Make a trial's result with random metrics that fall with the attributes in captions."""
     level = float(trial.config.data.captions.attributes)
     drawn = rng.normal(0.0, 0.02, len(LOGGED))
     metrics = {name: 0.5 - 0.05 * level + float(noise) for name, noise in zip(LOGGED, drawn, strict=True)}

@@ -22,18 +22,17 @@ import numpy as np
 import polars as pl
 import yaml
 
+from analysis import LOGGED, make_result
 from gapctl.cli.options import load_plan
-from gapctl.config.metrics import METRICS, is_analysis_metric, is_cross_trial_metric
-from gapctl.ledger import Ledger, LedgerSnapshot, Result
+from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.ledger.json_files import serialize_result
 from gapctl.ledger.trial import DIMENSIONS, describe_trial
-from gapctl.plan.plan import Plan, Trial
+from gapctl.plan.plan import Plan
 from process_cost import measured
 from row import Row, write_rows
 from s3_server import BUCKET, RequestCount, serve_bucket
 
 ARMS, EVALUATIONS, SHARED = 100, 8, 16
-LOGGED = [name for name in METRICS if not (is_analysis_metric(name) or is_cross_trial_metric(name))]
 SWEEP = """\
 name: many-trials
 question: How long does it take to judge and show this many trials?
@@ -68,15 +67,7 @@ def list_files(plan: Plan) -> Iterator[tuple[str, bytes]]:
         yield f"{trial.id}/trial.yaml", configured.encode()
         yield f"{trial.id}/history.parquet", histories[index % SHARED]
         yield f"{trial.id}/{DIMENSIONS}", means[index % SHARED]
-        yield f"{trial.id}/result.json", serialize_result(_result(trial, rng))
-
-
-def _result(trial: Trial, rng: np.random.Generator) -> Result:
-    level = float(trial.config.data.captions.attributes)
-    drawn = rng.normal(0.0, 0.02, len(LOGGED))
-    metrics = {name: 0.5 - 0.05 * level + float(noise) for name, noise in zip(LOGGED, drawn, strict=True)}
-    hardware: dict[str, str | int] = {"device": "cpu", "name": "made up", "threads": 1, "precision": "float32"}
-    return Result(trial.id, metrics, 51_200, 20.0, {"python": "3.11", "torch": "2.8"}, hardware)
+        yield f"{trial.id}/result.json", serialize_result(make_result(trial, rng))
 
 
 def _history(rng: np.random.Generator) -> bytes:

@@ -165,7 +165,7 @@ def test_counts_that_differ_from_the_published_ones_are_told(hub: Hub, tmp_path:
 def test_a_disk_with_too_little_room_is_refused_before_a_byte(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(published_shards, "_find_free_bytes", lambda *_: 1_000)
+    monkeypatch.setattr(published_shards, "_measure_free_disk", lambda *_: 1_000)
 
     assert_refused(fetch(tmp_path / "cc12m"), "0.0 GB are free; expected more room, or an object store such as s3://")
     assert "TOO LITTLE" in fetch(tmp_path / "cc12m", "--plan").out

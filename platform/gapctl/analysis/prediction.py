@@ -30,7 +30,7 @@ from gapctl.config.arms import ArmGrid
 from gapctl.config.hypotheses import Level, Prediction
 
 RANK_TOLERANCE: Final = 1e-9
-"""A column whose part beside the others is below this share of it is told by them, and adds nothing."""
+"""A column is a linear combination of the others where its residual, given them, is below this share of it."""
 ALONE: Final = 1e-7
 """Where a level's leverage is this near 1, the line runs through it, and no other level tells that direction."""
 
@@ -44,7 +44,7 @@ class PredictionEstimate:
     note: str = ""
 
 
-class _Forecasts(NamedTuple):
+class _ForecastErrors(NamedTuple):
     """The matrices (L, L) that give the errors of forecasts from `beyond` alone, and with the predictors."""
 
     before_LL: FloatArray
@@ -71,7 +71,7 @@ def estimate_prediction(
     response_L, *metrics = responses.values_RSC.mean(axis=1)
     added, given = metrics[: len(hypothesis.predictors)], metrics[len(hypothesis.predictors) :]
     before_LQ, after_LQ = _join_columns(given, len(levels)), _join_columns([*given, *added], len(levels))
-    forecasts = _Forecasts(build_error_matrix(before_LQ), build_error_matrix(after_LQ))
+    forecasts = _ForecastErrors(build_error_matrix(before_LQ), build_error_matrix(after_LQ))
     (before_L,), (after_L,) = forecasts.compute_squares(response_L[None])
     slack = len(levels) * (ROUNDING_SHARE * float(np.abs(response_L).max())) ** 2
     if before_L.sum() <= slack:
@@ -166,7 +166,7 @@ def _compute_jackknife_error(
     count, left = len(response_L), []
     for level in range(count):
         kept = np.arange(count) != level
-        forecasts = _Forecasts(build_error_matrix(before_LQ[kept]), build_error_matrix(after_LQ[kept]))
+        forecasts = _ForecastErrors(build_error_matrix(before_LQ[kept]), build_error_matrix(after_LQ[kept]))
         before_L, after_L = forecasts.compute_squares(response_L[kept])
         if before_L.sum() <= slack:
             return math.inf
@@ -191,7 +191,7 @@ def compute_claim_p(distance: float, error: float, levels: int) -> float:
     return float(stats.t.cdf(distance / error, levels - 1))
 
 
-def compute_permuted_p(response_L: FloatArray, before_LQ: FloatArray, forecasts: _Forecasts) -> float:
+def compute_permuted_p(response_L: FloatArray, before_LQ: FloatArray, forecasts: _ForecastErrors) -> float:
     """Return the share of permutations with a skill at least as large as the observed one, which counts itself.
 
     What `beyond` leaves of the response is dealt anew among the levels, and the fit of `beyond` is added again
@@ -219,7 +219,7 @@ def _bootstrap_skill(before_L: FloatArray, after_L: FloatArray, alpha: float) ->
 
 
 def _summarise(
-    levels: tuple[Level, ...], responses: PairedResponses, response_L: FloatArray, forecasts: _Forecasts
+    levels: tuple[Level, ...], responses: PairedResponses, response_L: FloatArray, forecasts: _ForecastErrors
 ) -> ForecastSummary:
     before_L, after_L = (response_L - matrix_LL @ response_L for matrix_LL in forecasts)
     rows = zip(levels, *(each.tolist() for each in (response_L, before_L, after_L)), strict=True)

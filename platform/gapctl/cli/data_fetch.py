@@ -42,6 +42,8 @@ def fetch_cc12m(out: str | None, mirror: str | None, plan_only: bool, as_json: b
 
 
 def _print_plan(published: "PublishedSet", plan: "DownloadPlan", as_json: bool) -> None:
+    from gapctl.report.text import format_duration
+
     hours = {rate: plan.bytes_left / speed / 3600 for rate, speed in LINE_RATES.items()}
     document = {
         "source": plan.hub.page,
@@ -56,8 +58,6 @@ def _print_plan(published: "PublishedSet", plan: "DownloadPlan", as_json: bool) 
         "disk_needed": plan.disk_needed,
         "disk_free": plan.free,
     }
-
-    from gapctl.report.text import format_duration
 
     def render() -> None:
         console = make_plain_console()

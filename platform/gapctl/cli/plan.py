@@ -132,7 +132,7 @@ def plan_command(
             *few_steps,
             *notes,
         )
-        for line in (*said, *exceeded, *map(_describe_disk, disks)):
+        for line in (*said, *exceeded, *map(_describe_disk_space, disks)):
             console.print(line)
         if (most := spec.resources.pack) > 1:
             packs = f"{len(pack_trials(plan.trials, most))} packs of at most {most} trials"
@@ -145,7 +145,7 @@ def plan_command(
     print_json_or_text(build_document(), render, as_json)
 
 
-def _describe_disk(disk: DiskSpace) -> str:
+def _describe_disk_space(disk: DiskSpace) -> str:
     """Say what a sweep will take of a disk, and that it is refused where that is more than is free."""
     refused = ": too little, so `gapctl sweep` refuses to start on this machine" if disk.is_too_small else ""
     return f"disk: {disk.state}{refused}"

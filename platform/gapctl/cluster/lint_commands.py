@@ -43,7 +43,7 @@ def _find_lost_settings(cluster: ClusterFile) -> Iterator[Finding]:
             yield Finding(path, {"word": parts[0].split()[0]})
 
 
-def _find_questions(cluster: ClusterFile) -> Iterator[Finding]:
+def _find_commands_that_ask(cluster: ClusterFile) -> Iterator[Finding]:
     for path, command in cluster.list_commands():
         for install in INSTALL.finditer(command):
             if not ASSUMED_YES.search(f" {install['before']} {install['after']}"):
@@ -186,7 +186,7 @@ COMMAND_FINDERS: Final[Mapping[str, Finder]] = {
     "head-without-autoscaler": _find_missing_autoscaler,
     "other-port": _find_other_port,
     "lost-setting": _find_lost_settings,
-    "question": _find_questions,
+    "question": _find_commands_that_ask,
     "ray-path": lambda cluster: _find_missing_path(cluster, profile=False),
     "ray-path-of-profile": lambda cluster: _find_missing_path(cluster, profile=True),
     "blocking-start": _find_blocking_starts,

@@ -27,10 +27,10 @@ from gapctl.cluster.cluster_files import (
     parse_number_or_none,
 )
 from gapctl.cluster.cost import PriceTable
-from gapctl.cluster.lint_software import find_torch_build
+from gapctl.cluster.lint_software import find_installed_torch
 from gapctl.cluster.machines import (
     count_machine_gpus,
-    find_image_system,
+    find_operating_system,
     get_machine,
     has_gpu,
     is_from_template,
@@ -69,7 +69,7 @@ def _find_idle_gpus(cluster: ClusterFile, prices: PriceTable) -> Iterator[Findin
             yield Finding((*node.path, "resources"), words)
 
 
-def _find_head_cpus(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
+def _find_heads_open_to_trials(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
     key = "rayStartParams" if cluster.cloud == "kuberay" else "resources"
     for node in cluster.heads:
         if node.resources.get("CPU") != 0:
@@ -85,7 +85,7 @@ def _find_missing_images(cluster: ClusterFile, prices: PriceTable) -> Iterator[F
 
 def _find_other_users(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
     user = get_text_or_empty(get_value_or_none(cluster.source.document, "auth", "ssh_user"))
-    systems = [(node, find_image_system(node.image)) for node in cluster.nodes if cluster.cloud == "aws"]
+    systems = [(node, find_operating_system(node.image)) for node in cluster.nodes if cluster.cloud == "aws"]
     other = next(((node, system) for node, system in systems if system is not None and system.user != user), None)
     if other is not None:
         node, system = other
@@ -121,7 +121,7 @@ def _find_missing_drivers(cluster: ClusterFile, prices: PriceTable) -> Iterator[
 
 def _find_old_drivers(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
     """Find images whose driver is older than the CUDA of the torch that nodes install."""
-    facts, torch = load_machine_facts(), find_torch_build(cluster)
+    facts, torch = load_machine_facts(), find_installed_torch(cluster)
     oldest = None if torch is None else facts.oldest_driver.get(str(torch.cuda))
     if torch is None or oldest is None:
         return
@@ -132,7 +132,7 @@ def _find_old_drivers(cluster: ClusterFile, prices: PriceTable) -> Iterator[Find
 
 
 def _find_old_gpus(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
-    facts, torch = load_machine_facts(), find_torch_build(cluster)
+    facts, torch = load_machine_facts(), find_installed_torch(cluster)
     if torch is None or torch.cuda is None or torch.cuda <= facts.last_cuda_of_old_gpus:
         return
     for node in cluster.nodes:
@@ -142,7 +142,7 @@ def _find_old_gpus(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding
 
 
 def _find_torch_without_gpu(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
-    torch = find_torch_build(cluster)
+    torch = find_installed_torch(cluster)
     gpus = [node.name for node in cluster.workers if has_gpu(cluster, node, prices)]
     if torch is not None and torch.cuda == 0 and gpus:
         yield Finding(torch.path, {"torch": torch.text, "names": ", ".join(gpus)})
@@ -186,7 +186,7 @@ def _find_small_disks(cluster: ClusterFile, prices: PriceTable) -> Iterator[Find
 
 def _find_other_devices(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
     for node in cluster.nodes if cluster.cloud == "aws" else ():
-        system, disks = find_image_system(node.image), _list_disks(cluster, node)
+        system, disks = find_operating_system(node.image), _list_disks(cluster, node)
         devices = [get_text_or_empty(disk.get("DeviceName")) for _, disk, _ in disks]
         if system is not None and devices and system.root_device not in devices:
             words = {"name": node.name, "device": devices[0] or "none", "expected": system.root_device}
@@ -342,7 +342,7 @@ def _find_nameless_keys(cluster: ClusterFile, prices: PriceTable) -> Iterator[Fi
 LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
 
 
-def _find_bad_labels(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
+def _find_names_google_refuses(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
     if cluster.cloud == "gcp":
         name = get_text_or_empty(cluster.source.document.get("cluster_name"))
         for path, text in [(("cluster_name",), name), *((node.path, node.name) for node in cluster.nodes)]:
@@ -353,7 +353,7 @@ def _find_bad_labels(cluster: ClusterFile, prices: PriceTable) -> Iterator[Findi
 MACHINE_FINDERS: Final[Mapping[str, MachineFinder]] = {
     "excess-claims": _find_excess_claims,
     "idle-gpus": _find_idle_gpus,
-    "head-cpus": _find_head_cpus,
+    "head-cpus": _find_heads_open_to_trials,
     "no-image": _find_missing_images,
     "ssh-user": _find_other_users,
     "processor": _find_other_processors,
@@ -376,6 +376,6 @@ MACHINE_FINDERS: Final[Mapping[str, MachineFinder]] = {
     "open-metadata": _find_open_metadata,
     "short-hops": _find_short_hops,
     "nameless-key": _find_nameless_keys,
-    "bad-label": _find_bad_labels,
+    "bad-label": _find_names_google_refuses,
 }
 """Finds the places of each rule that needs to know what machines are."""

@@ -1,6 +1,6 @@
 """Find software of a cluster file that does not fit together: locks, packages, images, Python and Ray.
 
-1. Locks and packages: what the commands of a file for `ray up` install. `find_torch_build` says for which CUDA.
+1. Locks and packages: what the commands of a file for `ray up` install. `find_installed_torch` says for which CUDA.
 2. Images: their Python, their Ray, and whether they are the same tomorrow.
 
 `SOFTWARE_FINDERS`, at the end, has a function for each rule of `rules.yaml`.
@@ -80,7 +80,7 @@ def _read_pins(file: Path) -> Mapping[str, str]:
     return {pin[1]: pin[2] for line in lines if (pin := re.match(r"([\w.-]+)==([^\s;]+)", line))}
 
 
-class TorchBuild(NamedTuple):
+class InstalledTorch(NamedTuple):
     """The torch that nodes install: by which command, its name, and its CUDA's major version, 0 without a GPU."""
 
     path: KeyPath
@@ -92,11 +92,11 @@ TORCH_INDEX: Final = re.compile(r"whl/(cpu|cu(\d+)\d)\b")
 TORCH_LABEL: Final = re.compile(r"\+(cpu|cu(\d+)\d)$")
 
 
-def find_torch_build(cluster: ClusterFile) -> TorchBuild | None:
+def find_installed_torch(cluster: ClusterFile) -> InstalledTorch | None:
     """Return the torch that the commands of a file install, from an index of theirs or else from the lock."""
     for path, command in _list_installs(cluster):
         if index := TORCH_INDEX.search(command):
-            return TorchBuild(path, f"torch of the index {index[1]}", int(index[2] or 0))
+            return InstalledTorch(path, f"torch of the index {index[1]}", int(index[2] or 0))
     for path, file in _list_locks(cluster):
         pins = _read_pins(file)
         if "torch" in pins:
@@ -104,7 +104,7 @@ def find_torch_build(cluster: ClusterFile) -> TorchBuild | None:
             runtime = next((pin for name, pin in pins.items() if name.startswith("nvidia-cuda-runtime")), None)
             cuda = int(label[2] or 0) if label else int(runtime.split(".")[0]) if runtime else None
             target = "" if cuda is None else " without CUDA" if cuda == 0 else f" for CUDA {cuda}"
-            return TorchBuild(path, f"torch {pins['torch']}{target}", cuda)
+            return InstalledTorch(path, f"torch {pins['torch']}{target}", cuda)
     return None
 
 
@@ -121,7 +121,7 @@ def _find_old_pythons(cluster: ClusterFile) -> Iterator[Finding]:
             yield Finding(path, {"python": python})
 
 
-def _find_other_rays(cluster: ClusterFile) -> Iterator[Finding]:
+def _find_mismatched_rays(cluster: ClusterFile) -> Iterator[Finding]:
     stated = get_text_or_empty(get_value_or_none(cluster.source.document, *cluster.root, "rayVersion")) or find_version(
         "ray"
     )
@@ -162,7 +162,7 @@ SOFTWARE_FINDERS: Final[Mapping[str, Finder]] = {
     "unpinned": _find_unpinned_packages,
     "version-drift": _find_version_drift,
     "old-python": _find_old_pythons,
-    "other-ray": _find_other_rays,
+    "other-ray": _find_mismatched_rays,
     "unlike-pythons": _find_unlike_pythons,
     "floating-image": _find_floating_images,
     "image-without-gapctl": _find_images_without_gapctl,

@@ -32,7 +32,7 @@ def _check_pattern(text: str) -> str:
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 
 
-class ImageSystem(FrozenModel):
+class OperatingSystem(FrozenModel):
     """A system of images on AWS: the user whom SSH lets in, and the device of the root disk."""
 
     pattern: Pattern
@@ -43,7 +43,7 @@ class ImageSystem(FrozenModel):
 class MachineFacts(FrozenModel):
     """The table; its comments say what each entry is."""
 
-    systems: list[ImageSystem]
+    systems: list[OperatingSystem]
     plain: Pattern
     driver: Pattern
     driver_number: Pattern
@@ -72,7 +72,7 @@ def is_from_template(machine: Mapping[str, object]) -> bool:
     return bool(machine.get("LaunchTemplate") or machine.get("sourceInstanceTemplate"))
 
 
-def find_image_system(image: str) -> ImageSystem | None:
+def find_operating_system(image: str) -> OperatingSystem | None:
     """Return the system that an image's name says, or None."""
     return next((each for each in load_machine_facts().systems if re.search(each.pattern, image)), None)
 

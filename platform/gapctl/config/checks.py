@@ -343,7 +343,7 @@ def check_hypothesis(hypothesis: Hypothesis, at: KeyPath, vary: Vary | None) -> 
         if isinstance(hypothesis, Correlation):
             yield from _check_given(hypothesis, at, vary)
         if isinstance(hypothesis, Prediction):
-            yield from _check_left_out_levels(hypothesis, at, vary)
+            yield from _check_forecast_levels(hypothesis, at, vary)
 
 
 def _check_smallest_effect(hypothesis: Hypothesis, at: KeyPath) -> Iterator[Problem]:
@@ -502,7 +502,7 @@ def _check_predictors(hypothesis: Prediction, at: KeyPath) -> Iterator[Problem]:
         seen.add(name)
 
 
-def _check_left_out_levels(hypothesis: Prediction, at: KeyPath, vary: Vary) -> Iterator[Problem]:
+def _check_forecast_levels(hypothesis: Prediction, at: KeyPath, vary: Vary) -> Iterator[Problem]:
     """Yield a factor whose levels are doses, which resemble their neighbours, or too few to be forecast in turn."""
     levels, fewest = vary.get(hypothesis.factor), hypothesis.fewest_levels
     if levels is None:
@@ -751,17 +751,17 @@ def find_unlogged_metrics(
         if not is_metric(key):
             continue
         names = [key] if not sets or split_set_from_metric(key)[0] else [f"{name}/{key}" for name in sets]
-        why = _explain_first_unlogged(names, base, vary, kinds)
+        why = _explain_why_unlogged(names, base, vary, kinds)
         if why:
             yield Problem(place, f"found {format_yaml_value(key)}, which no training of this sweep logs: {why}")
         elif not is_cross_trial_metric(key) or key in OPTIMUM_EXCESSES:  # others compare trainings of several levels
             for level_at, level, values in _list_values_at_levels(hypothesis, at, base, vary, treatments):
-                if why := _explain_first_unlogged(names, base, values, kinds):
+                if why := _explain_why_unlogged(names, base, values, kinds):
                     yield Problem(level_at, f"found {format_yaml_value(level)}, where no training logs {key}: {why}")
                     break
 
 
-def _explain_first_unlogged(
+def _explain_why_unlogged(
     names: Sequence[str], base: TrialConfig, vary: Vary, kinds: Mapping[str, SetKind | None]
 ) -> str:
     return next((why for name in names if (why := explain_unlogged(name, base, vary, kinds))), "")

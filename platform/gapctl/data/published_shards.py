@@ -104,7 +104,10 @@ class DownloadPlan:
 
     @property
     def disk_needed(self) -> int:
-        """The bytes that the disk of this machine needs for what is left."""
+        """The bytes of this machine's disk that downloading the missing shards takes.
+
+        For an object store, it is those of the shards that are downloaded at once.
+        """
         if self.out.disk is not None:
             return self.bytes_left
         return sum(sorted(shard.bytes for shard in self.left)[-DOWNLOADS_AT_ONCE:])
@@ -129,7 +132,7 @@ def plan_download(published: PublishedSet, out: str, endpoint: str | None = None
     making = locate_unfinished_work(_join(target, MANIFEST_NAME))
     hub = HubDataset(published.page, making if target.disk is None else target.disk, endpoint, pinned=True)
     shards = _list_published_shards(hub, published)
-    return DownloadPlan(hub, target, shards, _find_finished(target, making, shards), _find_free_bytes(target, making))
+    return DownloadPlan(hub, target, shards, _find_finished(target, making, shards), _measure_free_disk(target, making))
 
 
 def _list_published_shards(hub: HubDataset, published: PublishedSet) -> list[PublishedShard]:
@@ -173,7 +176,7 @@ def _find_finished(out: Folder, making: Path, shards: Sequence[PublishedShard]) 
         }
 
 
-def _find_free_bytes(out: Folder, making: Path) -> int:
+def _measure_free_disk(out: Folder, making: Path) -> int:
     place = making if out.disk is None else out.disk
     return shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.exists())).free
 

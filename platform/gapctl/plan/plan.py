@@ -372,7 +372,7 @@ def _require_different(sweep: LoadedSweep, trials: Sequence[Trial]) -> None:
         other = seen.setdefault(trial.id, trial)
         if other is not trial:
             text = f"{trial.label} is the same training as {other.label}; expected levels that train otherwise"
-            if is_table(trial.config) and _differ_in_wording(trial.config.data, other.config.data):
+            if is_table(trial.config) and _differ_only_in_wording(trial.config.data, other.config.data):
                 text += ", as neither the order nor the words of captions change a row of a table"
             if trial.model is not None and trial.model != other.model:
                 place: KeyPath = ("cohort", "models", trial.model.place)
@@ -383,7 +383,7 @@ def _require_different(sweep: LoadedSweep, trials: Sequence[Trial]) -> None:
             raise InputError(sweep.locate_problem(Problem(place, text)))
 
 
-def _differ_in_wording(data: Data, other: Data) -> bool:
+def _differ_only_in_wording(data: Data, other: Data) -> bool:
     """Return whether the order and the words of captions are all that tells two data sections apart."""
     if not (isinstance(data, MadData) and isinstance(other, MadData)):
         return False

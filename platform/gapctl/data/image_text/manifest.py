@@ -196,12 +196,12 @@ def _build_format_error(error: Exception) -> ValueError:
 
 def read_manifest(place: Path | str) -> Manifest:
     """Read a manifest's file, at a path or an address. Raise InputError if it is missing or another kind of file."""
-    return _read_file(place, lambda content: parse_manifest(content, _find_folder(place)))
+    return _read_file(place, lambda content: parse_manifest(content, _get_parent_place(place)))
 
 
 def read_manifest_shards(place: Path | str) -> list[ManifestShard]:
     """Return the shards that a manifest's file records, which is fast. Raise InputError as `read_manifest`."""
-    return _join_folder(_find_folder(place), _read_file(place, _parse_file_metadata)[2])
+    return _join_folder(_get_parent_place(place), _read_file(place, _parse_file_metadata)[2])
 
 
 def has_caption_counts(place: Path | str) -> bool:
@@ -209,7 +209,7 @@ def has_caption_counts(place: Path | str) -> bool:
     return _read_file(place, _parse_file_metadata)[0] >= CAPTION_READING
 
 
-def _find_folder(place: Path | str) -> str:
+def _get_parent_place(place: Path | str) -> str:
     """Return the path or the address of the folder that a file lies in."""
     return str(place).rpartition("/")[0] if "://" in str(place) else str(Path(place).absolute().parent)
 
@@ -227,7 +227,7 @@ def _read_file(place: Path | str, of: Callable[[bytes], Parsed]) -> Parsed:
 
 
 def _read_remote_file(address: str) -> bytes:
-    """Return a manifest's bytes; they are kept in the cache, and fetched anew where the store has another file now."""
+    """Return a manifest's bytes from the cache, or download them where the cached copy is not of the present file."""
     location = resolve_location(address)
     info = location.find_info()
     if info is None:
@@ -245,7 +245,7 @@ def _read_remote_file(address: str) -> bytes:
 
 def write_manifest(place: Path | str, manifest: Manifest) -> None:
     """Write the file atomically, at a path or an address. Raise OSError if that fails, WorkError at an address."""
-    folder = _find_folder(place)
+    folder = _get_parent_place(place)
     content = serialise_manifest(manifest, folder)
     if "://" in str(place):
         Folder(folder, "--out").write(str(place).rpartition("/")[2], content)

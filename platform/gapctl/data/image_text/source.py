@@ -155,7 +155,7 @@ def find_manifest(source: str) -> Path | str:
             raise MissingDataError(f"{source}: no such file or folder; {EXPECTED_LAYOUTS}", absent=True)
     resolved = find_or_pack_shards([source], local=False)[0]
     if resolved.packed is None:
-        raise InputError(f"{source}: no manifest.parquet beside these shards; {_explain_index(source)}")
+        raise InputError(f"{source}: no manifest.parquet beside these shards; {_explain_how_to_index(source)}")
     return Path(resolved.shards[0]) / MANIFEST_NAME
 
 
@@ -165,7 +165,10 @@ def _names_tars(source: str) -> bool:
 
 
 def _names_tars_beside(source: str, manifest: Path | str) -> bool:
-    """Return whether a source names tar files in the manifest's own folder; not where they were packed anew."""
+    """Return whether a source names tar files that lie in the same folder as their manifest.
+
+    Tar files that were packed into the cache have their manifest there, which lists the packed shards instead.
+    """
     if not _names_tars(source):
         return False
     if isinstance(manifest, str):
@@ -173,7 +176,7 @@ def _names_tars_beside(source: str, manifest: Path | str) -> bool:
     return "://" not in source and expand_home(source).absolute().parent == manifest.parent
 
 
-def _explain_index(source: str) -> str:
+def _explain_how_to_index(source: str) -> str:
     """Return how to make the manifest of shards, and how to name it."""
     if "://" not in source:
         return EXPECTED
@@ -316,5 +319,7 @@ def _select_named(source: str, shards: list[Named], find_address: Callable[[Name
     known = {find_address(shard): shard for shard in shards}
     names = [name if "://" in name else str(expand_home(name).absolute()) for name in expand_place(source)]
     if missing := [name for name in names if name not in known]:
-        raise InputError(f"{source}: the manifest beside it does not have {missing[0]}; {_explain_index(source)}")
+        raise InputError(
+            f"{source}: the manifest beside it does not have {missing[0]}; {_explain_how_to_index(source)}"
+        )
     return [known[name] for name in names]
