@@ -156,11 +156,14 @@ MarkdownText = Annotated[str, BeforeValidator(_validate_text)]
 class ClaimNotes:
     """Notes on a claim: `answer` in a few words; `number` names the row of the key number, as SWEEP/HYPOTHESIS.
 
+    `measure` says what the number is of.
+
     `elsewhere` has answers from outside the ledger, by the column of the table. `note` stands below the claim.
     """
 
     answer: MarkdownText | None = None
     number: MarkdownText | None = None
+    measure: MarkdownText | None = None
     elsewhere: Mapping[str, MarkdownText] = field(default_factory=dict)
     note: MarkdownText | None = None
 
@@ -217,7 +220,7 @@ def _validate_value(kind: Any, value: Any, where: str) -> Any:
 
 def _explain_error(error: Any) -> str:
     if error["type"] == "unexpected_keyword_argument":
-        return "is no key; expected some of answer, number, elsewhere, note"
+        return "is no key; expected some of answer, number, measure, elsewhere, note"
     return str(error["msg"]).removeprefix("Value error, ")
 
 

@@ -68,7 +68,7 @@ from gapctl_charts.look import FILE_LOOK
 __all__ = ["parse_notes", "render_claims_page"]
 
 DOCS: Final = Path(__file__).parent
-LEDGERS: Final = ("laptop", "ambiguity", "transience", "batch_duplicates", "thermostat", "recipes")
+LEDGERS: Final = ("laptop", "ambiguity", "transience", "batch_duplicates", "thermostat", "recipes", "one_law")
 """Folders of docs/results whose ledgers the page is made from."""
 
 AVERAGE_MARK: Final = "†"
@@ -301,17 +301,16 @@ INTRODUCTION: Final = (
 )
 REACH: Final = (
     "Not far. On MAD, models of a few hundred thousand parameters see 28-pixel digits whose factors are independent "
-    "and uniform, with captions of 26 words in which nothing is misspelt, implied or wrong. That makes the imbalance a "
-    "number of bits and an intervention on it clean. It shows what is enough to cause an effect in such models. It "
+    "and uniform, with captions from 26 words in which nothing is misspelt, implied or wrong. It shows what is enough to cause an effect in such models. It "
     "does not show what causes the gap of a CLIP that was trained on 400 million pairs. Three things move results and "
     "are not the paper's: the recipe, as the paper's MAD recipe is not public; the length of training; and the size "
     "of the gallery. Seeds change the initialisation and the order of samples, not data or recipe: an interval holds "
-    "for other seeds of the same recipe. The longest run decides what is said; shorter ones are its path."
+    "for other seeds of the same recipe. Where there is a longer run it decides; lines 2 and 4 lack one."
 )
 READING_GUIDE: Final = (
     "*Key number* is one effect in its own unit, with its interval over seeds or recipes. The next column counts the "
-    "rows below that speak for the claim, against it, or leave it open; rows that are struck through count for "
-    "nothing. *Asked* is how often the questions behind these rows were asked, redesigns included."
+    "rows below that speak for the claim, against it, or leave it open; rows overlap, so counts are no evidence, and "
+    "those struck through are void. *Designs* counts the designs that a question has had; the last one judges."
 )
 ROWS_GUIDE: Final = (
     "A verdict is about our test; *for the claim* says what it means for the claim. Some tests are of a claim's "
@@ -327,7 +326,8 @@ UNTESTED: Final = "No sweep of this ledger tests it yet."
 UNDECIDED_NOTE: Final = "The rows below do not decide it."
 ESTIMANDS: Final = (
     "Two estimands of the same correlation (attribute accuracy with object accuracy, Kendall's τ). The claim is about "
-    "models that differ in data, size and training, so it takes the first. Where no hypothesis below declares an "
+    "models that differ in data, size and training, so claim 4 takes the first; check 3, which controls for quality, the "
+    "second. Where no hypothesis below declares an "
     "estimand, it was computed after the fact, and is exploratory."
 )
 OTHER_HEADING: Final = "Other hypotheses"
@@ -379,14 +379,15 @@ def render_summary_table(tested: Sequence[ClaimRows], all_rows: Sequence[Verdict
         "key number",
         notes.texts.get("ledger", "this ledger"),
         *map(escape_markdown, columns),
-        "asked",
+        "designs",
     ]
     rows = []
     for one in tested:
         own = noted[one.claim.number]
-        number = (
-            "–" if own.number is None else _format_key_number(own.number, f"{notes.name}: {one.claim.number}", all_rows)
-        )
+        number = "–"
+        if own.number is not None:
+            found = _format_key_number(own.number, f"{notes.name}: {one.claim.number}", all_rows)
+            number = f"{own.measure}: {found}" if own.measure else found
         elsewhere = [own.elsewhere.get(name, UNTESTED_CLAIM) for name in columns]
         title = f"**{capitalise_first(one.claim.number)}**: {escape_markdown(one.claim.title)}"
         rows.append([title, own.answer or "–", number, one.counted, *elsewhere, one.asked])
@@ -424,9 +425,7 @@ def _format_key_number(name: str, where: str, rows: Sequence[VerdictRow]) -> str
     of_sweep = [row for row in rows if row.judged.analysis.sweep == sweep]
     if hypothesis == CONTENT_HELD and (found := _find_estimands(of_sweep)):
         row, estimands = next(iter(found.values()))
-        return (
-            f"τ {_format_tau(*estimands.content_held, row.judged.analysis.alpha)} ({format_code(sweep)}, content held)"
-        )
+        return f"τ {_format_tau(*estimands.content_held, row.judged.analysis.alpha)}, content held"
     named = [row for row in of_sweep if row.verdict.id == hypothesis]
     if not named:
         raise InputError(f"{where}: number: found {name!r}; expected SWEEP/HYPOTHESIS of a row on the page")
@@ -436,7 +435,7 @@ def _format_key_number(name: str, where: str, rows: Sequence[VerdictRow]) -> str
     if math.isfinite(verdict.prediction.low):
         low, high = format_aligned_numbers(list(verdict.prediction))
         further = f"; a further recipe {low} to {high}"
-    return f"{estimate}, {interval}{further} ({format_code(hypothesis)})"
+    return f"{estimate}, {interval}{further}"
 
 
 def _format_tau(value: float, ci: tuple[float, float], seeds: int, alpha: float) -> str:
