@@ -301,11 +301,12 @@ INTRODUCTION: Final = (
 )
 REACH: Final = (
     "Not far. On MAD, models of a few hundred thousand parameters see 28-pixel digits whose factors are independent "
-    "and uniform, with captions from 26 words in which nothing is misspelt, implied or wrong. It shows what is enough to cause an effect in such models. It "
-    "does not show what causes the gap of a CLIP that was trained on 400 million pairs. Three things move results and "
-    "are not the paper's: the recipe, as the paper's MAD recipe is not public; the length of training; and the size "
-    "of the gallery. Seeds change the initialisation and the order of samples, not data or recipe: an interval holds "
-    "for other seeds of the same recipe. Where there is a longer run it decides; lines 2 and 4 lack one."
+    "and uniform, with captions from 26 words in which nothing is misspelt, implied or wrong. It shows what is enough "
+    "to cause an effect in such models. It does not show what causes the gap of a CLIP that was trained on 400 million "
+    "pairs. Three things move results and are not the paper's: the recipe, as the paper's MAD recipe is not public; "
+    "the length of training; and the size of the gallery. Seeds change the initialisation and the order of samples, "
+    "not data or recipe: an interval holds for other seeds of the same recipe. Where there is a longer run it decides; "
+    "lines 2 and 4 lack one."
 )
 READING_GUIDE: Final = (
     "*Key number* is one effect in its own unit, with its interval over seeds or recipes. The next column counts the "
@@ -326,9 +327,8 @@ UNTESTED: Final = "No sweep of this ledger tests it yet."
 UNDECIDED_NOTE: Final = "The rows below do not decide it."
 ESTIMANDS: Final = (
     "Two estimands of the same correlation (attribute accuracy with object accuracy, Kendall's τ). The claim is about "
-    "models that differ in data, size and training, so claim 4 takes the first; check 3, which controls for quality, the "
-    "second. Where no hypothesis below declares an "
-    "estimand, it was computed after the fact, and is exploratory."
+    "models that differ in data, size and training, so claim 4 takes the first; check 3, which controls for quality, "
+    "the second. Where no hypothesis below declares an estimand, it was computed after the fact, and is exploratory."
 )
 OTHER_HEADING: Final = "Other hypotheses"
 

@@ -155,7 +155,7 @@ def test_the_answer_stands_first_and_each_claim_has_a_row_with_what_other_ledger
     notes = tmp_path / "notes.yaml"
     notes.write_text(
         "ledger: short runs\nanswer: It closes.\nhad wrong before: Much.\nwould change our mind: A longer run.\n"
-        "claim 1: {answer: It does., number: made-up/difference, elsewhere: {long runs: not so}}\n"
+        "claim 1: {answer: It does., number: made-up/difference, measure: RMG, elsewhere: {long runs: not so}}\n"
         "claim 2: {elsewhere: {public models: some}}\n"
     )
 
@@ -168,10 +168,8 @@ def test_the_answer_stands_first_and_each_claim_has_a_row_with_what_other_ledger
         page.index("It closes.") < page.index("## Claim by claim") < page.index("A longer run.") < page.index("Much.")
     )
     assert page.index("Much.") < page.index("## The rows")
-    assert head == "| claim | answer | key number | short runs | long runs | public models | asked |"
-    assert re.search(
-        r"\| It does\. \| −0\.2\d+, .* \(95 %\) \(`difference`\) \| 2 for \| not so \| untested \| 1 \|", first
-    )
+    assert head == "| claim | answer | key number | short runs | long runs | public models | designs |"
+    assert re.search(r"\| It does\. \| RMG: −0\.2\d+, .* \(95 %\) \| 2 for \| not so \| untested \| 1 \|", first)
     assert second.endswith("| – | – | untested | untested | some | – |")
 
 
@@ -274,7 +272,10 @@ def trading(trial: Trial) -> dict[str, float]:
         ("- claim 1\n", "found no mapping"),
         ("claim 1: [\n", "is not YAML"),
         ("answer: [1]\n", "answer: found [1]; expected a text"),
-        ("claim 1: {anwser: x}\n", "claim 1: anwser: is no key; expected some of answer, number, elsewhere, note"),
+        (
+            "claim 1: {anwser: x}\n",
+            "claim 1: anwser: is no key; expected some of answer, number, measure, elsewhere, note",
+        ),
         ("claim 1: {elsewhere: {long: 3}}\n", "claim 1: elsewhere: long: found 3; expected a text"),
         ("claim 1: {number: made-up/nothing}\n", "claim 1: number: found 'made-up/nothing'; expected SWEEP/HYPOTHESIS"),
         (None, "no such file"),

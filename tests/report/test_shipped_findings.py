@@ -150,10 +150,8 @@ def test_what_the_answer_says_of_6_400_steps_is_so_in_that_run() -> None:
     assert min(rmg, key=lambda k: rmg[k]) == 5
     assert sorted(rmg, key=lambda k: rmg[k])[1] == 0
     assert list(l2m.values()) not in (sorted(l2m.values()), sorted(l2m.values(), reverse=True))
-    assert (
-        "after 6,400 steps captions of the digit alone have a smaller RMG than those of one to four attributes"
-        in " ".join(visible().split())
-    )
+    said = "after 6,400 steps captions of the digit alone have a smaller RMG than those of one to four attributes"
+    assert said in " ".join(visible().split())
 
 
 def test_the_note_compares_with_the_row_that_stands_below_it() -> None:
