@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import altair as alt
 
 HEIGHT = 300
+USUAL_PAGE_WIDTH = 640
+FONT_SIZE, CHARACTER, LINE = 10, 5.2, 11
+"""Of a name, in pixels: its size, the width of a character, the height of a line."""
+NAME_OFFSET, LEFT_MARGIN = 8, 4
 EDGE = 12
 """Pixels between the outermost marks and the edge, which would cut them."""
 
@@ -21,14 +25,15 @@ EDGE = 12
 def bits_chart(captions: pl.DataFrame, gap: str, kinds: Sequence[str], look: Look) -> Drawing:
     """Points at `unsaid` and `gap`, named by `level`, coloured and shaped by `series`, which is one of `kinds`.
 
-    `unforeseeable` are the bits of captions that images do not tell, `trainings` how many a point is the mean of.
+    Names that would lie over others are left to the tooltips. `unforeseeable` are the bits of captions that images do
+    not tell, `trainings` how many a point is the mean of.
     """
     import altair as alt
 
     data = Datasets()
     unsaid = "Bits that captions leave unsaid of images"
     scale = alt.Scale(zero=True, nice=False, padding=EDGE)
-    base = data.chart(captions, "captions").encode(
+    base = data.chart(place_names(captions, look), "captions").encode(
         x=alt.X("unsaid:Q", title=unsaid, scale=scale, axis=alt.Axis(tickCount=8)),
         y=alt.Y("gap:Q", title=gap, scale=scale),
         color=series_colours(kinds, look.categories(len(kinds)), None),
@@ -47,13 +52,37 @@ def bits_chart(captions: pl.DataFrame, gap: str, kinds: Sequence[str], look: Loo
 
 
 def _names(base: "alt.Chart") -> list["alt.Chart"]:
-    """The levels' names beside their points: to the right, or to the left in the right half of the chart."""
-    import altair as alt
-
-    half = "(domain('x')[0] + domain('x')[1]) / 2"
-    right = base.mark_text(align="left", dx=8, fontSize=10, baseline="middle")
-    left = base.mark_text(align="right", dx=-8, fontSize=10, baseline="middle")
+    """The levels' names on the sides of their points that `place_names` chose."""
+    right = base.mark_text(align="left", dx=NAME_OFFSET, fontSize=FONT_SIZE, baseline="middle")
+    left = base.mark_text(align="right", dx=-NAME_OFFSET, fontSize=FONT_SIZE, baseline="middle")
     return [
-        names.encode(text="level:N", opacity=alt.condition(where, alt.value(1), alt.value(0)))
-        for names, where in ((right, f"datum.unsaid <= {half}"), (left, f"datum.unsaid > {half}"))
+        names.encode(text="level:N").transform_filter(f"datum.side == '{side}'")
+        for names, side in ((right, "right"), (left, "left"))
     ]
+
+
+def place_names(captions: pl.DataFrame, look: Look) -> pl.DataFrame:
+    """Adds `side`: where a point's name meets neither another point nor a name placed before it; else empty.
+
+    In the left half names stand to the right if they can, in the right half to the left.
+    """
+    width = look.width if isinstance(look.width, int) else USUAL_PAGE_WIDTH
+    x_unit = width / max(captions["unsaid"].max(), 1e-9)  # pixels
+    y_unit = HEIGHT / max(captions["gap"].max(), 1e-9)
+    points = [(x * x_unit, y * y_unit) for x, y in captions.select("unsaid", "gap").iter_rows()]
+    taken: list[tuple[float, float, float]] = []  # left, right and middle of the names so far
+    sides = []
+    for (x, y), level in zip(points, captions["level"], strict=True):
+        length = CHARACTER * len(str(level))
+        right, left = (x + NAME_OFFSET, x + NAME_OFFSET + length), (x - NAME_OFFSET - length, x - NAME_OFFSET)
+        wanted = [("right", right), ("left", left)]
+        for side, (begin, end) in wanted if x <= width / 2 else wanted[::-1]:
+            on_points = any(begin < px + 5 and px - 5 < end and abs(py - y) < LINE / 2 + 3 for px, py in points)
+            on_names = any(begin < other_end and other < end and abs(at - y) < LINE for other, other_end, at in taken)
+            if not (on_points or on_names or begin < -LEFT_MARGIN or end > width + NAME_OFFSET):
+                taken.append((begin, end, y))
+                sides.append(side)
+                break
+        else:
+            sides.append("")
+    return captions.with_columns(side=pl.Series(sides, dtype=pl.String))

@@ -10,6 +10,7 @@ from analysis_examples import ATTRIBUTES, analysis
 from gapctl.analysis.results import AnalysisResults
 from gapctl.report.figures import plot_all_figures, plot_gap_by_bits
 from gapctl.report.sweep_page import render_report
+from gapctl_charts.gap_by_bits import place_names
 from gapctl_charts.look import FILE_LOOK, PAGE_LOOK
 
 UNSAID, UNFORESEEABLE = "information/image_given_caption", "information/caption_given_image"
@@ -45,6 +46,15 @@ def test_each_kind_of_captions_is_a_point_at_its_bits_and_its_mean_gap() -> None
         assert row["gap"] == pytest.approx(of_level.mean())
         assert row["trainings"] == 3
     assert [level for level, row in points.items() if row["series"] == "cannot be foreseen"] == ["drawn"]
+
+
+def test_no_name_lies_over_another_name_or_point() -> None:
+    crowd = [("digit", 7.4, 0.6), ("digit-synonyms", 7.4, 0.61), ("all", 0.0, 0.12), ("all-synonyms", 0.0, 0.13)]
+    captions = pl.DataFrame([*crowd, ("scale", 3.0, 0.3)], schema=["level", "unsaid", "gap"], orient="row")
+
+    sides = dict(place_names(captions, FILE_LOOK).select("level", "side").iter_rows())
+
+    assert sides == {"digit": "left", "digit-synonyms": "", "all": "right", "all-synonyms": "", "scale": "right"}
 
 
 def test_each_length_of_training_has_a_figure_of_its_own() -> None:
