@@ -295,9 +295,8 @@ def render_illustration(judged: SweepAnalysis, folder: str) -> Illustration | No
 
 INTRODUCTION: Final = (
     "What the sweeps of this repository found about the claims of arXiv 2404.07983 (Schrodi and others, *Two Effects, "
-    "One Trigger*). `gapctl claims` makes this page from the ledger. Written by hand are only this paragraph, how to "
-    "read it, how far it reaches, the wording of the claims, which rows were withdrawn and why, and the notes that "
-    "`--notes` gives."
+    "One Trigger*). `gapctl claims` makes this page from the ledger. Guides, the claims' wording, withdrawals and "
+    "notes are written by hand."
 )
 REACH: Final = (
     "Not far. On MAD, models of a few hundred thousand parameters see 28-pixel digits whose factors are independent "
