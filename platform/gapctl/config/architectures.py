@@ -95,7 +95,12 @@ def find_architecture(name: str) -> "Architecture":
     if name not in known:
         expected = f"expected one of open_clip's {len(known)} architectures, or a json file of its form"
         raise ValueError(f"found {name!r}; {format_choices(name, known, expected)}")
-    return _read_architecture(name, known[name])
+    return _read_known_architecture(name, known[name])
+
+
+@cache  # files of an installed package stay as they are, and a cohort of models has each of them read many times
+def _read_known_architecture(name: str, path: Path) -> "Architecture":
+    return _read_architecture(name, path)
 
 
 def _read_architecture(name: str, path: Path) -> "Architecture":

@@ -240,6 +240,7 @@ def _read_row(row: Mapping[str, Level], replicate: int, place: int, texts: Mappi
 def iterate_cohort_problems(cohort: Cohort) -> Iterator[Problem]:
     """Yield what is wrong with a cohort's rows: names, facts without a value, and numbers that are none."""
     seen: dict[str, int] = {}
+    known = _list_fact_names(cohort.models)
     if len(cohort.members) < 2:
         first, left = cohort.excluded[0], [member.name for member in cohort.members] or ["no model"]
         yield Problem(("cohort", "where"), f"leaves {left[0]} ({first.name}: {first.reason}); expected at least two")
@@ -261,7 +262,7 @@ def iterate_cohort_problems(cohort: Cohort) -> Iterator[Problem]:
             expected = "expected it in base, as all models are measured alike"
             text = f"found {format_yaml_value(member.changes[path])}; {expected}"
             yield Problem((*at, path), text)
-        yield from _check_facts(cohort, member, at)
+        yield from _check_facts(cohort, member, at, known)
         for key, value in member.facts.items():
             if "/" in key:
                 number = " and a number" if key.startswith(PUBLISHED) else ""
@@ -274,8 +275,7 @@ def iterate_cohort_problems(cohort: Cohort) -> Iterator[Problem]:
         yield Problem(("cohort", "source"), text)
 
 
-def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath) -> Iterator[Problem]:
-    known = _list_fact_names(cohort.models)
+def _check_facts(cohort: Cohort, member: CohortModel, at: KeyPath, known: Sequence[str]) -> Iterator[Problem]:
     keys: list[tuple[Literal["strata", "lineage"], str]] = [("strata", cohort.strata), ("lineage", cohort.lineage)]
     named: list[tuple[KeyPath, str]] = [(("cohort", key), name) for key, name in keys if name]
     named += [(("cohort", "covariates", place), name) for place, name in enumerate(cohort.covariates)]

@@ -1,9 +1,9 @@
 """From a sweep file, a scale and overrides to a checked sweep; every error says where it is.
 
 1. `find_sweep_file` turns a path or a shipped sweep's name into a file, and `yaml_file.py` parses it.
-2. `_check_plain_file` checks the file itself and every scale in it, chosen or not.
-3. `_build_sweep` applies the chosen scale and the `--set` overrides as `Setting`s and checks the result again;
-   `resolve_override` finds the whole path of a short form.
+2. `_check_file_and_scales` checks the file itself and every scale in it, chosen or not.
+3. `_choose_scale` takes one of these, or applies the scale and the `--set` overrides as `Setting`s and checks the
+   result again; `resolve_override` finds the whole path of a short form.
 4. A table of models that `cohort.models` names is read first, each time, so that all checks see its rows. Its text and
    those of its models' architecture files are kept with the sweep.
 5. The result is a `LoadedSweep`. It remembers the source and the settings, so that later errors can name the line or
@@ -145,6 +145,19 @@ def load_sweep_text(
     return _build_sweep(path, parse_yaml(path, text), scale, overrides, tables, folder)
 
 
+def load_scales(path: Path) -> tuple[LoadedSweep, dict[str | None, LoadedSweep]]:
+    """Read and check a sweep file once; return it at its default scale, and at each scale by name.
+
+    A file without scales is there under None. Raise SpecError with a line for each problem.
+    """
+    source = read_yaml(path)
+    files = _Files(source.path.parent.absolute(), {})
+    specs = _check_file_and_scales(source, files)
+    names: list[str | None] = [*specs[None].scales] or [None]
+    at_default, *at_each = (_choose_scale(path, source, specs, name, (), files) for name in (None, *names))
+    return at_default, dict(zip(names, at_each, strict=True))
+
+
 def _build_sweep(
     path: Path,
     source: YamlSource,
@@ -154,7 +167,19 @@ def _build_sweep(
     folder: Path | None = None,
 ) -> LoadedSweep:
     files = _Files((folder or source.path.parent).absolute(), dict(kept or {}))
-    plain = _check_plain_file(source, files)
+    return _choose_scale(path, source, _check_file_and_scales(source, files), scale, overrides, files)
+
+
+def _choose_scale(
+    path: Path,
+    source: YamlSource,
+    specs: Mapping[str | None, SweepFile],
+    scale: str | None,
+    overrides: Sequence[str],
+    files: "_Files",
+) -> LoadedSweep:
+    """Return a checked file at a scale, with overrides; `specs` are the file itself, under None, and its scales."""
+    plain = specs[None]
     chosen = plain.default_scale if scale is None else scale
     if chosen is not None and chosen not in plain.scales:
         raise SpecError(
@@ -163,9 +188,12 @@ def _build_sweep(
     from_scale = [] if chosen is None else list_scale_settings(plain.scales, chosen)
     chosen_by_option = [resolve_override(parse_override(text), plain) for text in overrides]
     wanted = (*from_scale, *chosen_by_option)
-    spec, lines = _check_settings(source, plain, wanted, chosen, files, values=True)
-    if spec is None or lines:
-        raise build_spec_error(lines)
+    spec = specs[chosen]
+    if overrides:
+        changed, lines = _check_settings(source, plain, wanted, chosen, files, values=True)
+        if changed is None or lines:
+            raise build_spec_error(lines)
+        spec = changed
     hashes = spec_sha256(spec), hypotheses_sha256(spec)
     whole = (
         f"{setting.written}={text.partition('=')[2]}" for setting, text in zip(chosen_by_option, overrides, strict=True)
@@ -180,8 +208,11 @@ class _Files(NamedTuple):
     texts: dict[str, str]
 
 
-def _check_plain_file(source: YamlSource, files: _Files) -> SweepFile:
-    """Check the file and all its scales, chosen or not, so that a typo in one shows before it is needed."""
+def _check_file_and_scales(source: YamlSource, files: _Files) -> dict[str | None, SweepFile]:
+    """Check the file and all its scales, chosen or not, so that a typo in one shows before it is needed.
+
+    Return the file itself, under None, and at each scale.
+    """
     expanded = _expand_tables(source.document, source, files, "")
     spec, problems = _check_with_model_files(expanded, files)
     if spec is not None and spec.default_scale not in (None, *spec.scales):
@@ -192,13 +223,16 @@ def _check_plain_file(source: YamlSource, files: _Files) -> SweepFile:
     lines = [
         _locate_in_file(problem, source) for problem in sorted(problems, key=lambda found: source.place(found.path))
     ]
+    specs: dict[str | None, SweepFile | None] = {None: spec}
     if spec is not None:
         for name in spec.scales:
             settings = list_scale_settings(spec.scales, name)
-            lines += _check_settings(source, spec, settings, name, files, values=not problems)[1]
-    if spec is None or lines:
+            specs[name], found = _check_settings(source, spec, settings, name, files, values=not problems)
+            lines += found
+    checked = {name: each for name, each in specs.items() if each is not None}
+    if lines or len(checked) < len(specs):
         raise build_spec_error(lines)
-    return spec
+    return checked
 
 
 def _expand_tables(document: Mapping[str, object], source: YamlSource, files: _Files, where: str) -> dict[str, object]:

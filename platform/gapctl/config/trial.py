@@ -863,8 +863,9 @@ class TrialConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _check_init_from(self) -> "TrialConfig":
-        for name in ("model", "loss") if self.init_from else ():
-            if getattr(self.parent, name) != getattr(self, name):
+        parent = self.parent
+        for name in ("model", "loss") if parent is not None else ():
+            if getattr(parent, name) != getattr(self, name):
                 text = f"changes {name}; expected this training's {name}, as the weights become its own"
                 raise WrongValueError("init_from", text)
         if isinstance(self.data, MadData) and self.init_from.get("data.sides", self.data.sides) != self.data.sides:
@@ -874,8 +875,8 @@ class TrialConfig(FrozenModel):
         if isinstance(self.data, MadData) and self.init_from.get(words, own := self.data.captions.synonyms) != own:
             text = f"changes {words}; expected this training's words, as the weights become its own"
             raise WrongValueError("init_from", text)
-        if self.parent is not None and self.parent.init.gap != self.init.gap:
-            text = f"found {self.init.gap:g} with init_from, whose training began at {self.parent.init.gap:g}"
+        if parent is not None and parent.init.gap != self.init.gap:
+            text = f"found {self.init.gap:g} with init_from, whose training began at {parent.init.gap:g}"
             raise WrongValueError("init.gap", f"{text}; expected the same, as its last weights are where this begins")
         if is_table(self) and any(path.startswith(CAPTION_PATHS) for path in self.init_from):
             text = "changes what captions name; expected this training's captions, as a table has an embedding for each"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gapctl.config.architectures import count_resnet_weights
-from gapctl.config.load import LoadedSweep, load_sweep_text
+from gapctl.config.load import LoadedSweep, load_scales
 from gapctl.config.presets import (
     TABLE_EVALUATION_FLOPS,
     TABLE_ROWS,
@@ -23,7 +23,6 @@ from gapctl.config.presets import (
 )
 from gapctl.config.sweep import Limits
 from gapctl.config.trial import MadData, Model, OpenClipModel, is_table
-from gapctl.config.yaml_file import read_yaml
 from gapctl.plan.plan import Plan, Trial, list_planned_trainings, make_plan, pack_trials
 
 FLOPS_PER_CPU = 4.0e10
@@ -220,12 +219,10 @@ def estimate_sweep_costs(path: Path, cpus: int) -> SweepCosts:
 
     A file without scales has one cost, under None. Raise InputError where the file is wrong.
     """
-    text = read_yaml(path).text
-    plain = load_sweep_text(text, path)
-    scales: list[str | None] = [*plain.spec.scales] or [None]
-    plans = {scale: make_plan(load_sweep_text(text, path, scale), lambda data: data.address) for scale in scales}
+    at_default, scales = load_scales(path)
+    plans = {scale: make_plan(sweep, lambda data: data.address) for scale, sweep in scales.items()}
     costs = {
         scale: estimate_training_cost(list_planned_trainings(plan), count_parallel_trials(plan, cpus))
         for scale, plan in plans.items()
     }
-    return SweepCosts(plain, costs)
+    return SweepCosts(at_default, costs)
