@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from gapctl.config.base import hash_value, select_hashed_fields
 from gapctl.config.checks import check_cohort_hypothesis, find_unlogged_metrics
 from gapctl.config.hypotheses import Correlation, Trend
-from gapctl.config.json_schema import format_schema
 from gapctl.config.trial import TrialConfig
+from sweep_schema import validator_of
 from sweep_texts import complaints
 
 COVARIATES, SETS = ("parameters", "embed_dim", "tower"), ("coco", "imagenet")
@@ -43,9 +42,7 @@ def check(**changes: Any) -> list[str]:
 )
 def test_a_sound_correlation_over_a_cohort_is_taken(changes: dict[str, Any]) -> None:
     assert check(**changes) == []
-    schema = json.loads(format_schema())
-    hypothesis = json.loads(declare(**changes).model_dump_json(exclude_defaults=True))
-    jsonschema.validate(hypothesis, {**schema["$defs"]["Correlation"], "$defs": schema["$defs"]})
+    validator_of("Correlation").validate(json.loads(declare(**changes).model_dump_json(exclude_defaults=True)))
 
 
 @pytest.mark.parametrize(
