@@ -1,7 +1,6 @@
 """Verbs and options that a person guesses: a sweep to edit, all metrics, all sweeps of a ledger, the tab key."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -178,54 +177,57 @@ def test_a_dry_run_is_answered_with_the_plan() -> None:
 
 
 COMPLETING = """
-import sys
-sys.argv[0] = "gapctl"
+import contextlib, io, json, os, sys
+sys.argv[0], lines = "gapctl", sys.argv[1:]
 from gapctl.cli.main import run
-try:
-    run([])
-finally:
-    heavy = {"numpy", "torch", "ray", "mlflow", "polars", "scipy", "open_clip"} & set(sys.modules)
-    print(*sorted(heavy), file=sys.stderr)
+os.environ["_GAPCTL_COMPLETE"] = "complete_bash"
+for line in lines:
+    os.environ |= {"COMP_WORDS": f"gapctl {line}", "COMP_CWORD": str(line.count(" ") + 1)}
+    with contextlib.redirect_stdout(io.StringIO()) as offered, contextlib.suppress(SystemExit):
+        run([])
+    print(json.dumps(offered.getvalue().split()))
+print(*sorted({"numpy", "torch", "ray", "mlflow", "polars", "scipy", "open_clip"} & set(sys.modules)), file=sys.stderr)
 """
 
 
-def complete(*words: str) -> list[str]:
-    """What bash offers for the last word; nothing heavy is imported."""
-    environment = {
-        **os.environ,
-        "_GAPCTL_COMPLETE": "complete_bash",
-        "COMP_WORDS": " ".join(["gapctl", *words]),
-        "COMP_CWORD": str(len(words)),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", COMPLETING], env=environment, capture_output=True, text=True, check=False
-    )
+def complete(*lines: str) -> list[list[str]]:
+    """What bash offers for the last word of each line after `gapctl`; nothing heavy is imported."""
+    command = [sys.executable, "-c", COMPLETING, *lines]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "")
-    return done.stdout.split()
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_the_tab_key_completes_verbs_sweeps_scales_settings_and_metrics(folder: Path) -> None:
     (folder / "imitation.yaml").write_text("name: imitation\n")
 
-    assert complete("stat") == ["status"]
-    assert complete("data", "veri") == ["verify"]
-    assert complete("plan", "im") == ["imbalance", "imitation.yaml"]
-    assert complete("analyze", "temp") == ["temperature"]
-    assert complete("plan", "imbalance", "--scale", "") == ["smoke", "laptop", "hour", "paper"]
-    assert complete("sweep", "imbalance", "--set", "base.train.w") == ["base.train.weight_decay=", "base.train.warmup="]
-    assert complete("sweep", "imbalance", "--set", "lr") == ["lr="]
-    assert complete("metrics", "gap/l") == ["gap/l2m", "gap/l2i", "gap/linear_separability", "gap/l2m_excess"]
-    assert complete("plan", "imitation.yaml", "--scale", "") == []
-    assert complete("plan", "absent.yaml", "--scale", "") == []
+    offered = {
+        "stat": ["status"],
+        "data veri": ["verify"],
+        "plan im": ["imbalance", "imitation.yaml"],
+        "analyze temp": ["temperature"],
+        "plan imbalance --scale ": ["smoke", "laptop", "hour", "paper"],
+        "sweep imbalance --set base.train.w": ["base.train.weight_decay=", "base.train.warmup="],
+        "sweep imbalance --set lr": ["lr="],
+        "metrics gap/l": ["gap/l2m", "gap/l2i", "gap/linear_separability", "gap/l2m_excess"],
+        "plan imitation.yaml --scale ": [],
+        "plan absent.yaml --scale ": [],
+    }
+
+    assert dict(zip(offered, complete(*offered), strict=True)) == offered
 
 
 def test_the_tab_key_completes_the_trials_of_the_ledger_that_is_named(folder: Path) -> None:
     for name in ("0123456789ab", "0124aaaaaaaa", "ffffffffffff", "notes"):
         (folder / "ledger" / name).mkdir(parents=True)
 
-    assert complete("measure", "--runs", "ledger", "--trial", "012") == ["0123456789ab", "0124aaaaaaaa"]
-    assert complete("train", "imbalance", "--runs", "ledger", "--trial", "f") == ["ffffffffffff"]
-    assert complete("measure", "--trial", "012") == []
+    several, one, none = complete(
+        "measure --runs ledger --trial 012", "train imbalance --runs ledger --trial f", "measure --trial 012"
+    )
+
+    assert several == ["0123456789ab", "0124aaaaaaaa"]
+    assert one == ["ffffffffffff"]
+    assert none == []
 
 
 def test_a_shell_is_given_its_completion() -> None:
