@@ -73,13 +73,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("any-text")
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(text=mutated(), scale=st.sampled_from([None, "smoke", "paper"]))
 def test_a_mutated_sweep_loads_or_is_answered(folder: Path, text: str, scale: str | None) -> None:
     load(written(folder, text.encode("utf-8", "surrogatepass")), scale)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(text=line_edited())
 def test_a_sweep_with_other_lines_loads_or_is_answered(folder: Path, text: str) -> None:
     load(written(folder, text.encode("utf-8", "surrogatepass")))
@@ -107,7 +107,7 @@ PATHS = [
 ]
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     path=st.sampled_from(PATHS) | st.text(max_size=8),
     value=st.sampled_from(PIECES) | st.text(max_size=12),
