@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import gapctl, gapctl_process
+from command_line import gapctl, gapctl_in_turn, gapctl_process, in_turn
 from gapctl import __version__
 from gapctl.cli.options import load_plan
 from gapctl.ledger import LeaseOwner, Ledger, Result
@@ -39,39 +39,25 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m"
 PROBE = """
 import sys
 from gapctl.cli.main import run
-try:
-    run(sys.argv[1:])
-except SystemExit as left:
-    assert not left.code, left.code
-print("IMPORTED", *{name.split(".")[0] for name in sys.modules})
+for line in sys.argv[1:]:
+    try:
+        run(line.split())
+    except SystemExit as left:
+        assert not left.code, left.code
+    print("\\nIMPORTED", *{name.split(".")[0] for name in sys.modules})
 """
 
 
-def imported_by(*arguments: str) -> set[str]:
-    """The packages that the command has imported when it ends."""
-    command = [sys.executable, "-c", PROBE, *arguments]
+def test_the_command_answers_without_importing_what_only_trainings_need() -> None:
+    lines = ["--help", "--version", "sweep --help", "measure --help", "intervene --help", "data mad --help"]
+    lines.append(f"plan {SHIPPED} --runs=.")
+    command = [sys.executable, "-c", PROBE, *lines]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return set(done.stdout.rpartition("IMPORTED ")[2].split())
 
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--help",),
-        ("--version",),
-        ("sweep", "--help"),
-        ("measure", "--help"),
-        ("intervene", "--help"),
-        ("data", "mad", "--help"),
-        ("plan", str(SHIPPED), "--runs=."),
-    ],
-    ids=" ".join,
-)
-def test_the_command_answers_without_importing_what_only_trainings_need(arguments: tuple[str, ...]) -> None:
-    imported = imported_by(*arguments)
-
-    assert "typer" in imported
-    assert not imported & HEAVY
+    imported = [set(line.split()) for line in done.stdout.splitlines() if line.startswith("IMPORTED")]
+    for line, packages in zip(lines, imported, strict=True):
+        assert "typer" in packages, line
+        assert not packages & HEAVY, f"{line}, or a command before it"
 
 
 def test_help_names_every_verb_of_the_design() -> None:
@@ -259,21 +245,25 @@ VISIBLE: list[list[str]] = [
 ]
 
 
-def on_a_terminal(arguments: list[str], folder: Path, **environment: str) -> str:
-    """What a command shows on a terminal."""
+def on_a_terminal(folder: Path, *commands: list[str], **environment: str) -> list[str]:
+    """What each command shows on a terminal."""
     ours, theirs = pty.openpty()
     usual = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "CI")}
-    command = [sys.executable, "-m", "gapctl", *arguments]
     process = subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env={**usual, "TERM": "xterm", **environment}
+        in_turn(*commands),
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**usual, "TERM": "xterm", **environment},
     )
     os.close(theirs)
     shown = b""
     while chunk := _read(ours):
         shown += chunk
     os.close(ours)
-    process.wait(timeout=60)
-    return shown.decode()
+    assert process.wait(timeout=60) == 0
+    return re.split("\x1e\\d+\x1e\x1e", shown.decode())[:-1]
 
 
 def _read(terminal: int) -> bytes:
@@ -283,24 +273,22 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("arguments", VISIBLE, ids=lambda arguments: arguments[0])
-def test_no_color_is_respected_on_a_terminal(tmp_path: Path, arguments: list[str]) -> None:
-    shown = on_a_terminal(arguments, tmp_path, NO_COLOR="1")
-
-    assert shown.strip()
-    assert not COLOUR.search(shown)
+def test_no_color_is_respected_on_a_terminal(tmp_path: Path) -> None:
+    for arguments, shown in zip(VISIBLE, on_a_terminal(tmp_path, *VISIBLE, NO_COLOR="1"), strict=True):
+        assert shown.strip(), arguments
+        assert not COLOUR.search(shown), arguments
 
 
 def test_a_terminal_may_show_colours(tmp_path: Path) -> None:
-    assert COLOUR.search(on_a_terminal(["--help"], tmp_path))
+    (shown,) = on_a_terminal(tmp_path, ["--help"])
+
+    assert COLOUR.search(shown)
 
 
-@pytest.mark.parametrize("arguments", VISIBLE, ids=lambda arguments: arguments[0])
-def test_a_pipe_gets_no_escape_codes(tmp_path: Path, arguments: list[str]) -> None:
-    _, out, err = gapctl_process(*arguments, folder=tmp_path)
-
-    assert out + err
-    assert "\x1b" not in out + err
+def test_a_pipe_gets_no_escape_codes(tmp_path: Path) -> None:
+    for arguments, (_, out, err) in zip(VISIBLE, gapctl_in_turn(*VISIBLE, folder=tmp_path), strict=True):
+        assert out + err, arguments
+        assert "\x1b" not in out + err, arguments
 
 
 @pytest.mark.parametrize("option", ["--json", "--scale=paper"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Answer, assert_refused, gapctl, gapctl_process
+from command_line import Answer, assert_refused, gapctl
 from gap_galleries import gallery
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -31,11 +31,13 @@ def document(path: Path, *more: str) -> dict[str, Any]:
     return found
 
 
-def test_the_command_itself_answers_first_then_shows_every_intervention(tmp_path: Path) -> None:
-    saved(tmp_path)
-    ran = gapctl_process("intervene", "--embeddings", "embeddings.npz", "--lambdas", "0,1", folder=tmp_path)
+def test_the_command_answers_first_then_shows_every_intervention(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ran = intervened(saved(tmp_path), "--lambdas", "0,1")
 
     assert (ran.exit_code, ran.err) == (0, "")
+    assert capfd.readouterr() == ("", ""), "nothing else is written"
     lines = ran.out.splitlines()
     assert lines[0].startswith("Does closing the gap help here? Yes, with ")
     assert "fitted on 80 images, judged on 80 others" in lines[1]

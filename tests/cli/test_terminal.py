@@ -4,14 +4,16 @@ import ast
 import json
 import os
 import pty
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from rich.table import Table
 from rich.text import Text
 
-from command_line import gapctl, gapctl_process
+from command_line import gapctl, gapctl_in_turn, gapctl_process, in_turn
 from gapctl.cli.console import SafeConsole
 from gapctl.cli.output import escape_controls, guard_output
 from pair_shards import pair, write_shard
@@ -130,12 +132,12 @@ def test_a_table_has_room_for_what_is_escaped(capsys: pytest.CaptureFixture[str]
     assert out.replace("\n", "").count("\\x1b") == 31
 
 
-def on_a_terminal(*arguments: str) -> bytes:
-    """What the command sends to a terminal with colours."""
+def on_a_terminal(*commands: Sequence[str]) -> list[bytes]:
+    """What each command sends to a terminal with colours."""
     process, terminal = pty.fork()
     if process == 0:
         environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": ""}
-        os.execve(sys.executable, [sys.executable, "-m", "gapctl", *arguments], environment)
+        os.execve(sys.executable, in_turn(*commands), environment)
     sent = b""
     while True:
         try:
@@ -145,18 +147,17 @@ def on_a_terminal(*arguments: str) -> bytes:
         sent += part
     os.waitpid(process, 0)
     os.close(terminal)
-    return sent
+    return re.split(rb"\x1e\d+\x1e\x1e", sent)[:-1]
 
 
 def test_a_terminal_gets_our_colours_and_no_one_elses() -> None:
     shard = shard_of("red \x1b[31m cat", key="k\x1b[2J")
-    verified = on_a_terminal("data", "verify", shard)
+    verified, helped, refused = on_a_terminal(("data", "verify", shard), ("plan", "--help"), ("plan", "a", "b\x1b[2J"))
     assert b"bad" in verified
     assert b"k\\x1b[2J" in verified
     assert b"k\x1b" not in verified
 
-    assert b"\x1b[1m" in on_a_terminal("plan", "--help")
-    refused = on_a_terminal("plan", "a", "b\x1b[2J")
+    assert b"\x1b[1m" in helped
     assert b"\x1b[31m" in refused
     assert b"(b\\x1b[2J)" in refused
 
@@ -165,9 +166,11 @@ def test_a_terminal_gets_our_colours_and_no_one_elses() -> None:
 def test_other_terminals_get_what_they_can_show(name: str) -> None:
     shard = shard_of("a café 🐈 漢字")
     path = written(Path(), TINY.replace("question: ", "question: Läuft 🚀 es — "))
-    planned = gapctl_process("plan", str(path), **TERMINALS[name])
-    captions = gapctl_process("data", "captions", shard, "--show", "1", **TERMINALS[name])
-    refused = gapctl_process("plan", "🚀.yaml", **TERMINALS[name])
+    show = ("data", "captions", shard, "--show", "1")
+    planned, captions, refused, asked, answer = gapctl_in_turn(
+        ("plan", str(path)), show, ("plan", "🚀.yaml"), ("data", "captions", "--help"), (*show, "--json"),
+        **TERMINALS[name],
+    )  # fmt: skip
 
     assert (planned.exit_code, planned.err) == (0, "")
     assert "\\U0001f680 es" in planned.out
@@ -175,17 +178,9 @@ def test_other_terminals_get_what_they_can_show(name: str) -> None:
     assert "\\U0001f408 \\u6f22\\u5b57" in captions.out
     assert refused.exit_code == 2
     assert "no such file" in refused.err
-
-
-@pytest.mark.parametrize("name", TERMINALS)
-def test_help_and_json_are_whole_on_other_terminals(name: str) -> None:
-    shard = shard_of("a café 🐈")
-    asked = gapctl_process("data", "captions", "--help", **TERMINALS[name])
-    answer = gapctl_process("data", "captions", shard, "--show", "1", "--json", **TERMINALS[name])
-
     assert asked.exit_code == 0
     assert "\\u25" not in asked.out, "boxes are drawn with what the terminal has"
-    assert json.loads(answer.out)["samples"][0]["caption"] == "a café 🐈"
+    assert json.loads(answer.out)["samples"][0]["caption"] == "a café 🐈 漢字", "JSON is whole everywhere"
 
 
 @pytest.mark.parametrize("name", ["ascii", "the C locale"])
