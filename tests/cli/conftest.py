@@ -12,6 +12,7 @@ from model_measures import MODEL, no_ray
 
 from pair_shards import pair, write_pairs, write_shard
 from sweep_texts import TINY
+from tiny_models import TINY_VIT, write_model
 
 CLASSES = "a photo of a {}\n# the shapes\nsquare\nbar = bar or stripe\n"
 ATTRIBUTES = "[colour]\nred\ngreen\nblue\n"
@@ -27,6 +28,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.save(open_clip.create_model(MODEL).state_dict(), path)
     logging.disable(logging.NOTSET)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model that encodes at once, for tests that ask what it is shown."""
+    return write_model(tmp_path_factory.mktemp("model") / "tiny", TINY_VIT)
 
 
 @pytest.fixture

@@ -13,8 +13,13 @@ MODEL = "ViT-S-32-alt"
 ASKING = ("--label-key", "shape", "--classes", "classes.txt", "--attributes", "attributes.txt")
 
 
+def name_model(weights: Path, model: str = MODEL) -> tuple[str, ...]:
+    """The options for a file of weights, or for a folder that `write_model` has written."""
+    return ("--model", f"local-dir:{weights}") if weights.is_dir() else ("--model", model, "--pretrained", str(weights))
+
+
 def measure(weights: Path, data: Path | str, *more: str, model: str = MODEL) -> Answer:
-    return gapctl("measure", "--model", model, "--pretrained", str(weights), "--data", str(data), *more)
+    return gapctl("measure", *name_model(weights, model), "--data", str(data), *more)
 
 
 def no_ray(workers: int) -> nullcontext[None]:

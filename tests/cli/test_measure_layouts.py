@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_measures import MODEL, forbid_encoding, no_ray
+from model_measures import MODEL, forbid_encoding, name_model, no_ray, opened
 
 from command_line import gapctl
 from gapctl.config.trial import PairData
@@ -19,9 +19,7 @@ from gapctl.data.image_text.source import (
 )
 from gapctl.data.image_text.storage import list_shards
 from gapctl.errors import MissingDataError
-from gapctl.inference.model import load_open_clip_model
 from gapctl.inference.shards import ShardCache, encode_shards
-from gapctl.models.sources import find_or_download_weights
 from layout_places import LAYOUTS, write_classification, write_folder
 from memory_store import MemoryStore
 from pair_shards import pair, write_pairs, write_shard
@@ -55,16 +53,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def places(weights: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def places(tiny_model: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every layout, its shards encoded: all at once, as each encoding builds the model."""
     found = {name: write(tmp_path_factory.mktemp("layout")) for name, write in WRITERS.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPCTL_CACHE", str(cache))
         resolved = find_or_pack_shards([str(each) for each in found.values()], local=True)
     shards = list_shards([shards for each in resolved for shards in each.shards])
-    opened = load_open_clip_model(MODEL, find_or_download_weights(MODEL, str(weights)))
     encode_shards(
-        [Path(shard.address) for shard in shards], opened, ShardCache(cache / "embeddings"), no_ray, workers=1
+        [Path(shard.address) for shard in shards],
+        opened(tiny_model),
+        ShardCache(cache / "embeddings"),
+        no_ray,
+        workers=1,
     )
     return found
 
@@ -78,35 +79,35 @@ def place(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def measure(weights: Path, *data: Path, verb: str = "measure") -> dict[str, Any]:
+def measure(tiny_model: Path, *data: Path, verb: str = "measure") -> dict[str, Any]:
     named = [option for each in data for option in ("--data", str(each))]
-    ran = gapctl(verb, "--model", MODEL, "--pretrained", str(weights), *named, "--workers", "1", "--json")
+    ran = gapctl(verb, *name_model(tiny_model), *named, "--workers", "1", "--json")
     assert (ran.exit_code, ran.err) == (0, "")
     document: dict[str, Any] = json.loads(ran.out)
     return document
 
 
 @pytest.fixture(scope="module")
-def by_shards(weights: Path, cache: Path, places: dict[str, Path]) -> dict[str, Any]:
+def by_shards(tiny_model: Path, cache: Path, places: dict[str, Path]) -> dict[str, Any]:
     """What is measured of the shards as img2dataset writes them, which the other layouts are held against."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPCTL_CACHE", str(cache))
-        return measure(weights, places["img2dataset's shards"])
+        return measure(tiny_model, places["img2dataset's shards"])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_same_numbers_to_the_last_bit(
-    place: Path, weights: Path, places: dict[str, Path], by_shards: dict[str, Any], layout: str
+    place: Path, tiny_model: Path, places: dict[str, Path], by_shards: dict[str, Any], layout: str
 ) -> None:
-    document = measure(weights, places[layout])
+    document = measure(tiny_model, places[layout])
 
     assert document["metrics"] == by_shards["metrics"]
     assert (document["inputs"]["pairs"], document["inputs"]["captions"]["texts"]) == (6, 30)
     assert {"gap/rmg", "gap/l2m", "entropy/i2t_nats", "quality/t2i_recall_1"} <= set(document["metrics"])
 
 
-def test_interventions_take_the_same_places(place: Path, weights: Path, places: dict[str, Path]) -> None:
-    answers = [measure(weights, places[name], verb="intervene") for name in ("rows", "members")]
+def test_interventions_take_the_same_places(place: Path, tiny_model: Path, places: dict[str, Path]) -> None:
+    answers = [measure(tiny_model, places[name], verb="intervene") for name in ("rows", "members")]
 
     assert answers[0]["inputs"]["captions"]["texts"] == 40
     for answer in answers:
@@ -114,10 +115,10 @@ def test_interventions_take_the_same_places(place: Path, weights: Path, places: 
     assert answers[0] == answers[1]
 
 
-def test_what_was_packed_is_told(place: Path, weights: Path, places: dict[str, Path]) -> None:
+def test_what_was_packed_is_told(place: Path, tiny_model: Path, places: dict[str, Path]) -> None:
     folder = places["a folder"]
-    packed = measure(weights, folder)["inputs"]["packed"]
-    ran = gapctl("measure", "--model", MODEL, "--pretrained", str(weights), "--data", str(folder))
+    packed = measure(tiny_model, folder)["inputs"]["packed"]
+    ran = gapctl("measure", *name_model(tiny_model), "--data", str(folder))
 
     assert list(packed) == [str(folder)]
     assert packed[str(folder)]["layout"] == "a folder of images"
@@ -125,15 +126,15 @@ def test_what_was_packed_is_told(place: Path, weights: Path, places: dict[str, P
 
 
 def test_class_labels_and_their_prompts_are_measured_without_further_options(
-    place: Path, weights: Path, places: dict[str, Path]
+    place: Path, tiny_model: Path, places: dict[str, Path]
 ) -> None:
-    document = measure(weights, places["class labels"])
+    document = measure(tiny_model, places["class labels"])
 
     assert document["inputs"]["label_key"] == "cls"
     assert document["inputs"]["captions"]["texts"] == 6
     assert {"quality/object_accuracy", "geometry/neighborhood_kendall"} <= set(document["metrics"])
     assert gapctl("data", "pack", str(places["class labels"]), "--out", "by_hand").exit_code == 0
-    assert measure(weights, Path("by_hand"))["metrics"] == document["metrics"]
+    assert measure(tiny_model, Path("by_hand"))["metrics"] == document["metrics"]
 
 
 def test_a_wrong_place_is_refused_before_a_model_is_built(place: Path) -> None:
