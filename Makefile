@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DOCUMENTED := $(VENV)/.documented
 
-.PHONY: demo test slow lint bench format lock ui docs findings clean help
+.PHONY: demo test slow lint style types pytest bench format lock ui docs findings clean help
 
 help:
 	@echo "make demo   runs the imbalance sweep and prints its verdicts (about four minutes on two cores)"
@@ -23,16 +23,24 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/gapctl sweep sweeps/imbalance.yaml
 
-test: lint
-	$(BIN)/python -m pytest
+# The types are looked at while tests wait for Ray and MLflow.
+test: style
+	@$(MAKE) --no-print-directory --jobs=2 types pytest
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
-lint: $(INSTALLED)
+lint: style types
+
+style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+
+types: $(INSTALLED)
+	nice -n 19 $(BIN)/mypy
+
+pytest: $(INSTALLED)
+	$(BIN)/python -m pytest
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL)) $(if $(LOADER),--loader $(LOADER))
