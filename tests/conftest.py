@@ -18,8 +18,9 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
 settings.register_profile("gapctl", deadline=None)
 settings.load_profile("gapctl")
 
-SLOW_FIRST = ("sweep", "tracking", "data", "cli", "training", "api", "extensions")
-"""Folders with files of many seconds: two processes share the suite, and neither should end with one of these alone.
+SLOW_FIRST = ("sweep", "tracking", "data", "cli", "training", "api", "extensions", "report", ".", "cluster", "analysis")
+"""Folders with files of many seconds, `.` for this one: two processes share the suite, and neither should end with one
+of these alone.
 
 Those that start Ray or MLflow begin. They wait a third of their time; a third process gains half a minute of eight and
 has others run into their patience.
@@ -31,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _rank(path: Path) -> int:
-    folder = path.relative_to(Path(__file__).parent).parts[0]
+    folder = str(path.parent.relative_to(Path(__file__).parent))
     return SLOW_FIRST.index(folder) if folder in SLOW_FIRST else len(SLOW_FIRST)
 
 
