@@ -15,7 +15,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # and a trial's two threads would wai
 MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 4_000_000_000
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # where waiting for a disk to be sure takes no time
-settings.register_profile("gapctl", deadline=None)
+settings.register_profile("gapctl", deadline=None, max_examples=50)
 settings.load_profile("gapctl")
 
 SLOW_FIRST = ("sweep", "tracking", "data", "cli", "training", "api", "extensions", "report", ".", "cluster", "analysis")

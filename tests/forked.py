@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from multiprocessing import get_context
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 PROCESSES = get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     [
+        "gapctl.analysis.service",
+        "gapctl.cli.sweep",
         "gapctl.cli.train",
+        "gapctl.report.sweep_page",
         "gapctl.sweep.driver",
         "gapctl.sweep.worker",
         "gapctl.training.trainer",
         "gapctl.training.pair_evaluation",
+        "gapctl.tracking.tracker",
         "gapctl.training.autograd_step",
         "sweep_without_ray",
     ]
@@ -23,11 +28,14 @@ PROCESSES.set_forkserver_preload(
 
 
 class ForkedProcess:
-    """What tests use of `subprocess.Popen`: a function in a process of its own, and what it wrote into `folder`."""
+    """What tests use of `subprocess.Popen`: a function in a process of its own, and what it wrote into `folder`.
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any, folder: Path) -> None:
-        folder.mkdir()
-        self._files = (folder / "out", folder / "err")
+    Where both go `together`, its standard error follows in the text of its standard output, as on a terminal.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, folder: Path, together: bool = False) -> None:
+        folder.mkdir(parents=True)
+        self._files = (folder / "out", folder / ("out" if together else "err"))
         for file in self._files:
             file.touch()
         self._process = PROCESSES.Process(target=_run, args=(function, arguments, self._files, dict(os.environ)))
@@ -45,6 +53,10 @@ class ForkedProcess:
     def poll(self) -> int | None:
         return self._process.exitcode
 
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
     def written(self) -> tuple[str, str]:
         """Its standard output and error so far."""
         out, err = (file.read_text(encoding="utf-8") for file in self._files)
@@ -61,6 +73,8 @@ def _run(
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    os.environ.pop("RAY_AUTH_MODE", None)  # a Ray of the tests set it; Ray reads it at its import alone, which is over
+    tempfile.tempdir = None
     for stream, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), stream)
     sys.exit(function(*arguments))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from command_line import Answer, gapctl
 from forked import ForkedProcess
+from gapctl.cli.main import run
 
 SMOKE = Path(__file__).parents[1] / "sweeps" / "imbalance.yaml"
 COMMAND = (sys.executable, "-m", "gapctl")
@@ -38,18 +39,20 @@ def run_sweep_of(file: Path, folder: Path, *more: str) -> Answer:
     return gapctl(*command_for(file, folder, *more)[len(COMMAND) :])
 
 
-def start_sweep(folder: Path, *more: str) -> subprocess.Popen[str]:
+def start_sweep(folder: Path, *more: str) -> ForkedProcess:
     """A sweep that goes on by itself."""
-    return _by_itself(sweep_command(folder, *more))
+    return start_command(folder, *sweep_command(folder, *more)[len(COMMAND) :])
 
 
-def start_sweep_of(file: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
+def start_sweep_of(file: Path, folder: Path, *more: str) -> ForkedProcess:
     """Any sweep that goes on by itself."""
-    return _by_itself(command_for(file, folder, *more))
+    return start_command(folder, *command_for(file, folder, *more)[len(COMMAND) :])
 
 
-def _by_itself(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start_command(folder: Path, *arguments: str) -> ForkedProcess:
+    """The command in a process of its own, which writes below `folder`; `communicate()[0]` is all that it said."""
+    place = folder / f"process-{len(list(folder.glob('process-*')))}"
+    return ForkedProcess(run, arguments, folder=place, together=True)
 
 
 def wait_until(reached: Callable[[], bool], process: Running, seconds: float = LONGEST_SECONDS) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as processes
 from torchmetrics import MetricCollection
 
 import gapctl
+from forked import PROCESSES
 from gapctl.api import accumulators
 
 MODULES = pytest.mark.parametrize("module", [accumulators, gapctl], ids=["plain", "torchmetrics"])
@@ -207,10 +207,12 @@ def run_rank(rank: int, port: int, answers: Any) -> None:
 
 
 def test_two_ranks_equal_one_process_even_where_one_saw_nothing(free_port: int) -> None:
-    answers = processes.get_context("spawn").SimpleQueue()
-    other = processes.spawn(run_rank, (free_port, answers), nprocs=1, join=False)
+    answers = PROCESSES.SimpleQueue()
+    other = PROCESSES.Process(target=run_rank, args=(0, free_port, answers))
+    other.start()
     run_rank(1, free_port, answers)
     other.join()
+    assert other.exitcode == 0
     for _ in range(2 * len(SHARES) * len(KINDS)):
         require_expected(answers.get())
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import subprocess
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
+from forked import ForkedProcess
 from gapctl.cli import sweep as local_ray
 from gapctl.cli.data import data_app
 from gapctl.data.mad.source import compute_dataset_fingerprint
@@ -18,7 +19,7 @@ from idx_files import write_digits
 from one_verb import run_verb
 from shard_folders import contents
 from sweep_texts import TINY
-from sweeping import COMMAND, kill_all, wait_until
+from sweeping import kill_all, start_command, wait_until
 
 TRAIN, TEST = 12, 10
 DIGITS = "120"
@@ -173,10 +174,10 @@ def test_a_sweep_file_that_names_damaged_shards_is_answered_with_its_place(sourc
 
 
 @contextmanager
-def making(folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """`gapctl data mad --out` as a user starts it, with one worker and two shards to make."""
-    command = [*COMMAND, "data", "mad", "--out", str(folder), "--digits", DIGITS, "--workers", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def making(folder: Path) -> Iterator[ForkedProcess]:
+    """`gapctl data mad --out` in a process of its own, with one worker and two shards to make."""
+    command = ["data", "mad", "--out", str(folder), "--digits", DIGITS, "--workers", "1"]
+    process = start_command(folder.parent, *command)
     try:
         yield process
     finally:
@@ -188,7 +189,7 @@ def test_a_kill_leaves_nothing_that_looks_whole_and_the_rest_is_made(source: Pat
     folder = tmp_path / "mad"
     with making(folder) as process:
         wait_until(lambda: bool(list(folder.glob("*.npy"))), process)
-        process.kill()
+        process.send_signal(signal.SIGKILL)
     assert run_verb(data_app, "verify", str(folder)).exit_code == 1
     for name, workers in ((folder, "2"), (tmp_path / "alone", "1")):
         ran = run_verb(data_app, "mad", "--out", str(name), "--digits", DIGITS, "--workers", workers, "--json")

@@ -1,6 +1,5 @@
 """Images are made once, the same for any number of workers, and a damaged cache is made again."""
 
-import multiprocessing
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from forked import PROCESSES
 from gapctl.data.mad import images as store
 from gapctl.data.mad.bundled.make_bundle import write_bundle
 from gapctl.data.mad.digits import load_digits
@@ -99,8 +99,7 @@ def make_one(folder: str, cache: str) -> None:
 
 def test_two_processes_may_make_the_same_images_at_once(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    context = multiprocessing.get_context("spawn")
-    both = [context.Process(target=make_one, args=(str(folder), str(cache))) for _ in range(2)]
+    both = [PROCESSES.Process(target=make_one, args=(str(folder), str(cache))) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:

@@ -16,7 +16,7 @@ from forked import ForkedProcess
 from gapctl.cli.main import run
 from gapctl.ledger import Ledger
 from sweep_without_ray import main, plan_of
-from sweeping import COMMAND, LONGEST_SECONDS, SMOKE, Running, kill_all, start_sweep, wait_until
+from sweeping import LONGEST_SECONDS, SMOKE, Running, kill_all, start_command, sweep_command, wait_until
 from trained_alone import plan_trials, trained_alone
 
 pytestmark = pytest.mark.timeout(900)
@@ -85,7 +85,8 @@ def test_two_processes_with_the_same_plan_train_each_trial_once_those_that_other
 @pytest.mark.timeout(2_400)
 def test_two_sweeps_of_one_file_share_its_trials_and_both_end_in_verdicts(tmp_path: Path, cluster: str) -> None:
     options = [*settings(*SHORT, *PREPARED), "--address", cluster]
-    sweeps = [start_sweep(tmp_path, *options) for _ in range(2)]
+    command = sweep_command(tmp_path, *options)  # by new processes, as Ray reads at its import how to join a cluster
+    sweeps = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     try:
         holders = holders_until_both_end(tmp_path / "runs", sweeps)
     finally:
@@ -131,9 +132,7 @@ def test_a_training_waits_for_who_has_the_trial_and_takes_over_when_that_one_is_
 
 def test_a_training_that_is_stopped_lets_go(tmp_path: Path) -> None:
     runs, trial = tmp_path / "runs", plan_trials(*LONG)[0]
-    training = subprocess.Popen(
-        [*COMMAND, *train_command(runs, trial.id, *LONG)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    training = start_command(tmp_path, *train_command(runs, trial.id, *LONG))
     wait_until(lambda: bool(list(runs.glob("*/lease.json"))), training)
     time.sleep(0.5)
     training.send_signal(signal.SIGINT)

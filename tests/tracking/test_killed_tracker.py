@@ -1,11 +1,8 @@
 """A driver that is killed while it writes MLflow leaves nothing that the next one does not complete."""
 
-import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,41 +11,37 @@ import pytest
 from mlflow import MlflowClient
 from small_sweep import FINGERPRINT, Runs, Shown
 
-from gapctl.plan.plan import Plan
+from forked import ForkedProcess
+from gapctl.config.load import load_sweep
+from gapctl.ledger import Ledger
+from gapctl.plan.plan import Plan, make_plan
 from gapctl.tracking.mlflow_sync import sync_sweep
+from gapctl.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.timeout(240)
 
-DRIVER = f"""
-import sys
-from pathlib import Path
-from gapctl.ledger import Ledger
-from gapctl.plan.plan import make_plan
-from gapctl.config.load import load_sweep
-from gapctl.tracking.tracker import Tracker
-
-plan = make_plan(load_sweep(Path(sys.argv[1])), lambda data: {FINGERPRINT!r})
-with Tracker(plan, Ledger(sys.argv[2]), sys.argv[3]) as tracker:
-    sys.exit(tracker.close().problem)
-"""
 HALF_ROWS = """SELECT count(*) FROM (
     SELECT 1 FROM metrics WHERE key NOT LIKE 'system/%' GROUP BY run_uuid, step HAVING count(*) != 2
 )"""
 """Each row of these histories holds two numbers."""
 
 
-def driver(plan: Plan, runs: Runs, uri: str, scratch: Path) -> "subprocess.Popen[str]":
-    scratch.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(plan.sweep.path), runs.ledger.root, uri],
-        env={**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def track(file: Path, runs: str, uri: str) -> str | None:
+    """Show a sweep in MLflow as its driver does at the end; return what kept it from doing so."""
+    plan = make_plan(load_sweep(file), lambda data: FINGERPRINT)
+    with Tracker(plan, Ledger(runs), uri) as tracker:
+        return tracker.close().problem
 
 
-def kill_when(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> str:
+def driver(plan: Plan, runs: Runs, uri: str, scratch: Path) -> ForkedProcess:
+    scratch.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(scratch))
+        folder = scratch / "said"
+        return ForkedProcess(track, plan.sweep.path, runs.ledger.root, uri, folder=folder, together=True)
+
+
+def kill_when(reached: Callable[[], bool], process: ForkedProcess) -> str:
     """What it said until then."""
     while not reached():
         assert process.poll() is None, f"it ended too early: {process.communicate()[0]}"
@@ -73,14 +66,14 @@ def test_a_tracker_killed_twice_is_silent_and_completed_by_the_next(
     plan = plan_of(levels=(0, 1, 2, 3, 4, 5))
     for trial in plan.trials:
         runs.finish(trial)
-    database, scratch = tmp_path / "mlflow.db", tmp_path / "scratch"
+    database, scratch = tmp_path / "mlflow.db", tmp_path / "making"
     uri = f"sqlite:///{database}"
     making = driver(plan, runs, uri, scratch)
     assert kill_when(lambda: bool(list(scratch.glob("gapctl-mlflow-*/mlflow.db"))), making) == ""
     assert not database.exists()
 
     shutil.copyfile(empty_database, database)  # making its tables again would only take time
-    writing = driver(plan, runs, uri, scratch)
+    writing = driver(plan, runs, uri, tmp_path / "writing")
     assert kill_when(lambda: count(database, "SELECT count(*) FROM metrics") >= 20, writing) == ""
     assert count(database, HALF_ROWS) == 0
 

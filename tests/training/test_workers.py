@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
 
 import gapctl
+from forked import PROCESSES
 from gapctl.models.losses import NO_TERMS, LossKind, LossTerms
 from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup, get_worker_group
@@ -90,9 +91,11 @@ def work(rank: int, folder: Path) -> None:
 def of_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Found]]:
     """What both found, case by case; the second of them is this process."""
     folder = tmp_path_factory.mktemp("workers")
-    first = multiprocessing.spawn(work, (folder,), nprocs=1, join=False)
+    first = PROCESSES.Process(target=work, args=(0, folder))
+    first.start()
     work(1, folder)
     first.join()
+    assert first.exitcode == 0
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORKERS)]
 
 
