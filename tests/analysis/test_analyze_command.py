@@ -63,6 +63,7 @@ def test_json_is_one_document_with_the_agreed_keys(file: Path, plan: Plan) -> No
             "trials_done",
             "trials_planned",
             "damaged",
+            "lacking",
             "declared",
             "learning",
             "information",

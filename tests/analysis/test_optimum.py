@@ -13,6 +13,7 @@ from command_line import gapctl
 from gapctl.analysis.analyze import analyze_tables
 from gapctl.analysis.optimum import list_missing_optima
 from gapctl.analysis.tables import TrialTables, read_trial_tables
+from gapctl.cli.options import load_plan
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CONFIGURATION
 from gapctl.plan.plan import Plan, Trial
@@ -31,8 +32,14 @@ ENCODERS = {ATTRIBUTES: [0, 5], "temperature.mode": ["learned", "fixed"]}
 TABLES = {**ENCODERS, "model.preset": ["table"], "init.gap": [0.0, 1.0], "data.captions.order": ["canonical"]}
 
 
-def planned(folder: Path, name: str, vary: Mapping[str, Any], **changes: Any) -> Plan:
-    return plan_of(sweep_file(folder, {**ASKED, "response": "gap/l2m"}, vary=vary, name=name, **changes))
+def planned(
+    folder: Path, name: str, vary: Mapping[str, Any], make: Callable[[Path], Plan] = plan_of, **changes: Any
+) -> Plan:
+    return make(sweep_file(folder, {**ASKED, "response": "gap/l2m"}, vary=vary, name=name, **changes))
+
+
+def planned_as_commands_do(file: Path) -> Plan:
+    return load_plan(file, None, None)
 
 
 def judged(folder: Path, ledger: Ledger, *responses: str) -> TrialTables:
@@ -41,12 +48,15 @@ def judged(folder: Path, ledger: Ledger, *responses: str) -> TrialTables:
 
 
 def filled(
-    folder: Path, tables: Mapping[str, Any] = TABLES, converged: Callable[[Trial], float] = lambda trial: 1.0
+    folder: Path,
+    tables: Mapping[str, Any] = TABLES,
+    converged: Callable[[Trial], float] = lambda trial: 1.0,
+    make: Callable[[Path], Plan] = plan_of,
 ) -> Ledger:
     ledger = Ledger(str(folder / "runs"))
-    for trial in planned(folder, "encoders", ENCODERS).trials:
+    for trial in planned(folder, "encoders", ENCODERS, make).trials:
         finish(ledger, trial, {"gap/l2m": 0.5 + 0.01 * trial.seed, "gap/rmg": 0.6})
-    for trial in planned(folder, "tables", tables).trials:
+    for trial in planned(folder, "tables", tables, make).trials:
         begun = 0.7 if trial.factors["init.gap"] else 0.0
         fixed = 0.1 if trial.factors["temperature.mode"] == "fixed" else 0.0
         told = 0.02 * float(trial.factors[ATTRIBUTES])
@@ -60,7 +70,7 @@ def test_an_excess_is_over_the_mean_of_tables_of_the_same_captions_and_temperatu
 ) -> None:
     found = judged(tmp_path, filled(tmp_path), "gap/l2m_excess", "gap/rmg_excess")
 
-    assert found.damaged == ()
+    assert (found.damaged, found.lacking) == ((), ())
     assert found.trials["gap/rmg_excess"].to_list() == pytest.approx([0.4] * 12)
     optimum = 0.02 * pl.col(ATTRIBUTES) + 0.1 * (pl.col("temperature.mode") == "fixed")
     wrong = found.trials.filter((pl.col("gap/l2m_excess") - (pl.col("gap/l2m") - optimum)).abs() > 1e-9)
@@ -71,10 +81,12 @@ def test_a_training_without_such_a_table_has_no_excess_and_the_ledger_is_said_to
     found = judged(tmp_path, filled(tmp_path, {**TABLES, ATTRIBUTES: [0]}), "gap/l2m_excess")
 
     assert found.trials.filter(pl.col("gap/l2m_excess").is_null())[ATTRIBUTES].unique().to_list() == [5]
-    (message,) = found.damaged
+    (message,) = found.lacking
+    assert found.damaged == ()
     assert "for 6 of 12 trainings (attributes=5 mode=learned seed=0)" in message
     assert "has no table" in message
-    assert "width and batch: none with data.captions.attributes 5; sweeps/optimum.yaml trains such tables" in message
+    assert "width and batch: none with data.captions.attributes 5; `gapctl sweep optimum --runs " in message
+    assert f"--runs {tmp_path / 'runs'}` trains such tables" in message
 
 
 def test_the_settings_are_named_that_no_table_has_together(tmp_path: Path) -> None:
@@ -84,9 +96,9 @@ def test_the_settings_are_named_that_no_table_has_together(tmp_path: Path) -> No
 
     found = judged(tmp_path, ledger, "gap/l2m_excess")
 
-    assert len(found.damaged) == 2
-    assert "for 3 of 12 trainings (attributes=0 mode=fixed seed=0)" in found.damaged[0]
-    assert "none with data.captions.attributes 0 and all else alike" in found.damaged[0]
+    assert len(found.lacking) == 2
+    assert "for 3 of 12 trainings (attributes=0 mode=fixed seed=0)" in found.lacking[0]
+    assert "none with data.captions.attributes 0 and all else alike" in found.lacking[0]
 
 
 def test_a_list_of_attributes_is_named_that_no_table_has(tmp_path: Path) -> None:
@@ -96,9 +108,9 @@ def test_a_list_of_attributes_is_named_that_no_table_has(tmp_path: Path) -> None
     plan = plan_of(sweep_file(tmp_path, asked, vary=levels, name="listed"))
     finish(ledger, plan.trials[0], {"gap/l2m": 0.1})
 
-    (message,) = read_trial_tables(plan, ledger).damaged
+    (message,) = read_trial_tables(plan, ledger).lacking
 
-    assert "none with data.captions.attributes 2 and data.captions.fixed scale, colour; sweeps" in message
+    assert "none with data.captions.attributes 2 and data.captions.fixed scale, colour; `gapctl sweep" in message
 
 
 def test_only_tables_that_converged_are_the_optimum(tmp_path: Path) -> None:
@@ -140,7 +152,7 @@ def test_a_training_whose_embeddings_were_moved_has_no_excess(tmp_path: Path) ->
 
     tables = read_trial_tables(plan, ledger)
 
-    assert "none with evaluate.intervention shift" in tables.damaged[0]
+    assert "none with evaluate.intervention shift" in tables.lacking[0]
     assert tables.trials.get_column("gap/l2m_excess", default=pl.Series([None]))[0] is None
 
 
@@ -151,7 +163,7 @@ def test_tables_that_did_not_converge_are_counted_where_no_other_is_left(tmp_pat
 
     lacking = found.trials.filter(pl.col("gap/l2m_excess").is_null())
     assert lacking["temperature.mode"].unique().to_list() == ["fixed"]
-    (message,) = found.damaged
+    (message,) = found.lacking
     assert "for 6 of 12 trainings" in message
     assert "3 tables of these captions" in message
     assert "did not converge" in message
@@ -186,7 +198,7 @@ def test_a_verdict_says_as_the_analysis_does_which_table_is_lacking(tmp_path: Pa
     ledger = filled(tmp_path, {**TABLES, ATTRIBUTES: [0]})
     plan = plan_of(sweep_file(tmp_path, ASKED, vary=ENCODERS, name="encoders"))
     tables = read_trial_tables(plan, ledger)
-    (message,) = tables.damaged
+    (message,) = tables.lacking
 
     (verdict,) = analyze_tables(plan, tables, ledger).verdicts
 
@@ -195,6 +207,32 @@ def test_a_verdict_says_as_the_analysis_does_which_table_is_lacking(tmp_path: Pa
     assert "gap/l2m_excess is not known in attributes=5 mode=fixed seed=0, " in verdict.reason
     assert f", as {sentence}." in verdict.reason
     assert "not recorded" not in verdict.reason
+
+
+def test_a_lacking_table_is_no_damage_and_the_command_that_trains_it_is_printed(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, {**TABLES, ATTRIBUTES: [0]}, make=planned_as_commands_do)
+    asked = str(sweep_file(tmp_path, ASKED, vary=ENCODERS, name="encoders"))
+
+    printed = gapctl("analyze", asked, "--runs", ledger.root)
+    document = json.loads(gapctl("analyze", asked, "--runs", ledger.root, "--json").out)
+
+    assert printed.exit_code == 0
+    assert document["damaged"] == []
+    (message,) = document["lacking"]
+    assert message in " ".join(printed.out.split())
+    assert f"`gapctl sweep optimum --runs {ledger.root}` trains such tables" in message
+
+
+def test_a_damaged_table_is_damage_where_another_is_lacking(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, {**TABLES, ATTRIBUTES: [0]}, make=planned_as_commands_do)
+    first = planned(tmp_path, "tables", {**TABLES, ATTRIBUTES: [0]}, planned_as_commands_do).trials[0]
+    (tmp_path / "runs" / first.id / CONFIGURATION).write_text("config: {model: {\npreset: table")
+
+    found = gapctl("analyze", str(sweep_file(tmp_path, ASKED, vary=ENCODERS, name="encoders")), "--runs", ledger.root)
+
+    assert found.exit_code == 1
+    assert f"{first.id}/{CONFIGURATION}: damaged" in found.err
+    assert "trains such tables" not in found.err
 
 
 def test_a_plan_says_which_tables_its_ledger_lacks(tmp_path: Path) -> None:

@@ -36,12 +36,14 @@ _FIELDS_NOT_OF_THE_EFFECT: Final = {"id", "claim", "source", "direction", "small
 class SweepAnalysis:
     """One scale of a sweep with its analysis; its verdicts go by Holm over its own file, whatever it is compared with.
 
-    `damaged` are messages about trials that were left out.
+    `damaged` are messages about trials that were left out, `lacking` about what else the ledger lacks for the
+    hypotheses, and what to run.
     """
 
     plan: Plan
     analysis: AnalysisResults
     damaged: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     from gapctl.analysis.results import AnalysisResults, CohortSummary, Verdict
 
 
-def build_analysis_json(analysis: "AnalysisResults", damaged: tuple[str, ...]) -> dict[str, object]:
-    """Build one sweep's document: the verdicts and what they rest on; non-finite numbers are null."""
+def build_analysis_json(
+    analysis: "AnalysisResults", damaged: tuple[str, ...] = (), lacking: tuple[str, ...] = ()
+) -> dict[str, object]:
+    """Build one sweep's document: the verdicts and what they rest on; non-finite numbers are null.
+
+    `damaged` and `lacking` are as in `SweepAnalysis`.
+    """
     hashes = ("spec_sha256", "hypotheses_sha256", "declared_sha256")
     fields = ("sweep", "question", "scale", "alpha", *hashes, "deviation")
     declared, first = analysis.declared, analysis.first_question
@@ -22,6 +27,7 @@ def build_analysis_json(analysis: "AnalysisResults", damaged: tuple[str, ...]) -
         "trials_done": len(analysis.trials),
         "trials_planned": analysis.planned,
         "damaged": damaged,
+        "lacking": lacking,
         "declared": declared and {**vars(declared), "changed": [change._asdict() for change in declared.changed]},
         "first_question": first and {**vars(first), "answers": [_serialise_verdict(one) for one in first.answers]},
         "learning": [vars(check) for check in analysis.learning],
@@ -54,7 +60,7 @@ def build_comparison_json(combined: "SweepComparison") -> dict[str, object]:
     sweeps = []
     for judged in combined.sweeps:
         missing = [{"id": trial.id, "label": trial.label} for trial in judged.missing]
-        document = build_analysis_json(judged.analysis, judged.damaged)
+        document = build_analysis_json(judged.analysis, judged.damaged, judged.lacking)
         sweeps.append({"name": judged.name, **document, "missing": missing})
     fields = ("id", "verdict", "estimate", "ci", "p", "p_direction", "replicates", "seeds", "exploratory", "marks")
     comparisons = []

@@ -7,6 +7,7 @@
 3. `_explain_missing_optimum` names the settings that no table has.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from gapctl.config.trial import NO_FACTORS, MadData, TrialConfig, is_table, rese
 from gapctl.errors import WorkError, first_line_of_error
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import CONFIGURATION
+from gapctl.plan.command_line import build_ledger_arguments
 from gapctl.plan.plan import Plan, Trial
 from gapctl.text import format_count_with_noun, join_and
 
@@ -33,10 +35,14 @@ OptimumSettings = Mapping[str, str]
 
 
 class OptimumExcesses(NamedTuple):
-    """Metrics by name and by the ids of trials, why trainings have none by their label, and messages about both."""
+    """Metrics by name and by the ids of trials, and why trainings have none by their label.
+
+    `lacking` are messages about the tables that the ledger lacks, `damaged` about those that cannot be read.
+    """
 
     metrics: Mapping[str, Mapping[str, float]]
-    missing: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
     unmatched: Mapping[str, str] = MappingProxyType({})
 
 
@@ -57,8 +63,8 @@ def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Seq
     """
     named = {name: OPTIMUM_EXCESSES[name] for name in asked if name in OPTIMUM_EXCESSES}
     if not named:
-        return OptimumExcesses({}, ())
-    tables, missing = _read_tables(ledger)
+        return OptimumExcesses({})
+    tables, damaged = _read_tables(ledger)
     measured = ledger.results([trial.id for trial in trials])
     found: dict[str, dict[str, float]] = {name: {} for name in named}
     unmatched: dict[str, str] = {}
@@ -72,7 +78,7 @@ def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Seq
             optima = [metrics[metric] for metrics in longest if metric in metrics]
             if optima and isinstance(result, Result) and metric in result.metrics:
                 found[name][trial.id] = result.metrics[metric] - sum(optima) / len(optima)
-    return OptimumExcesses(found, (*missing, *_list_reasons(named, unmatched, len(trials))), unmatched)
+    return OptimumExcesses(found, tuple(_list_reasons(named, unmatched, len(trials))), tuple(damaged), unmatched)
 
 
 def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
@@ -110,7 +116,8 @@ def _list_reasons(named: Iterable[str], unmatched: Mapping[str, str], trials: in
 def _explain_missing_optimum(settings: OptimumSettings, tables: Sequence[_TableResult], root: str) -> str:
     """Say that no table converged with these settings, and which of them no table has."""
     matching = [table for table in tables if table.settings == settings]
-    train = "sweeps/optimum.yaml trains such tables"
+    command = shlex.join(["gapctl", "sweep", "optimum", *build_ledger_arguments(root)])
+    train = f"`{command}` trains such tables, and a copy of that sweep (`gapctl new`) those of other settings"
     if matching:
         count = format_count_with_noun(len(matching), "table")
         return f"{count} of these captions in {root} did not converge (train/converged is 1 where one did); {train}"

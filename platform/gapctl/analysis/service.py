@@ -71,7 +71,7 @@ def _judge_plan(
 
     tables = read_trial_tables(plan, ledger, with_history=with_history, history_metrics=history_metrics)
     if not tables.trials.is_empty():
-        return SweepAnalysis(plan, analyze_tables(plan, tables, ledger), tables.damaged)
+        return SweepAnalysis(plan, analyze_tables(plan, tables, ledger), tables.damaged, tables.lacking)
     if tables.damaged:
         raise WorkError("\n".join(tables.damaged))
     name, command = plan.sweep.spec.name, shlex.join(["gapctl", "sweep", *build_plan_arguments(plan, ledger.root)])

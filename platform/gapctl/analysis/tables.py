@@ -42,7 +42,8 @@ class FinishedTrial(NamedTuple):
 class TrialTables(NamedTuple):
     """`trials`, `history`, `provenance` and `learning` as in `AnalysisResults`, and messages about damaged files.
 
-    `no_optimum` says by their label why trainings have no excess over the loss' optimum.
+    `no_optimum` says by their label why trainings have no excess over the loss' optimum; `lacking` are messages about
+    the tables that the ledger lacks for it, and what trains them.
     """
 
     trials: pl.DataFrame
@@ -51,6 +52,7 @@ class TrialTables(NamedTuple):
     provenance: pl.DataFrame = pl.DataFrame()
     learning: tuple[ArmCheck, ...] = ()
     no_optimum: Mapping[str, str] = MappingProxyType({})
+    lacking: tuple[str, ...] = ()
 
 
 class TrialHistories(NamedTuple):
@@ -87,7 +89,7 @@ def read_trial_tables(
     if with_history or SAMPLES_TO_SMALL_GAP in named:
         frame = histories.frame if with_history else read_histories(trials, ledger, vary).frame
         added |= {SAMPLES_TO_SMALL_GAP: found} if (found := find_samples_to_small_gap(frame)) else {}
-    damaged += [*histories.damaged, *between.damaged, *optima.missing]
+    damaged += [*histories.damaged, *between.damaged, *optima.damaged]
     # Damaged results of preparations are skipped, since no verdict is about them.
     results = ledger.results([trial.id for trial in plan.preparations])
     prepared = [
@@ -102,6 +104,7 @@ def read_trial_tables(
         build_provenance(finished, plan.recipe_version),
         run_learning_checks(plan, {trial.id: result.metrics for trial, result in (*finished, *prepared)}),
         optima.unmatched,
+        optima.lacking,
     )
 
 

@@ -234,6 +234,11 @@ class Analysis:
         """Messages about trials whose files could not be read, which no verdict uses."""
         return self._judged.damaged
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Messages about what else the ledger lacks for the hypotheses, such as tables, and what to run for it."""
+        return self._judged.lacking
+
     def report(self, out: str | Path) -> Path:
         """Write the report (.html, .md or .tex) and return its path; raise InputError where it cannot be written."""
         from gapctl.analysis.compare import compare_sweeps

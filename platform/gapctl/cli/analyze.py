@@ -253,7 +253,7 @@ def _rebuild_declared_plan(plan: Plan, ledger: Ledger) -> Plan:
 
 
 def _build_document(judged: "SweepAnalysis", ledger: Ledger) -> dict[str, object]:
-    document = build_analysis_json(judged.analysis, judged.damaged)
+    document = build_analysis_json(judged.analysis, judged.damaged, judged.lacking)
     is_search = judged.plan.sweep.spec.search is not None
     if is_search and (record := read_search_record(judged.plan, ledger)) is not None:
         document["search"] = build_search_json(record)
@@ -268,7 +268,7 @@ def _print_analysis(found: "SweepComparison", ledger: Ledger, written: list[str]
         print_sweep_analysis(found.sweeps[0], ledger, console)
     elif (record := read_search_record(plan, ledger)) is not None:
         print_search_points(plan, record)
-    for line in written:
+    for line in (*(line for judged in found.sweeps for line in judged.lacking), *written):
         console.print(line, soft_wrap=True)
 
 
