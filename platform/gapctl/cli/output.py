@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
@@ -104,12 +105,22 @@ def find_raw_stream(stream: TextIO) -> TextIO:
     return stream
 
 
+PIECES_AT_ONCE: Final = 100_000
+"""Words and signs of a JSON text that are joined before they are written."""
+
+
 def print_json_or_text(document: object, render: Callable[[], None], as_json: bool, *, allow_nan: bool = True) -> None:
-    """Print the document as JSON on standard output with `as_json`; else call `render`, which prints for people."""
-    if as_json:
-        typer.echo(json.dumps(document, indent=1, allow_nan=allow_nan))
-    else:
+    """Print the document as JSON on standard output with `as_json`; else call `render`, which prints for people.
+
+    The text is written in pieces, as that of many trials takes more memory than the trials.
+    """
+    if not as_json:
         render()
+        return
+    pieces = json.JSONEncoder(indent=1, allow_nan=allow_nan).iterencode(document)
+    while some := "".join(islice(pieces, PIECES_AT_ONCE)):
+        typer.echo(some, nl=False)
+    typer.echo()
 
 
 def print_problems(problems: Iterable[str]) -> None:

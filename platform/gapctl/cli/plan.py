@@ -41,7 +41,9 @@ from gapctl.plan.estimate import (
 from gapctl.plan.plan import (
     Plan,
     Trial,
+    compute_by_arm,
     get_search,
+    list_arm_trials,
     list_planned_trainings,
     list_remaining_trials,
     pack_trials,
@@ -106,10 +108,7 @@ def plan_command(
         totals |= {"unreachable": unreachable} if unreachable else {}
         totals |= {"unknown_weights": unknown} if unknown else {}
         totals |= {"missing_data": missing} if missing else {}
-        trials, preparations = (
-            [_describe_trial(trial, finished=trial.id in finished) for trial in trials]
-            for trials in (plan.trials, plan.preparations)
-        )
+        trials, preparations = (_describe_trials(some, finished) for some in (plan.trials, plan.preparations))
         return {"trials": trials, "totals": totals, **({"preparations": preparations} if preparations else {})}
 
     def render() -> None:
@@ -142,7 +141,7 @@ def plan_command(
         for line in (*describe_smallest_effects(spec), *explain_undecidable_hypotheses(spec), *unreachable):
             console.print(line)
 
-    print_json_or_text(build_document(), render, as_json)
+    print_json_or_text(build_document() if as_json else {}, render, as_json)
 
 
 def _describe_disk_space(disk: DiskSpace) -> str:
@@ -151,7 +150,19 @@ def _describe_disk_space(disk: DiskSpace) -> str:
     return f"disk: {disk.state}{refused}"
 
 
-def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
+def _describe_trials(trials: Sequence[Trial], finished: Collection[str]) -> list[dict[str, object]]:
+    """Describe each trial; those of an arm share what follows from their configuration."""
+    configs = compute_by_arm(trials, lambda trial: trial.config.model_dump(mode="json"))
+    information = compute_by_arm(trials, lambda trial: _describe_information(trial.config))
+    return [
+        _describe_trial(trial, config, bits, finished=trial.id in finished)
+        for trial, config, bits in zip(trials, configs, information, strict=True)
+    ]
+
+
+def _describe_trial(
+    trial: Trial, config: dict[str, object], information: dict[str, object], *, finished: bool
+) -> dict[str, object]:
     public = isinstance(trial.config.model, OpenClipModel)
     return {
         "id": trial.id,
@@ -161,9 +172,9 @@ def _describe_trial(trial: Trial, *, finished: bool) -> dict[str, object]:
         **({} if trial.model is None else {"model": trial.model.name, "facts": dict(trial.model.facts)}),
         "factors": dict(trial.factors),
         **({"recipe": dict(trial.recipe)} if trial.recipe else {}),
-        "config": trial.config.model_dump(mode="json"),
+        "config": config,
         "steps": trial.config.train.steps,
-        **_describe_information(trial.config),
+        **information,
         "finished": finished,
         **({"public_model": _describe_model(trial)} if public else {}),
     }
@@ -180,7 +191,8 @@ def _describe_information(config: TrialConfig) -> dict[str, object]:
 
 def _list_information(trials: Sequence[Trial]) -> list[str]:
     """List a line for each kind of captions: their bits, the Bayes loss, and the levels that decide these."""
-    known = [({**trial.factors, **trial.recipe}, said) for trial in trials if (said := _say_information(trial.config))]
+    arms = ((trial, _say_information(trial.config)) for trial in list_arm_trials(trials))
+    known = [({**trial.factors, **trial.recipe}, said) for trial, said in arms if said]
     names = shorten_paths(list(known[0][0])) if known else {}
     deciding = list(names)
     for factor in names:  # those stay without which trials of equal levels would differ
@@ -188,11 +200,11 @@ def _list_information(trials: Sequence[Trial]) -> list[str]:
         told = {(tuple(levels[other] for other in others), said) for levels, said in known}
         if len(told) == len({levels for levels, _ in told}):
             deciding = others
-    arms: dict[str, dict[tuple[Level, ...], None]] = {}
+    alike: dict[str, dict[tuple[Level, ...], None]] = {}
     for levels, said in known:
-        arms.setdefault(said, {})[tuple(levels[factor] for factor in deciding)] = None
+        alike.setdefault(said, {})[tuple(levels[factor] for factor in deciding)] = None
     shown = [names[factor] for factor in deciding]
-    return [f"{said}: {_format_arms(shown, list(rows))}" for said, rows in arms.items()]
+    return [f"{said}: {_format_arms(shown, list(rows))}" for said, rows in alike.items()]
 
 
 def _format_arms(names: Sequence[str], rows: Sequence[tuple[Level, ...]]) -> str:
@@ -247,9 +259,10 @@ def _list_models(plan: Plan) -> list[str]:
 
     Models of one architecture whose weights' sha256 is not known, which another line counts, share a line.
     """
-    trained = {trial.config.model for trial in plan.trainings if trial.config.train.samples}
+    arms = list_arm_trials(plan.trainings)
+    trained = {trial.config.model for trial in arms if trial.config.train.samples}
     lines: dict[str, dict[str, None]] = {}
-    for trial in plan.trainings:
+    for trial in arms:
         model = trial.config.model
         if isinstance(model, OpenClipModel):
             parameters, each = count_trial_parameters(trial), count_pair_flops(trial)
@@ -266,7 +279,7 @@ def _list_models(plan: Plan) -> list[str]:
 
 def _note_unknown_weights(plan: Plan) -> list[str]:
     """Say which ids are provisional, and what makes them known; nothing where all are known."""
-    models = {trial.config.model for trial in plan.trainings}
+    models = {trial.config.model for trial in list_arm_trials(plan.trainings)}
     for first in list(plan.unknown_weights.values())[:1]:
         those = f"of {len(plan.unknown_weights)} of {format_count_with_noun(len(models), 'model')}"
         some = f"{those} the sha256 of the weights"
@@ -277,17 +290,15 @@ def _note_unknown_weights(plan: Plan) -> list[str]:
 
 def _note_uncounted_sets(plan: Plan) -> list[str]:
     """Name the evaluation sets, whose images the hours leave out; nothing where there are none."""
-    sets = dict.fromkeys(name for trial in plan.trainings for name in trial.config.evaluate.sets)
+    sets = dict.fromkeys(name for trial in list_arm_trials(plan.trainings) for name in trial.config.evaluate.sets)
     return [f"hours are without the images of evaluation sets: {', '.join(sets)}"] if sets else []
 
 
 def _note_tokenizers(plan: Plan) -> list[str]:
     """Say how many models need the transformers library where it is not installed."""
-    models = {trial.config.model for trial in plan.trainings if isinstance(trial.config.model, OpenClipModel)}
-    needed = sum(
-        isinstance(model, OpenClipModel) and model.can_read_architecture and model.towers.tokenizer is not None
-        for model in models
-    )
+    models = {trial.config.model for trial in list_arm_trials(plan.trainings)}
+    public = [model for model in models if isinstance(model, OpenClipModel)]
+    needed = sum(model.can_read_architecture and model.towers.tokenizer is not None for model in public)
     if not needed or is_installed("transformers"):
         return []
     named = (

@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -31,7 +32,7 @@ from gapctl.plan.estimate import (
     count_trial_flops,
     count_trial_parameters,
 )
-from gapctl.plan.plan import Trial, pack_trials
+from gapctl.plan.plan import Pack, Trial, compute_by_arm, pack_trials
 
 PRICES_FILE: Final = Path(__file__).parent / "prices.yaml"
 KIND: Final = FileKind("a table of prices", str(PRICES_FILE), "as_of, checked, assumptions, gpus and instances")
@@ -312,7 +313,8 @@ def _estimate_node_cost(
     machine, assumed = _find_instance(cluster, node, prices), prices.assumptions
     rate = machine.spot if market == "spot" else machine.on_demand
     longer = compute_spot_slowdown(assumed, slots.machines) if market == "spot" else 1.0
-    durations = _estimate_pack_hours(trials, node.resources, machine, resources, prices)
+    packs = pack_trials(trials, resources.pack)
+    durations = _estimate_pack_hours(packs, node.resources, machine, resources, prices)
     # A fallback with a limit of 0 counts like the largest other kind.
     most = cluster.count_max_machines(node) or max(1, *map(cluster.count_max_machines, cluster.workers))
     busy = slots.machines * _schedule_trainings(durations, slots.trials, max(1, most // slots.machines))
@@ -343,15 +345,15 @@ def _schedule_trainings(durations: Sequence[float], slots: int, most: int) -> li
     free = [(0.0, place) for place in range(min(len(durations), slots * most))]
     busy = [0.0] * -(-len(free) // slots)
     for duration in durations:
-        begins, place = heapq.heappop(free)
-        machine = place % len(busy)
-        busy[machine] = max(busy[machine], begins + duration)
-        heapq.heappush(free, (begins + duration, place))
+        begins, place = free[0]
+        ends, machine = begins + duration, place % len(busy)
+        busy[machine] = max(busy[machine], ends)
+        heapq.heapreplace(free, (ends, place))
     return busy
 
 
 def _estimate_pack_hours(
-    trials: Sequence[Trial],
+    packs: Sequence[Pack],
     has: Mapping[str, float],
     machine: Instance,
     resources: Resources,
@@ -374,10 +376,9 @@ def _estimate_pack_hours(
             )
         return resources.workers * resources.cpus * FLOPS_PER_CPU
 
-    return [
-        sum((count_trial_flops(trial) or 0) / rate(trial) for trial in pack) / 3600
-        for pack in pack_trials(trials, resources.pack)
-    ]
+    trials = (trial for pack in packs for trial in pack)
+    seconds = iter(compute_by_arm(trials, lambda trial: (count_trial_flops(trial) or 0) / rate(trial)))
+    return [sum(islice(seconds, len(pack))) / 3600 for pack in packs]
 
 
 class RentEstimate(NamedTuple):
@@ -394,7 +395,8 @@ def estimate_rent(trials: Sequence[Trial], resources: Resources, prices: PriceTa
 
     Its start is paid for. On a machine with a GPU, each trial must fit into the memory of one.
     """
-    need = max((_estimate_least_memory(trial, resources) for trial in trials), default=0.0)
+    need = max(compute_by_arm(trials, lambda trial: _estimate_least_memory(trial, resources)), default=0.0)
+    packs = pack_trials(trials, resources.pack)
     start = prices.assumptions.start_minutes / 60
     found = []
     for name, machine in prices.instances.items():
@@ -403,7 +405,7 @@ def estimate_rent(trials: Sequence[Trial], resources: Resources, prices: PriceTa
         small = machine.gpu is not None and need > prices.gpus[machine.gpu].memory_gib * GIB
         if slots is None or slots.machines > 1 or small:
             continue
-        durations = _estimate_pack_hours(trials, has, machine, resources, prices)
+        durations = _estimate_pack_hours(packs, has, machine, resources, prices)
         hours = start + max(_schedule_trainings(durations, slots.trials, 1), default=0.0)
         found.append(RentEstimate(name, machine.gpu, hours, hours * machine.on_demand))
     return min(found, key=lambda each: (each.cost, each.hours), default=None)

@@ -23,7 +23,7 @@ from gapctl.config.presets import (
 )
 from gapctl.config.sweep import Limits
 from gapctl.config.trial import MadData, Model, OpenClipModel, is_table
-from gapctl.plan.plan import Plan, Trial, list_planned_trainings, make_plan, pack_trials
+from gapctl.plan.plan import Plan, Trial, compute_by_arm, list_planned_trainings, make_plan, pack_trials
 
 FLOPS_PER_CPU = 4.0e10
 """What one CPU core sustains on the small presets, evaluation included; docs/decisions.md has the measurement."""
@@ -50,7 +50,7 @@ class Cost:
 
 def estimate_training_cost(trials: tuple[Trial, ...], slots: int) -> Cost:
     """Add up the cost of trainings that run `slots` at a time."""
-    counted = [count_trial_flops(trial) for trial in trials]
+    counted = compute_by_arm(trials, count_trial_flops)
     flops = float(sum(each for each in counted if each is not None))
     hours = flops / FLOPS_PER_CPU / 3600
     samples = sum(trial.config.train.samples for trial in trials)
@@ -167,11 +167,11 @@ def estimate_disk(trials: Sequence[Trial], at_once: int) -> DiskEstimate:
 
     A trial of 0 samples, which only measures, writes no checkpoints; its weights are kept as those of any other.
     """
-    sizes = [count_trial_parameters(trial) or USUAL_PARAMETERS for trial in trials]
+    sizes = [size or USUAL_PARAMETERS for size in compute_by_arm(trials, count_trial_parameters)]
     kept = sum(WEIGHT_BYTES * size + RECORD_BYTES for size in sizes) + REPORT_BYTES
     in_training = [size for size, trial in zip(sizes, trials, strict=True) if trial.config.train.samples]
     meanwhile = CHECKPOINTS_PER_TRIAL * CHECKPOINT_BYTES * sum(heapq.nlargest(at_once, in_training))
-    mlflow = sum(MLFLOW_BYTES + count_logged_weight_bytes(trial) for trial in trials) + 2 * REPORT_BYTES
+    mlflow = sum(MLFLOW_BYTES + size for size in compute_by_arm(trials, count_logged_weight_bytes)) + 2 * REPORT_BYTES
     return DiskEstimate(float(kept + meanwhile), float(mlflow), float(RAY_BYTES))
 
 

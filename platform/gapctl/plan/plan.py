@@ -1,16 +1,18 @@
 """From a sweep to its ordered trials: every arm of the grid, once for each seed, recipe or model.
 
 1. `make_plan` resolves each arm to a configuration (`_build_arm`) and asks for the fingerprint of its data.
-2. `trial_id.compute_trial_id` hashes what decides its numbers: the id under which the ledger keeps a trial.
+2. `trial_id.ArmHasher` hashes what decides its numbers: the id under which the ledger keeps a trial.
 3. A training that others start from (`init_from`) becomes a preparation, once for each seed.
 4. `make_search_plan` does the same for the points that a search has drawn.
 5. `list_remaining_trials`, `find_trial` and `pack_trials` choose from a plan what to train, and together with what.
+
+Trials of an arm share one configuration object, so what follows from it is worked out once (`compute_by_arm`).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from gapctl.config.architectures import MODEL_PATHS, strip_model_folder
 from gapctl.config.arms import list_arms, list_factor_level_settings, locate_trial_value_in_file, resolve_arm_config
@@ -43,14 +45,13 @@ from gapctl.extensions import ExtensionCode, Kind, collect_extension_code
 from gapctl.plan.trial_id import (
     PROVISIONAL,
     RECIPE_VERSION,
-    compute_trial_id,
-    format_hashed_config,
+    ArmHasher,
     hash_extensions,
     select_trial_id_fields,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One training: `factors` are the treatments by their dotted path, `label` names them for people.
 
@@ -77,7 +78,7 @@ class Trial:
     @property
     def replicate_noun(self) -> str:
         """What tells trials of one arm apart: `seed`, `recipe` or `model`."""
-        return "model" if self.model is not None else "recipe" if self.recipe else "seed"
+        return _name_replicate(self.model, self.recipe)
 
     @property
     def replicate(self) -> int:
@@ -87,7 +88,7 @@ class Trial:
     @property
     def replicate_label(self) -> str:
         """The end of the label: `seed=1`, `recipe=1`, or `model=ViT-B-32 openai`."""
-        return f"{self.replicate_noun}={self.seed if self.model is None else self.model.name}"
+        return _format_replicate_label(self.seed, self.model, self.recipe)
 
     @property
     def arm_label(self) -> str:
@@ -104,6 +105,40 @@ class Trial:
     def is_provisional(self) -> bool:
         """Whether the weights' sha256 is not known, or data are not here, so that the id is not that of the trial."""
         return self.id.endswith(PROVISIONAL)
+
+
+def _name_replicate(model: CohortModel | None, recipe: Mapping[str, Level]) -> str:
+    return "model" if model is not None else "recipe" if recipe else "seed"
+
+
+def _format_replicate_label(seed: int, model: CohortModel | None, recipe: Mapping[str, Level]) -> str:
+    return f"{_name_replicate(model, recipe)}={seed if model is None else model.name}"
+
+
+Value = TypeVar("Value")
+
+
+def compute_by_arm(trials: Iterable[Trial], compute: Callable[[Trial], Value]) -> list[Value]:
+    """Return a value for each trial, computed once for all that share a configuration.
+
+    `compute` may look at the configuration and at the model of a cohort, and at nothing else of a trial.
+    """
+    known: dict[int, Value] = {}
+    found = []
+    for trial in trials:
+        key = id(trial.config)
+        if key not in known:
+            known[key] = compute(trial)
+        found.append(known[key])
+    return found
+
+
+def list_arm_trials(trials: Iterable[Trial]) -> list[Trial]:
+    """List the first trial of each arm."""
+    first: dict[int, Trial] = {}
+    for trial in trials:
+        first.setdefault(id(trial.config), trial)
+    return list(first.values())
 
 
 class UnknownWeights(NamedTuple):
@@ -335,34 +370,29 @@ class _TrialBuilder:
         factors: Mapping[str, Level],
         fingerprints: Mapping[str, str],
         planned: Mapping[str, PlannedEvaluationSet],
-    ) -> tuple[str, dict[str, Any]]:
-        """Return the text that ids hash, and the fields of `Trial` that do not depend on the seed."""
-        return format_hashed_config(config), {
+    ) -> tuple[ArmHasher, dict[str, Any]]:
+        """Return what computes ids, and the fields of `Trial` that do not depend on the seed."""
+        data = fingerprints[config.data.address]
+        model = fingerprints[config.model.address] if isinstance(config.model, OpenClipModel) else ""
+        sets = {name: planned[name] for name in config.evaluate.sets}
+        hashed = {name: each.fingerprint for name, each in sets.items()}
+        return ArmHasher(config, data, self._version, hashed, model), {
             "factors": dict(factors),
             "config": config,
-            "data_fingerprint": fingerprints[config.data.address],
+            "data_fingerprint": data,
             "extensions": collect_extension_code(config.extensions),
-            "evaluation_sets": {name: planned[name] for name in config.evaluate.sets},
+            "evaluation_sets": sets,
             "model": self._arm.model,
-            "model_fingerprint": fingerprints[config.model.address] if isinstance(config.model, OpenClipModel) else "",
+            "model_fingerprint": model,
             "recipe": dict(self._arm.recipe),
         }
 
-    def _build(self, label: str, seed: int, parts: tuple[str, dict[str, Any]], parent: str | None = None) -> Trial:
-        text, fields = parts
-        sets = {name: each.fingerprint for name, each in fields["evaluation_sets"].items()}
-        trial_id = compute_trial_id(
-            fields["config"],
-            seed,
-            fields["data_fingerprint"],
-            self._version,
-            parent,
-            sets,
-            fields["model_fingerprint"],
-            text,
-        )
-        made = Trial(id=trial_id, label="", seed=seed, parent=parent, **fields)
-        return replace(made, label=f"{label} {made.replicate_label}".lstrip())
+    def _build(
+        self, label: str, seed: int, parts: tuple[ArmHasher, dict[str, Any]], parent: str | None = None
+    ) -> Trial:
+        hasher, fields = parts
+        whole = f"{label} {_format_replicate_label(seed, self._arm.model, self._arm.recipe)}".lstrip()
+        return Trial(id=hasher.compute_trial_id(seed, parent), label=whole, seed=seed, parent=parent, **fields)
 
 
 def _require_different(sweep: LoadedSweep, trials: Sequence[Trial]) -> None:
@@ -557,9 +587,11 @@ def pack_trials(trials: Sequence[Trial], size: int) -> tuple[Pack, ...]:
     Trials keep their order, and packs that of their first trials. Trials on image-text pairs, and those with a loss of
     another package, are trained alone.
     """
+    if size == 1:
+        return tuple((trial,) for trial in trials)
     waiting: dict[str, list[Trial]] = {}
     packs: list[list[Trial]] = []
-    configs = {id(trial.config): trial.config for trial in trials}  # trials of an arm share theirs
+    configs = {id(trial.config): trial.config for trial in trials}
     packable = {key for key, each in configs.items() if each.data.dataset == "mad" and each.loss.kind in LOSSES}
     shapes = {key: reset_packable_settings(configs[key]).model_dump_json() for key in packable}
     for trial in trials:

@@ -26,7 +26,7 @@ from gapctl.config.hypotheses import (
 )
 from gapctl.config.metrics import METRICS, is_seed_pair_metric
 from gapctl.config.sweep import SweepFile
-from gapctl.plan.plan import Plan, Trial
+from gapctl.plan.plan import Plan, Trial, compute_by_arm
 from gapctl.text import format_count_with_noun, format_first_names, join_and
 
 
@@ -185,8 +185,8 @@ def list_few_step_warnings(plan: Plan) -> list[str]:
     trained = [trial for trial in plan.trainings if trial.config.train.steps > 1]
     asked = trained or [trial for trial in plan.trainings if trial.config.train.steps]
     by_words: dict[tuple[int, str], list[Trial]] = {}
-    for trial in asked:
-        if reason := _explain_few_steps(trial):
+    for trial, reason in zip(asked, compute_by_arm(asked, _explain_few_steps), strict=True):
+        if reason:
             by_words.setdefault((trial.config.train.steps, reason), []).append(trial)
     return [
         f"few steps: {steps:,} in {_name_trials(trials, len(plan.trainings))}, {reason}; verdicts on models that learn "

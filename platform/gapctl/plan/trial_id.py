@@ -2,6 +2,7 @@
 
 1. `select_trial_id_fields` selects a configuration's values that decide numbers, `format_hashed_config` writes them.
 2. `compute_trial_id` hashes them with the seed, the data's fingerprint and the recipe version.
+3. `ArmHasher` gives the same ids for the many seeds of an arm, and writes what they share once.
 """
 
 import hashlib
@@ -31,7 +32,6 @@ def compute_trial_id(
     parent: str | None = None,
     sets: Mapping[str, str] = MappingProxyType({}),
     model_fingerprint: str = "",
-    hashed_config: str = "",
 ) -> str:
     """Return the first 12 hex digits of the sha256 of configuration, seed, data, recipe version and the parent's id.
 
@@ -44,8 +44,6 @@ def compute_trial_id(
     public model's name and place, for which `model_fingerprint` stands, so that a tag and a file of the same weights
     are one model; the changes that describe a parent, as its id stands for them; the learning rate of a temperature
     that is not learned; and for a table the order and the words of captions, which change none of its rows.
-
-    `hashed_config` is `format_hashed_config(config)`, which takes most of the time, where the caller has it.
     """
     payload = {
         "seed": seed,
@@ -57,10 +55,46 @@ def compute_trial_id(
         **hash_extensions(collect_extension_code(config.extensions)),
     }
     # Canonical JSON has sorted keys, and `config` comes before all others.
-    text = f'{{"config":{hashed_config or format_hashed_config(config)},{format_canonical_json(payload)[1:]}'
+    text = f'{{"config":{format_hashed_config(config)},{format_canonical_json(payload)[1:]}'
     found = hashlib.sha256(text.encode()).hexdigest()[:12]
-    known = not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint, *sets.values()))
-    return found if known else found + PROVISIONAL
+    return found if _are_known(data_fingerprint, model_fingerprint, sets) else found + PROVISIONAL
+
+
+def _are_known(data_fingerprint: str, model_fingerprint: str, sets: Mapping[str, str]) -> bool:
+    return not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint, *sets.values()))
+
+
+class ArmHasher:
+    """Compute the ids of an arm's trials, as `compute_trial_id` does, hashing only what differs between them.
+
+    That is the seed, and the id of the parent. Their keys stand side by side in canonical JSON, which has sorted keys.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        data_fingerprint: str,
+        recipe_version: int = RECIPE_VERSION,
+        sets: Mapping[str, str] = MappingProxyType({}),
+        model_fingerprint: str = "",
+    ) -> None:
+        before = {
+            "data": data_fingerprint,
+            **({"model": model_fingerprint} if model_fingerprint else {}),
+            **hash_extensions(collect_extension_code(config.extensions)),
+        }
+        text = f'{{"config":{format_hashed_config(config)},{format_canonical_json(before)[1:-1]}'
+        self._begun = hashlib.sha256(text.encode())
+        self._recipe = f',"recipe":{recipe_version},"seed":'
+        self._end = f"{format_canonical_json({'sets': dict(sets)}).replace('{', ',', 1)}" if sets else "}"
+        self._mark = "" if _are_known(data_fingerprint, model_fingerprint, sets) else PROVISIONAL
+
+    def compute_trial_id(self, seed: int, parent: str | None = None) -> str:
+        """Return the id of the arm's trial with this seed and parent."""
+        hashed = self._begun.copy()
+        of_parent = f',"parent":"{parent}"' if parent else ""
+        hashed.update(f"{of_parent}{self._recipe}{seed}{self._end}".encode())
+        return hashed.hexdigest()[:12] + self._mark
 
 
 def format_hashed_config(config: TrialConfig) -> str:
