@@ -14,7 +14,13 @@ from scipy import stats
 
 from command_line import gapctl
 from gapctl.analysis.analyze import analyze_finished_trials
-from gapctl.analysis.learning import CHANCE_P, _describe_failures, _SeedCheck, compute_guessing_loss
+from gapctl.analysis.learning import (
+    CHANCE_P,
+    _describe_failures,
+    _SeedCheck,
+    compute_guessing_loss,
+    find_least_above_chance,
+)
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
 from gapctl.config.information import compute_bayes_loss
@@ -197,6 +203,13 @@ def test_another_factor_counts_where_captions_name_it_and_the_verdict_is_of_it(t
 
     assert gap.marks == (), "what captions name beside the digit need not be learned for a gap"
     assert [check.arm for check in fracture.not_learned] == ["attributes=5"], "without attributes, none is named"
+
+
+@pytest.mark.parametrize(("images", "classes"), [(16, 2), (64, 5), (512, 10), (4096, 1000)])
+def test_the_least_right_answers_above_chance_are_those_of_the_binomial_test(images: int, classes: int) -> None:
+    p = stats.binom.sf(np.arange(images + 1) - 1, images, 1 / classes)
+
+    assert find_least_above_chance(images, classes) == int(np.argmax(p < CHANCE_P))
 
 
 def test_untrained_models_seldom_pass_for_ones_that_learned() -> None:

@@ -65,6 +65,21 @@ def test_metrics_that_only_some_trials_have_are_empty_for_the_others(ledger: Led
     assert math.isnan(trials[RMG][1])
 
 
+def test_a_trial_has_its_own_metrics_in_whatever_order_each_result_has_them(ledger: Ledger, tmp_path: Path) -> None:
+    plan = plan_of(sweep_file(tmp_path))
+    for trial in plan.trials:
+        finish(ledger, trial, {RMG: 0.5 + trial.seed, "gap/l2m": -math.inf, "bias/moad_text": 0.1 * trial.seed})
+    trials = read_trial_tables(plan, ledger).trials
+
+    assert [name for name in trials.columns if "/" in name and "information" not in name] == [
+        "bias/moad_text",
+        "gap/l2m",
+        RMG,
+    ]
+    assert trials[RMG].to_list() == [0.5 + seed for seed in trials["seed"]]
+    assert trials["bias/moad_text"].to_list() == [0.1 * seed for seed in trials["seed"]]
+
+
 def test_factors_keep_their_kind(ledger: Ledger, tmp_path: Path) -> None:
     vary = {"train.lr": [1, 0.5], "temperature.mode": ["learned", "fixed"], "model.embed_dim": [8, 16]}
     plan = plan_of(sweep_file(tmp_path, vary=vary, seeds=1))

@@ -52,15 +52,13 @@ CURVE_SCHEMA = {
 }
 
 
-def analyze_finished_trials(
-    plan: Plan, ledger: Ledger, *, history_metrics: Sequence[str] | None = None
-) -> AnalysisResults:
+def analyze_finished_trials(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> AnalysisResults:
     """Judge the plan's hypotheses by its finished trials, however many there are; leave damaged ones out.
 
-    `history_metrics` are those that are read of histories; all where it is None. Raise WorkError where the ledger
-    cannot be read or the sweep's declaration is damaged.
+    Read histories only with `with_history`. Raise WorkError where the ledger cannot be read or the sweep's declaration
+    is damaged.
     """
-    return analyze_tables(plan, read_trial_tables(plan, ledger, history_metrics=history_metrics), ledger)
+    return analyze_tables(plan, read_trial_tables(plan, ledger, with_history=with_history), ledger)
 
 
 def analyze_tables(plan: Plan, tables: TrialTables, ledger: Ledger, *, with_first: bool = True) -> AnalysisResults:

@@ -47,29 +47,23 @@ def judge_plans(
     problems: list[GapctlError],
     *,
     with_history: bool = False,
-    history_metrics: Sequence[str] | None = None,
 ) -> "list[SweepAnalysis]":
-    """Judge the plans one by one; append the errors of those that cannot be judged to `problems`.
-
-    `history_metrics` are those that are read of histories; all where it is None.
-    """
+    """Judge the plans one by one; append the errors of those that cannot be judged to `problems`."""
     sweeps: list[SweepAnalysis] = []
     for plan in plans:
         try:
-            sweeps.append(_judge_plan(plan, ledger, with_history=with_history, history_metrics=history_metrics))
+            sweeps.append(_judge_plan(plan, ledger, with_history=with_history))
         except GapctlError as error:
             problems.append(error)
     return sweeps
 
 
-def _judge_plan(
-    plan: Plan, ledger: Ledger, *, with_history: bool, history_metrics: Sequence[str] | None
-) -> "SweepAnalysis":
+def _judge_plan(plan: Plan, ledger: Ledger, *, with_history: bool) -> "SweepAnalysis":
     from gapctl.analysis.analyze import analyze_tables
     from gapctl.analysis.compare import SweepAnalysis
     from gapctl.analysis.tables import read_trial_tables
 
-    tables = read_trial_tables(plan, ledger, with_history=with_history, history_metrics=history_metrics)
+    tables = read_trial_tables(plan, ledger, with_history=with_history)
     if not tables.trials.is_empty():
         return SweepAnalysis(plan, analyze_tables(plan, tables, ledger), tables.damaged, tables.lacking)
     if tables.damaged:

@@ -5,10 +5,11 @@ request; a damaged file costs its own rows and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 
@@ -25,7 +26,7 @@ from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError, first_line_of_error
 from gapctl.ledger import Ledger, Result
 from gapctl.ledger.trial import HISTORY
-from gapctl.plan.plan import Plan, Trial
+from gapctl.plan.plan import Plan, Trial, compute_by_arm
 
 HISTORIES_AT_ONCE = 200
 """Histories whose files are in memory at a time; larger portions are not faster."""
@@ -62,10 +63,8 @@ class TrialHistories(NamedTuple):
     damaged: tuple[str, ...]
 
 
-def read_trial_tables(
-    plan: Plan, ledger: Ledger, *, with_history: bool = True, history_metrics: Sequence[str] | None = None
-) -> TrialTables:
-    """Read every finished trial of the plan; read histories only with `with_history`, and of them only some metrics.
+def read_trial_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) -> TrialTables:
+    """Read every finished trial of the plan; read histories only with `with_history`.
 
     A trial with a damaged result is left out of all frames, one with a damaged history only of `history`. Metrics of
     several trainings together are computed where a hypothesis names them, and samples until a small gap also with
@@ -84,7 +83,7 @@ def read_trial_tables(
     asked = list(filter(is_cross_trial_metric, named))
     between = compute_cross_trial_metrics(plan, [trial.id for trial in trials], ledger, asked)
     optima = compute_optimum_excesses(trials, ledger, asked)
-    histories = read_histories(trials if with_history else [], ledger, vary, history_metrics)
+    histories = read_histories(trials if with_history else [], ledger, vary)
     added = {**between.metrics, **optima.metrics, **compute_bits(trials)}
     if with_history or SAMPLES_TO_SMALL_GAP in named:
         frame = histories.frame if with_history else read_histories(trials, ledger, vary).frame
@@ -118,12 +117,11 @@ def _build_trials_table(
 ) -> pl.DataFrame:
     ids = [trial.id for trial, _ in finished]
     drawn = spec.replicates.space if spec.replicates else {}
-    metrics = sorted({name for _, result in finished for name in result.metrics})
     columns = [
         *build_trial_factor_columns([trial for trial, _ in finished], spec.vary),
         *(build_cohort_columns([trial for trial, _ in finished], spec.cohort) if spec.cohort else ()),
         *(_build_fact_column(path, [trial.recipe[path] for trial, _ in finished]) for path in drawn),
-        *(pl.Series(name, [result.metrics.get(name) for _, result in finished], pl.Float64) for name in metrics),
+        *_build_metric_columns([result.metrics for _, result in finished]),
         *(pl.Series(name, [values.get(each) for each in ids], pl.Float64) for name, values in added.items()),
         pl.Series("samples_seen", [result.samples_seen for _, result in finished], pl.Int64),
         pl.Series("seconds", [result.seconds for _, result in finished], pl.Float64),
@@ -131,9 +129,27 @@ def _build_trials_table(
     return pl.DataFrame(columns)
 
 
+def _build_metric_columns(metrics: Sequence[Mapping[str, float]]) -> list[pl.Series]:
+    """Return a column for each metric, in the order of their names; null where a trial lacks it.
+
+    Trials of one sweep mostly have the same metrics in the same order, so that their values are one matrix.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, values in enumerate(metrics):
+        groups.setdefault(tuple(values), []).append(place)
+    names = sorted({name for group in groups for name in group})
+    if len(groups) != 1:
+        return [pl.Series(name, [values.get(name) for values in metrics], pl.Float64) for name in names]
+    order = {name: column for column, name in enumerate(next(iter(groups)))}
+    numbers = chain.from_iterable(values.values() for values in metrics)
+    table = np.fromiter(numbers, np.float64, len(metrics) * len(order)).reshape(len(metrics), len(order))
+    return [pl.Series(name, np.ascontiguousarray(table[:, order[name]])) for name in names]
+
+
 def compute_bits(trials: Sequence[Trial]) -> dict[str, TrialValues]:
     """Return the information of the trials' captions by metric and id; nothing where it is known of none."""
-    known = {trial.id: bits for trial in trials if (bits := find_bits(trial.config)) is not None}
+    found = compute_by_arm(trials, lambda trial: find_bits(trial.config))
+    known = {trial.id: bits for trial, bits in zip(trials, found, strict=True) if bits is not None}
     names = MadBits._fields if known else ()
     return {f"information/{name}": {each: getattr(bits, name) for each, bits in known.items()} for name in names}
 

@@ -8,6 +8,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -126,14 +127,16 @@ def analyze_command(
         plans = rebuild_plans(ledger, names, rebuild_declared_plan if declared else rebuild_plan, problems)
     # Histories are most of a ledger, and of all pages only that of a single sweep shows how trainings went.
     shown = form is ReportFormat.MARKDOWN or (form is ReportFormat.HTML and len(plans) == 1 and not problems)
-    drawn = _list_drawn_metrics(plans[0]) if form is ReportFormat.HTML and shown and export_history is None else None
-    with_history = shown or export_history is not None
-    sweeps = judge_plans(plans, ledger, problems, with_history=with_history, history_metrics=drawn)
+    many = shown and export_history is None and any(map(_has_too_many_histories, plans))
+    with_history = (shown and not many) or export_history is not None
+    sweeps = judge_plans(plans, ledger, problems, with_history=with_history)
     if not sweeps:
         kind = WorkError if any(isinstance(problem, WorkError) for problem in problems) else InputError
         raise kind("\n".join(map(str, problems)))
     from gapctl.analysis.compare import build_history_table, build_trials_table, compare_sweeps
 
+    if many:
+        sweeps = [_add_drawn_histories(judged, ledger) for judged in sweeps]
     found = compare_sweeps(sweeps, list(map(str, problems)))
     written = [] if form is None else [f"report: {write_report(form, out, found, ledger)}"]
     for (option, path), build_table in zip(tables.items(), (build_trials_table, build_history_table), strict=True):
@@ -154,10 +157,18 @@ def analyze_command(
     exit_on_problems(dict.fromkeys([*damaged, *found.not_judged]))
 
 
-def _list_drawn_metrics(plan: Plan) -> list[str] | None:
-    from gapctl.report.figures import list_drawn_history_metrics
+def _has_too_many_histories(plan: Plan) -> bool:
+    from gapctl.report.many_trainings import has_too_many_histories
 
-    return list_drawn_history_metrics(plan)
+    return has_too_many_histories(plan)
+
+
+def _add_drawn_histories(judged: "SweepAnalysis", ledger: Ledger) -> "SweepAnalysis":
+    """Read the histories that the sweep's page draws, and name damaged ones with what else is damaged."""
+    from gapctl.report.figures import add_drawn_histories
+
+    shown = add_drawn_histories(judged.analysis, judged.plan, ledger)
+    return replace(judged, analysis=shown.analysis, damaged=(*judged.damaged, *shown.damaged))
 
 
 def _write_models(path: Path, found: "SweepComparison") -> str:

@@ -45,6 +45,17 @@ def find_run_pages(plan: Plan, ledger: Ledger) -> "RunPages | None":
     return RunPages(LOCAL_MLFLOW, served, shown.pages)
 
 
+def analyze_for_report(plan: Plan, ledger: Ledger) -> "AnalysisResults":
+    """Judge a plan by its finished trials, and read the histories that a report draws."""
+    from gapctl.analysis.analyze import analyze_finished_trials
+    from gapctl.report.figures import add_drawn_histories
+    from gapctl.report.many_trainings import has_too_many_histories
+
+    if not has_too_many_histories(plan):
+        return analyze_finished_trials(plan, ledger)
+    return add_drawn_histories(analyze_finished_trials(plan, ledger, with_history=False), plan, ledger).analysis
+
+
 def render_artifacts(analysis: "AnalysisResults", record: "RunRecord") -> dict[str, bytes]:
     """Render the files of a run by name; equal arguments give equal bytes."""
     from gapctl.report.figures import render_figure_files

@@ -32,7 +32,7 @@ from gapctl.cli.options import (
     refuse_future_first_question,
 )
 from gapctl.cli.output import format_megabytes, print_problems
-from gapctl.cli.report_contents import REPORT_FILE, read_run_record_with_pages, summarise_run
+from gapctl.cli.report_contents import REPORT_FILE, analyze_for_report, read_run_record_with_pages, summarise_run
 from gapctl.cli.verdict_table import print_verdicts
 from gapctl.cluster.cost import load_shipped_prices
 from gapctl.cluster.running_cost import RunningCost, detect_machine_kind, find_price
@@ -155,11 +155,8 @@ def _train_remaining(
 
 
 def _judge_sweep(plan: Plan, ledger: Ledger, tracker: Tracker, console: SafeConsole) -> None:
-    from gapctl.analysis.analyze import analyze_finished_trials
-    from gapctl.report.figures import list_drawn_history_metrics
-
     snapshot = LedgerSnapshot(ledger.root)
-    analysis = analyze_finished_trials(plan, snapshot, history_metrics=list_drawn_history_metrics(plan))
+    analysis = analyze_for_report(plan, snapshot)
     if not len(analysis.trials):
         return
     print_verdicts(analysis, console)

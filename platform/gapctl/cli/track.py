@@ -14,7 +14,12 @@ from gapctl.cli.options import (
     load_plan_or_drawn_points,
     read_search_record,
 )
-from gapctl.cli.report_contents import read_run_record_with_pages, summarise_run, summarise_search
+from gapctl.cli.report_contents import (
+    analyze_for_report,
+    read_run_record_with_pages,
+    summarise_run,
+    summarise_search,
+)
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.plan.plan import Plan
@@ -64,11 +69,9 @@ def _summarise_findings(plan: Plan, ledger: Ledger) -> SweepFindings | None:
 
     Return None before a trial is done.
     """
-    from gapctl.analysis.analyze import analyze_finished_trials
-
     snapshot = LedgerSnapshot(ledger.root)
     if plan.sweep.spec.search is not None:
         record = read_search_record(plan, snapshot)
         return summarise_search(plan, record, snapshot) if record is not None else None
-    analysis = analyze_finished_trials(plan, snapshot)
+    analysis = analyze_for_report(plan, snapshot)
     return summarise_run(analysis, read_run_record_with_pages(plan, snapshot)) if len(analysis.trials) else None

@@ -10,6 +10,7 @@ The charts themselves are in `gapctl_charts`.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, pairwise
 from textwrap import wrap
 from typing import Any, Final, NamedTuple
@@ -19,16 +20,18 @@ import polars as pl
 
 from gapctl.analysis.correlation import Strata, compute_kendall_taus, rank_within_strata
 from gapctl.analysis.results import AnalysisResults, Verdict
+from gapctl.analysis.tables import read_histories
 from gapctl.config.trial import FACTOR_VALUES
+from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, shorten_paths
 from gapctl.report.cohort_models import plot_models
 from gapctl.report.html import make_file_name, render_png, render_png_and_svg_files, render_svg
 from gapctl.report.many_trainings import (
+    LINES_EACH,
     MARKS_EACH,
     MOST_EVALUATIONS,
+    MOST_LINES,
     MOST_MARKS,
-    MOST_TRAININGS,
-    choose_drawn_paths,
     choose_even_ranks,
     has_many_trainings,
 )
@@ -229,8 +232,7 @@ def _build_path_rows(analysis: AnalysisResults, metric: str, factor: Factor, oth
         history = history.join(analysis.trials.select("trial", "model"), on="trial", how="left")
     rows = _select_finite(history, metric)
     if has_many_trainings(analysis) or len(rows) > MOST_EVALUATIONS:
-        dashed = [other.path] if other is not None and is_dashed(other) else []
-        rows = choose_drawn_paths(rows, [factor.path, *dashed], metric)
+        rows = rows.filter(pl.col("trial").is_in(_choose_drawn_paths(analysis, metric, factor, other).implode()))
     return _build_frame(
         {
             "samples": row["samples_seen"],
@@ -241,6 +243,13 @@ def _build_path_rows(analysis: AnalysisResults, metric: str, factor: Factor, oth
         }
         for row in rows.iter_rows(named=True)
     )
+
+
+def _choose_drawn_paths(analysis: AnalysisResults, metric: str, factor: Factor, other: Factor | None) -> pl.Series:
+    """Return the trainings whose paths are drawn where there are too many: at even ranks by how they ended."""
+    groups = [factor.path, *([other.path] if other is not None and is_dashed(other) else [])]
+    ended = _select_finite(analysis.trials, metric)
+    return choose_even_ranks(ended, groups, metric, each=LINES_EACH, most=MOST_LINES)["trial"]
 
 
 def has_metric(table: pl.DataFrame, metric: str) -> bool:
@@ -607,9 +616,31 @@ _PATH_METRICS: Final = (
 )
 
 
-def list_drawn_history_metrics(plan: Plan) -> list[str] | None:
-    """List the metrics that a page of the plan needs of histories; None, for all, where it has few trials."""
-    return [metric for _, metric in _PATH_METRICS] if len(plan.trials) > MOST_TRAININGS else None
+class DrawnHistories(NamedTuple):
+    """An analysis with the evaluations that its page draws, and messages about damaged files."""
+
+    analysis: AnalysisResults
+    damaged: tuple[str, ...]
+
+
+def add_drawn_histories(analysis: AnalysisResults, plan: Plan, ledger: Ledger) -> DrawnHistories:
+    """Read the histories that a page of this analysis draws: the metrics of the training curves, of many trials some.
+
+    Every other file stays unread, as reading all takes most of the time and in a bucket a request each.
+    """
+    metrics, factors = [metric for _, metric in _PATH_METRICS], list_factors(analysis)
+    drawn: set[str] = set() if has_many_trainings(analysis) or not factors else set(analysis.trials["trial"])
+    if has_many_trainings(analysis) and factors:
+        chosen = (_choose_drawn_paths(analysis, metric, *_get_path_factors(factors)) for metric in metrics)
+        drawn = set(chain.from_iterable(chosen))
+    trials = [trial for trial in plan.trials if trial.id in drawn]
+    found = read_histories(trials, ledger, plan.sweep.spec.vary, metrics)
+    return DrawnHistories(replace(analysis, history=found.frame), found.damaged)
+
+
+def _get_path_factors(factors: Sequence[Factor]) -> tuple[Factor, Factor | None]:
+    """Return the factors of the training curves' colours and dashes."""
+    return factors[0], factors[1] if len(factors) > 1 else None
 
 
 ENDED_APART: Final = "The trainings of each level that ended lowest, in the middle and highest"
@@ -627,7 +658,7 @@ def plot_training_curves(analysis: AnalysisResults, look: Look) -> list[Figure]:
     factors = list_factors(analysis)
     if not factors:
         return []
-    factor, other = factors[0], factors[1] if len(factors) > 1 else None
+    factor, other = _get_path_factors(factors)
     dashes = f", dashes: {other.words}" if other is not None and is_dashed(other) else ""
     found = []
     for name, metric in _PATH_METRICS:
@@ -636,7 +667,8 @@ def plot_training_curves(analysis: AnalysisResults, look: Look) -> list[Figure]:
             axis, from_zero = capitalise_first(label_metric_axis(metric)), metric.startswith("gap/")
             chart = path_chart(paths, axis, factor, other, look, from_zero=from_zero)
             title = f"{capitalise_first(name_metric(metric))} over training"
-            every = paths["trial"].n_unique() == _count_paths(analysis.history, metric)
+            drawn = paths["trial"].n_unique()
+            every = not has_many_trainings(analysis) and drawn == _count_paths(analysis.history, metric)
             lines = "One line per training" if every else ENDED_APART
             found.append(figure(name, title, f"{lines}; colour: {factor.words}{dashes}.", chart, look))
     return found
@@ -687,13 +719,16 @@ def _build_profiles(analysis: AnalysisResults, factor: Factor, dimensions: pl.Da
     levels = pl.Series("series", [factor.text(level) for level in analysis.trials[factor.path]], pl.String)
     trials = analysis.trials.select("trial", "label", replicate, levels)
     ranked = _rank_dimensions(dimensions).join(trials, on="trial", maintain_order="right")
-    lacking = analysis.trials.filter(~pl.col("trial").is_in(ranked["trial"].unique()))
-    missing = f"Not kept by {format_first_names(list(lacking['label']))}." if len(lacking) else ""
+    many = has_many_trainings(analysis)
+    lacking = analysis.trials.filter(~pl.col("trial").is_in(ranked["trial"].unique().implode()))
+    missing = f"Not kept by {format_first_names(list(lacking['label']))}." if len(lacking) and not many else ""
     identity = ("trial", "label", replicate)
     known = ranked.select("rank", "dimension", *PROFILE_VALUES, *identity, "series")
-    if len(known) <= MOST_ROWS:
+    if len(known) <= MOST_ROWS and not many:
         return Profiles(known, f"One line per training. {missing}".strip())
-    return Profiles(_average_by_level(known), f"One line per level, the mean of its trainings. {missing}".strip())
+    each = known.group_by("series").agg(pl.col("trial").n_unique())["trial"]
+    some = f"at most {each.max()} of its trainings, from the smallest gap to the largest" if many else "its trainings"
+    return Profiles(_average_by_level(known), f"One line per level, the mean of {some}. {missing}".strip())
 
 
 def _rank_dimensions(dimensions: pl.DataFrame) -> pl.DataFrame:

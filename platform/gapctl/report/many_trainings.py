@@ -5,6 +5,8 @@ Up to `MOST_TRAININGS` finished trainings each has its mark, its line and its ro
 1. `choose_even_ranks` picks the trainings that a chart draws: of each of its groups some, at even ranks by value.
 2. `summarise_arms` has a row for each arm in place of a row for each training.
 3. `select_drawn_pages` leaves out the addresses of runs that the page does not show.
+4. `choose_profiled_trials` picks the trainings whose mean embeddings are read, and `figures.add_drawn_histories` those
+   whose histories are: files that a page does not draw are not asked for, of which a bucket would count each.
 
 Means, intervals, correlations and verdicts are of all trainings in any case.
 """
@@ -15,6 +17,8 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from gapctl.analysis.results import AnalysisResults
+from gapctl.ledger import Result
+from gapctl.plan.plan import Plan
 from gapctl.report.html import RunPages
 from gapctl_charts.figure import Figure
 
@@ -23,6 +27,8 @@ MOST_TRAININGS: Final = 1_000
 MOST_MARKS: Final = 1_000
 MARKS_EACH: Final = 21
 """Marks of a group of trainings: the lowest, the highest, and every 5 % between them."""
+GAP_LENGTH: Final = "gap/l2m"
+"""By whose ranks trainings are chosen of which the gap's dimensions are shown: it is the length of their vector."""
 MOST_LINES: Final = 120
 LINES_EACH: Final = 3
 MOST_EVALUATIONS: Final = 20_000
@@ -34,6 +40,28 @@ class ArmTable(NamedTuple):
 
     rows: Sequence[Mapping[str, Any]]
     left_out: int
+
+
+def has_too_many_histories(plan: Plan) -> bool:
+    """Return whether a page of this plan reads the histories that it draws alone."""
+    return len(plan.trials) > MOST_TRAININGS
+
+
+def choose_profiled_trials(plan: Plan, results: Sequence[Result]) -> list[str]:
+    """Return the trainings whose mean embeddings a page shows: all, or of each level some at even ranks by the gap.
+
+    Levels are those of the first factor, by which the figure has its colours.
+    """
+    if len(results) <= MOST_TRAININGS:
+        return [result.trial for result in results]
+    factors = {trial.id: trial.factors for trial in plan.trials}
+    first = next(iter(plan.sweep.spec.vary), None)
+    levels = ["" if first is None else str(factors[result.trial][first]) for result in results]
+    gaps = [result.metrics.get(GAP_LENGTH) for result in results]
+    ids = [result.trial for result in results]
+    rows = pl.DataFrame({"trial": ids, "level": levels, "gap": pl.Series(gaps, dtype=pl.Float64)})
+    known = rows.filter(pl.col("gap").is_finite())
+    return choose_even_ranks(known, ["level"], "gap", each=MARKS_EACH, most=MOST_MARKS)["trial"].to_list()
 
 
 def has_many_trainings(analysis: AnalysisResults) -> bool:
@@ -56,15 +84,6 @@ def choose_even_ranks(rows: pl.DataFrame, groups: Sequence[str], value: str, *, 
         return rows.filter(rank == last // 2)
     steps = count - 1
     return rows.filter((rank == 0) | (rank * steps // last > (rank - 1) * steps // last))
-
-
-def choose_drawn_paths(rows: pl.DataFrame, groups: Sequence[str], metric: str) -> pl.DataFrame:
-    """Return the evaluations of the trainings whose last value is at even ranks within their group."""
-    if rows.is_empty():
-        return rows
-    last = rows.filter(pl.col("samples_seen") == pl.col("samples_seen").max().over("trial"))
-    drawn = choose_even_ranks(last, groups, metric, each=LINES_EACH, most=MOST_LINES)
-    return rows.join(drawn.select("trial").unique(), on="trial", how="semi", maintain_order="left")
 
 
 def summarise_arms(analysis: AnalysisResults, metrics: Sequence[str]) -> ArmTable:

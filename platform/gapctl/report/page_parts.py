@@ -24,6 +24,7 @@ from gapctl.plan.command_line import build_plan_arguments, build_ui_arguments
 from gapctl.plan.plan import Plan, Trial
 from gapctl.report.cohort_models import map_models_to_pages
 from gapctl.report.html import HASH, RunPages
+from gapctl.report.many_trainings import choose_profiled_trials
 from gapctl.report.text import format_duration, format_number, name_factor
 from gapctl.text import format_count_with_noun
 
@@ -90,7 +91,7 @@ def read_run_record(
 ) -> RunRecord:
     """Read the run record of the plan's trials from the ledger; list damaged ones as waiting.
 
-    Read `dimensions` only with `with_dimensions`, for a page that draws them.
+    Read `dimensions` only with `with_dimensions`, for a page that draws them; of many trials, those of some.
     """
     results, waiting = _split_results(plan, ledger)
     return RunRecord(
@@ -107,7 +108,9 @@ def read_run_record(
             }
             for name, levels in plan.sweep.spec.treatments.items()
         },
-        dimensions=_read_mean_embeddings(ledger, results) if with_dimensions else pl.DataFrame(),
+        dimensions=(
+            _read_mean_embeddings(ledger, choose_profiled_trials(plan, results)) if with_dimensions else pl.DataFrame()
+        ),
         commands=build_commands(plan, ledger),
         run_pages=run_pages,
         model_pages=map_models_to_pages(plan),
@@ -161,9 +164,8 @@ def _count_versions(results: Sequence[Result]) -> dict[str, Counter[str]]:
     return {name: Counter(result.versions.get(name, "not recorded") for result in results) for name in names}
 
 
-def _read_mean_embeddings(ledger: Ledger, results: Sequence[Result]) -> pl.DataFrame:
+def _read_mean_embeddings(ledger: Ledger, trials: Sequence[str]) -> pl.DataFrame:
     """Read the mean embeddings that trials saved; skip damaged and missing files, which the figure names."""
-    trials = [result.trial for result in results]
     found = [
         means.select(pl.lit(trial).alias("trial"), pl.col("dimension").cast(pl.Int64), "image_mean", "text_mean")
         for trial, means in zip(trials, ledger.tables(trials, DIMENSIONS), strict=True)
