@@ -33,7 +33,7 @@ class _Quiet(MotoRequestHandler):
 @dataclass
 class Store:
     """Where the server is, and what goes wrong there: one of `kinds` happens to `share` of the requests that
-    have `only` in their line, and all come after `latency`."""
+    have `only` in their line, and all come after `latency`. `asked` are the methods of all, LIST for a listing."""
 
     address: str = ""
     share: float = 0.0
@@ -41,6 +41,7 @@ class Store:
     kinds: tuple[Fault, ...] = PASSING
     latency: float = 0.0
     happened: Counter[str] = field(default_factory=Counter)
+    asked: list[str] = field(default_factory=list)
     _random: random.Random = field(default_factory=lambda: random.Random(7))
     _mended: threading.Event = field(default_factory=threading.Event)
 
@@ -79,6 +80,8 @@ class Store:
 
     def _through(self, application: Any) -> Any:
         def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            kind = "LIST" if "list-type" in environ["QUERY_STRING"] else environ["REQUEST_METHOD"]
+            self.asked.append(kind)
             time.sleep(self.latency)
             fault = self._fault(environ)
             if fault is None:

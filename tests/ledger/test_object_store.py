@@ -3,21 +3,25 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from command_line import gapctl
+from gapctl.config.load import load_sweep
 from gapctl.errors import InputError, WorkError
 from gapctl.io import files as object_store
 from gapctl.io import retry as stores
 from gapctl.io.files import Folder
 from gapctl.ledger import Ledger, Result
-from gapctl.ledger.lease import LEASE_SECONDS, RENEWAL_SECONDS
+from gapctl.ledger.lease import LEASE_SECONDS, RENEWAL_SECONDS, LeaseOwner
 from gapctl.ledger.trial import CONFIGURATION
+from gapctl.plan.plan import make_plan
 from object_store import BUCKET, PASSING, Fault, Store
 from object_store import object_store as served
 
 RUNS = f"s3://{BUCKET}/runs"
+SWEEP = Path(__file__).parents[2] / "sweeps/imbalance.yaml"
 ONCE = {"connect_timeout": 5, "read_timeout": 20, "retries": {"mode": "standard", "total_max_attempts": 1}}
 """botocore tries nothing again, so that all that goes wrong reaches gapctl."""
 RESULT = Result("0123456789ab", {"gap/rmg": 0.25}, 512, 1.5, {}, {})
@@ -34,6 +38,7 @@ def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The server with an empty bucket, and nobody as patient with it as with one that is far away."""
     for name in server.names():
         server.client().delete_object(Bucket=BUCKET, Key=name)
+    server.asked.clear()
     monkeypatch.setattr(stores, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(stores, "LONGEST_PAUSE", 0.05)
     monkeypatch.setattr(object_store, "FIRST_SECONDS", 1.0)
@@ -61,6 +66,43 @@ def test_what_another_process_wrote_is_seen_at_once(store: Store) -> None:
 
     assert ledger.list_trial_ids() == [RESULT.trial]
     assert ledger.trial(RESULT.trial).read_text(CONFIGURATION) == "trial: 1"
+
+
+def test_a_file_is_read_by_one_request_whether_it_is_there_or_not(store: Store) -> None:
+    folder = Folder(RUNS)
+    folder.write("there.json", b"{}")
+    store.asked.clear()
+
+    assert folder.read("there.json") == b"{}"
+    assert folder.read("missing.json") is None
+    assert store.asked == ["GET", "GET"]
+
+
+def test_a_trial_that_nobody_began_before_begins_without_a_listing(store: Store) -> None:
+    trial = make_plan(load_sweep(SWEEP, "smoke"), lambda data: "any").trials[0]
+    folder = Ledger(RUNS).trial(trial.id)
+    folder.acquire(LeaseOwner.for_sweep("any"))
+
+    folder.begin(trial)
+    assert folder.checkpoints() == []
+    assert "LIST" not in store.asked
+
+    folder.save_checkpoint(256, b"256")
+    folder.release()
+    again = Ledger(RUNS).trial(trial.id)
+    again.acquire(LeaseOwner.for_sweep("any"))
+    again.begin(trial)
+    assert [content for _, content in again.checkpoints()] == [b"256"]
+
+
+def test_a_lease_is_renewed_by_a_read_and_a_write(store: Store) -> None:
+    folder = Ledger(RUNS).trial(RESULT.trial)
+    folder.acquire(LeaseOwner.for_sweep("any"))
+    store.asked.clear()
+
+    folder.heartbeat(256)
+
+    assert store.asked == ["GET", "PUT"]
 
 
 @pytest.mark.parametrize("kind", PASSING)

@@ -185,6 +185,9 @@ class LeaseHandle:
         with self._one_at_a_time:
             if self._released:
                 return
+            if self.lease.renewed != self._looked_at:  # through this handle, which read the file then
+                self._looked_at = self.lease.renewed
+                return
             found = self._read_own_lease()
             if found.renewed == self._looked_at:
                 found = replace(found, renewed=time.time())

@@ -167,6 +167,7 @@ class TrialFolder:
         """Write `trial.yaml`, and remove the records of an earlier failure or of a stop by a search."""
         if self.read(CONFIGURATION) is None:
             self.write(CONFIGURATION, yaml.safe_dump(describe_trial(trial), sort_keys=False).encode())
+            self._remember_checkpoints([])  # nobody began it before, so there is none to list
         self._runs.remove(f"{self.trial_id}/{FAILURE}")
         self._runs.remove(f"{self.trial_id}/{STOPPED}")
 
