@@ -23,18 +23,21 @@ from gapctl.cli.options import (
     load_plan,
 )
 from gapctl.cli.output import describe_counts, print_json_or_text
-from gapctl.cluster.cluster_files import parse_cluster_documents, read_documents
+from gapctl.cluster.cluster_files import ClusterFile, parse_cluster_documents, read_documents
 from gapctl.cluster.cost import (
     CostEstimate,
     PriceTable,
     choose_speed_reference_preset,
     estimate_costs,
     format_money,
+    get_loss_rate,
+    get_start_hours,
     load_shipped_prices,
     read_prices,
 )
 from gapctl.cluster.jobs import DEFAULT_ADDRESS, JobServer, JobState, build_job
 from gapctl.cluster.lint import lint_cluster_file
+from gapctl.config.load import load_sweep
 from gapctl.errors import INTERRUPTED, InputError
 from gapctl.ledger import Ledger
 from gapctl.plan.estimate import count_trial_flops
@@ -119,18 +122,26 @@ def cost_command(
     runs: Annotated[
         str | None, typer.Option("--runs", help="A ledger, whose finished trials are not counted.", metavar="DIR")
     ] = None,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--workers", help="Workers of a trial, instead of the sweep's; repeat it to compare.", metavar="N"
+        ),
+    ] = None,
     prices: PricesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Estimate hours and money of a sweep, per kind of machine, on the spot market and on demand.
 
-    Each line is the whole sweep on that kind of machine alone, with the head, the start of machines, and the work that
-    preemptions are expected to waste. Disks, traffic and the object store are not in it.
+    Each line is the whole sweep on that kind of machine alone, with the head, the start of machines, the network where
+    several train one trial, and what losses of machines are expected to waste. Disks and the object store are left out.
     """
     plan, trials = _list_trials_to_pay(sweep, scale, overrides, runs)
     table = read_prices(prices) if prices else load_shipped_prices()
     cluster, *_ = parse_cluster_documents(read_documents(file))
-    estimates = estimate_costs(cluster, trials, plan.sweep.spec.resources, table)
+    changes = [(*(overrides or ()), f"resources.workers={number}") for number in workers or ()]
+    asked = [load_sweep(sweep, scale, each).spec.resources for each in changes] or [plan.sweep.spec.resources]
+    estimates = [each for resources in asked for each in estimate_costs(cluster, trials, resources, table)]
     flops = sum(count_trial_flops(trial) or 0 for trial in trials)
     rows = [
         {key: _round_significant(value) if isinstance(value, float) else value for key, value in asdict(each).items()}
@@ -143,7 +154,7 @@ def cost_command(
             "estimates": rows,
             "prices": table.model_dump(mode="json", include={"as_of", "checked", "currency", "region", "assumptions"}),
         },
-        lambda: _print_costs(plan, trials, flops, estimates, table),
+        lambda: _print_costs(cluster, plan, trials, flops, estimates, table),
         as_json,
     )
 
@@ -165,34 +176,66 @@ def _list_trials_to_pay(
 
 
 def _print_costs(
-    plan: Plan, trials: Sequence[Trial], flops: int, estimates: Sequence[CostEstimate], prices: PriceTable
+    cluster: ClusterFile,
+    plan: Plan,
+    trials: Sequence[Trial],
+    flops: int,
+    estimates: Sequence[CostEstimate],
+    prices: PriceTable,
 ) -> None:
     console = make_plain_console()
     scale = f", scale {plan.sweep.scale}" if plan.sweep.scale else ""
     console.print(f"{plan.sweep.spec.name}{scale}: {len(trials)} trainings, {flops:.1e} FLOPs")
-    table = make_table("", "machine", "market", "at once", "hours", "workers", "of it lost", "head", "total")
+    headings = ("", "machine", "market", "trial", "count", "hours", "net", "workers", "lost", "head", "total")
+    table = make_table(*headings)
     for each in estimates:
+        network = each.network_hours / (each.machine_hours or 1.0)
         table.add_row(
             "*" if each.chosen else "",
             each.instance,
             each.market,
+            str(each.trial_workers),
             str(each.machines),
             f"{_round_significant(each.hours, 2):g}",
+            f"{network:.0%}",
             *map(format_money, (each.workers, each.lost, each.head, each.total)),
         )
     console.print(table)
+    console.print("* is how the file buys; each line is the whole sweep on that kind alone, and the head meanwhile.")
+    console.print(
+        "trial: workers of each; count: machines at once; net: hours in which they wait for each other's data;"
+    )
+    console.print("lost: of the workers' money, for restarts, work done again, and checkpoints.")
+    for line in _list_cost_assumptions(cluster, trials, estimates, prices):
+        console.print(line)
+
+
+def _list_cost_assumptions(
+    cluster: ClusterFile, trials: Sequence[Trial], estimates: Sequence[CostEstimate], prices: PriceTable
+) -> list[str]:
+    """Say what the estimates rest on, and what is not in them."""
     assumed = prices.assumptions
     presets = sorted({choose_speed_reference_preset(trial.config.model) for trial in trials})
     reached = ", ".join(f"{assumed.gpu_mfu[name]:.0%} ({name})" for name in presets) or "some"
     state = "checked" if prices.checked else "typed in and not checked: compare them with the clouds' lists"
     regions = ", ".join(f"{region} ({cloud})" for cloud, region in prices.region.items())
-    console.print("* is how the file buys; each line is the whole sweep on that kind alone, and the head meanwhile.")
-    console.print(f"Prices in {prices.currency} of {prices.as_of}, {regions}; {state}.")
-    console.print(
-        f"Assumed: GPUs reach {reached} of their peak, a machine takes {assumed.start_minutes:g} min to "
-        f"start, a spot machine is taken away {assumed.preemptions_per_hour:g} times an hour."
-    )
-    console.print("Disks, traffic and the object store are not in it.")
+    kinds = {each.instance: prices.instances[each.instance] for each in estimates}
+    rates = sorted({get_loss_rate(machine, "spot", assumed) for machine in kinds.values()})
+    spot = " to ".join(f"{rate:g}" for rate in (rates[0], *rates[1:][-1:]))
+    way = "with its environment from an image" if cluster.uses_image else "with installation"
+    start, failures = 60 * get_start_hours(cluster, assumed), assumed.failures_per_hour
+    lines = [
+        f"Prices in {prices.currency} of {prices.as_of}, {regions}; {state}.",
+        f"Assumed: GPUs reach {reached} of their peak; a machine takes {start:g} min to start {way};",
+        f"of 1 machine, {spot} are lost an hour on the spot market, and {failures:g} on demand.",
+    ]
+    if widest := max((each.zone_traffic for each in estimates), default=0.0):
+        sent = max(each.traffic_gb for each in estimates)
+        lines.append(
+            f"Several machines that train one trial send each other up to {format_money(sent)} GB. Between zones that "
+            f"would cost up to {format_money(widest)} more: name one zone, or take machines with several GPUs."
+        )
+    return [*lines, "Disks and the object store are not in it."]
 
 
 def _round_significant(value: float, digits: int = 3) -> float:

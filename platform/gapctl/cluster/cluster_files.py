@@ -165,6 +165,11 @@ class ClusterFile:
         images = get_mapping_or_empty(self.source.document.get("docker"))
         return any(get_text_or_empty(images.get(key)) for key in ("image", "head_image", "worker_image"))
 
+    @property
+    def uses_image(self) -> bool:
+        """Whether nodes get gapctl's environment out of an image, instead of installing it when they start."""
+        return self.cloud == "kuberay" or self.in_containers
+
     def count_max_machines(self, node: NodeType) -> int:
         """Return how many machines of a kind there may be at once."""
         return max(0, min(node.max_workers, self.max_workers))

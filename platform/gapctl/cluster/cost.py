@@ -1,9 +1,9 @@
-"""Estimate hours and money of a sweep on the machines of a cluster file, lost work included.
+"""Estimate hours and money of a sweep on the machines of a cluster file: network, set-up and lost work included.
 
 1. `read_prices` reads the table of machines, GPUs, prices and assumptions (`prices.yaml`).
 2. `estimate_trial_memory` and `count_trials_at_once` say which machines a trial fits on.
 3. `estimate_costs` schedules all trainings on each kind of worker and market of a cluster file; `estimate_rent`, for
-   `gapctl plan`, on one machine.
+   `gapctl plan`, on one machine. `trial_hours.py` has the formulas of the network and of lost machines.
 """
 
 import heapq
@@ -17,6 +17,12 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gapctl.cluster.cluster_files import INSTANCE_LABEL, ClusterFile, NodeType
+from gapctl.cluster.trial_hours import (
+    choose_checkpoint_hours,
+    compute_network_share,
+    compute_slowdown,
+    estimate_exchange,
+)
 from gapctl.config.base import FrozenModel, SpecError, build_spec_error, format_key_path, format_word_suggestion
 from gapctl.config.presets import PRESETS, PatchTower, ResNet, Tower
 from gapctl.config.sweep import Resources
@@ -25,6 +31,7 @@ from gapctl.config.validation_errors import list_validation_problems
 from gapctl.config.yaml_file import FileKind, read_yaml
 from gapctl.errors import InputError
 from gapctl.plan.estimate import (
+    CHECKPOINT_BYTES,
     FLOPS_PER_CPU,
     USUAL_PARAMETERS,
     WEIGHT_BYTES,
@@ -39,6 +46,8 @@ KIND: Final = FileKind("a table of prices", str(PRICES_FILE), "as_of, checked, a
 
 Positive = Annotated[float, Field(gt=0.0, le=1e6)]
 Minutes = Annotated[float, Field(ge=0.0, le=1440.0)]
+LossRate = Annotated[float, Field(ge=0.0, le=60.0)]
+"""Machines of a kind that vanish in an hour, for each that there is."""
 
 
 class Gpu(FrozenModel):
@@ -49,7 +58,10 @@ class Gpu(FrozenModel):
 
 
 class Instance(FrozenModel):
-    """One kind of machine: cores, GPUs by their name in the table, and prices per hour."""
+    """One kind of machine: cores, GPUs by their name in the table, and prices per hour.
+
+    Its network in 1e9 bits per second, and how often its spot machines are taken away, are the assumptions' by default.
+    """
 
     cloud: Literal["aws", "gcp", "other"]
     cpus: Annotated[int, Field(ge=1, le=4096)]
@@ -57,19 +69,27 @@ class Instance(FrozenModel):
     spot: Positive
     gpu: str | None = None
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    network_gbit: Positive | None = None
+    preemptions_per_hour: LossRate | None = None
 
 
 class CostAssumptions(FrozenModel):
-    """Assumptions that no price list has.
+    """Assumptions that no price list has; the table's comments say what each is.
 
-    They are the used share of a GPU's peak by preset, the rate of preemptions of spot machines, and the minutes that a
-    new machine takes to start.
+    They are the used share of a GPU's peak by preset, what checkpoints take, how long a new machine takes to start with
+    installation and with an image, how often machines are lost on either market, and what a network does and costs.
     """
 
     gpu_mfu: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]]
     checkpoint_seconds: Annotated[float, Field(gt=0.0, le=86_400.0)]
+    checkpoint_mb_per_second: Positive = 100.0
     start_minutes: Minutes
-    preemptions_per_hour: Annotated[float, Field(ge=0.0, le=60.0)]
+    image_start_minutes: Minutes | None = None
+    notice_seconds: Annotated[float, Field(ge=0.0, le=86_400.0)] = 16.0
+    preemptions_per_hour: LossRate
+    failures_per_hour: LossRate = 0.00016
+    network_gbit: Positive = 5.0
+    zone_traffic_per_gb: Annotated[float, Field(ge=0.0, le=1e3)] = 0.02
 
     @field_validator("gpu_mfu")
     @classmethod
@@ -238,26 +258,32 @@ DEFAULT_IDLE_MINUTES: Final = 5.0
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """All trainings on one kind of machine, bought on one market.
+    """All trainings on one kind of machine, bought on one market, with so many workers for each trial.
 
-    `hours` is until the last training ends, `machine_hours` what is paid for, `lost_hours` the part of it that
-    preemptions waste. Money is in the table's currency: `workers`, of which `lost` is wasted, `head`, and `total`.
-    `chosen` marks the market that the file buys on.
+    `hours` is until the last training ends, `machine_hours` what is paid for. In `network_hours` of these, machines
+    wait for each other's data; `lost_hours` go into restarts, work done again and checkpoints. Money is in the table's
+    currency: `workers`, of which `lost` is wasted, `head`, and `total`. `zone_traffic`, which is in none of them, is
+    what the `traffic_gb` between machines would cost if all of it crossed zones. `chosen` marks the market that the
+    file buys on.
     """
 
     node: str
     instance: str
     market: Market
     chosen: bool
+    trial_workers: int
     machines: int
     hours: float
     machine_hours: float
+    network_hours: float
     preemptions: float
     lost_hours: float
     workers: float
     lost: float
     head: float
     total: float
+    traffic_gb: float
+    zone_traffic: float
 
 
 def estimate_costs(
@@ -283,21 +309,55 @@ def estimate_costs(
     return found
 
 
-def compute_spot_slowdown(assumed: CostAssumptions, machines: int = 1) -> float:
-    """Return the hours of spot machines per hour of work, if `machines` of them train one trial.
+def get_start_hours(cluster: ClusterFile, assumed: CostAssumptions) -> float:
+    """Return the hours from asking for a machine until a trial trains on it, by an image where the file names one."""
+    of_image = assumed.image_start_minutes if cluster.uses_image else None
+    return (assumed.start_minutes if of_image is None else of_image) / 60
 
-    A preemption loses L = half a checkpoint's interval, which is trained anew, plus the start of another machine, which
-    is paid for; the trial's other machines wait meanwhile. x hours meet r x preemptions, with r the rate of one machine
-    times their number, so x = 1 + r x L and x = 1 / (1 - r L). Raises InputError if r L >= 1: the work would never end.
-    """
-    lost = assumed.checkpoint_seconds / 2 / 3600 + assumed.start_minutes / 60
-    share = machines * assumed.preemptions_per_hour * lost
-    if share >= 1:
-        raise InputError(
-            f"assumptions: found {assumed.preemptions_per_hour:g} preemptions an hour that lose {lost:.2g} h each, so "
-            "that no work would ever be done; expected fewer. Correct the table of prices"
-        )
-    return 1 / (1 - share)
+
+def get_loss_rate(machine: Instance, market: Market, assumed: CostAssumptions) -> float:
+    """Return how many machines of a kind are lost in an hour, for each that there is."""
+    if market == "on demand":
+        return assumed.failures_per_hour
+    return assumed.preemptions_per_hour if machine.preemptions_per_hour is None else machine.preemptions_per_hour
+
+
+class PackHours(NamedTuple):
+    """Hours of one pack: `network` and `lost` are parts of `total`; its machines send `sent_gb` in all."""
+
+    total: float
+    network: float
+    lost: float
+    sent_gb: float
+
+
+def _estimate_pack(
+    pack: Sequence[Trial],
+    work: float,
+    slots: TrialsAtOnce,
+    machine: Instance,
+    losses: float,
+    restart: float,
+    resources: Resources,
+    assumed: CostAssumptions,
+) -> PackHours:
+    """Add to a pack's hours of `work` what its machines send each other, checkpoints, and `losses` of each an hour."""
+    if work == 0:
+        return PackHours(0.0, 0.0, 0.0, 0.0)
+    config, parameters = pack[0].config, sum(count_trial_parameters(each) or USUAL_PARAMETERS for each in pack)
+    network = sent = 0.0
+    if slots.machines > 1 and config.train.samples:
+        steps = config.train.samples / config.train.batch_size
+        each = estimate_exchange(parameters, config.train.batch_size, config.model.embed_dim, resources.workers)
+        gbit = machine.network_gbit or assumed.network_gbit
+        network = work * compute_network_share(each, gbit, 3600 * work / steps, config.train.micro_batches)
+        sent = slots.machines * steps * each.total / 1e9
+    writing = CHECKPOINT_BYTES * parameters / (1e6 * assumed.checkpoint_mb_per_second) / 3600
+    apart = choose_checkpoint_hours(assumed.checkpoint_seconds / 3600, writing)
+    if apart > work + network:  # it ends before its first checkpoint
+        apart, writing = work + network, 0.0
+    total = (work + network) * compute_slowdown(slots.machines * losses, restart, apart, writing)
+    return PackHours(total, network, total - work - network, sent)
 
 
 def _estimate_node_cost(
@@ -312,31 +372,44 @@ def _estimate_node_cost(
 ) -> CostEstimate:
     machine, assumed = _find_instance(cluster, node, prices), prices.assumptions
     rate = machine.spot if market == "spot" else machine.on_demand
-    longer = compute_spot_slowdown(assumed, slots.machines) if market == "spot" else 1.0
+    losses, start = get_loss_rate(machine, market, assumed), get_start_hours(cluster, assumed)
+    restart = start + assumed.notice_seconds / 3600
     packs = pack_trials(trials, resources.pack)
-    durations = _estimate_pack_hours(packs, node.resources, machine, resources, prices)
+    hours = [
+        _estimate_pack(pack, work, slots, machine, losses, restart, resources, assumed)
+        for pack, work in zip(
+            packs, _estimate_pack_hours(packs, node.resources, machine, resources, prices), strict=True
+        )
+    ]
     # A fallback with a limit of 0 counts like the largest other kind.
     most = cluster.count_max_machines(node) or max(1, *map(cluster.count_max_machines, cluster.workers))
-    busy = slots.machines * _schedule_trainings(durations, slots.trials, max(1, most // slots.machines))
-    start = assumed.start_minutes / 60
+    groups = _schedule_trainings([each.total for each in hours], slots.trials, max(1, most // slots.machines))
+    busy = slots.machines * groups
     idle = (DEFAULT_IDLE_MINUTES if cluster.idle_minutes is None else cluster.idle_minutes) / 60
-    paid = sum(start + longer * hours + idle for hours in busy)
-    lost_hours = (longer - 1) * sum(busy)
-    wall = start + longer * max(busy, default=0.0) if busy else 0.0
+    paid = sum(start + each + idle for each in busy)
+    # Trials side by side share their machine's hours, those that wait and those that are lost.
+    share = sum(busy) / (sum(each.total for each in hours) or 1.0)
+    lost_hours = share * sum(each.lost for each in hours)
+    wall = start + max(busy, default=0.0) if busy else 0.0
+    sent = sum(each.sent_gb for each in hours)
     return CostEstimate(
         node=node.name,
         instance=node.instance,
         market=market,
         chosen=node.spot == (market == "spot"),
+        trial_workers=resources.workers,
         machines=len(busy),
         hours=wall,
         machine_hours=paid,
-        preemptions=assumed.preemptions_per_hour * longer * sum(busy) if market == "spot" else 0.0,
+        network_hours=share * sum(each.network for each in hours),
+        preemptions=losses * sum(busy),
         lost_hours=lost_hours,
         workers=paid * rate,
         lost=lost_hours * rate,
         head=wall * head,
         total=paid * rate + wall * head,
+        traffic_gb=sent,
+        zone_traffic=sent * assumed.zone_traffic_per_gb,
     )
 
 
@@ -359,7 +432,7 @@ def _estimate_pack_hours(
     resources: Resources,
     prices: PriceTable,
 ) -> list[float]:
-    """Return the hours of each pack by itself, whose trials' operations add up; `has` is what Ray gives of a machine.
+    """Return the hours of each pack's operations, which are its trials' together; `has` is what Ray gives of a machine.
 
     Operations that are not known are not counted.
     """
@@ -396,9 +469,8 @@ def estimate_rent(trials: Sequence[Trial], resources: Resources, prices: PriceTa
     Its start is paid for. On a machine with a GPU, each trial must fit into the memory of one.
     """
     need = max(compute_by_arm(trials, lambda trial: _estimate_least_memory(trial, resources)), default=0.0)
-    packs = pack_trials(trials, resources.pack)
     start = prices.assumptions.start_minutes / 60
-    found = []
+    found, packs = [], pack_trials(trials, resources.pack)
     for name, machine in prices.instances.items():
         has = {"CPU": float(machine.cpus), "GPU": float(machine.gpus)}
         slots = count_trials_at_once(has, resources)
