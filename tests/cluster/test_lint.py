@@ -222,7 +222,9 @@ MISTAKES = {
     "a head that all the world sees": Mistake(
         KUBERAY, "serviceType: ClusterIP", "serviceType: LoadBalancer", "error", "open-port"
     ),
-    "pods of another Ray": Mistake(KUBERAY, "ray2.60.0-py312 # EDIT", "ray2.9.0-py312", "error", "image-version"),
+    "pods of another Ray": Mistake(
+        KUBERAY, "ray2.60.0-py312-cu13 # EDIT", "ray2.9.0-py312-cu13", "error", "image-version"
+    ),
     "no autoscaler": Mistake(
         KUBERAY, "enableInTreeAutoscaling: true", "enableInTreeAutoscaling: false", "error", "no-autoscaler", "spec:"
     ),

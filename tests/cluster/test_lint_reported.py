@@ -31,6 +31,8 @@ POD_GPU = (
     "                requests: {cpu: 7, memory: 26Gi, nvidia.com/gpu: 1}\n"
 )
 SCOPES = "scopes: [https://www.googleapis.com/auth/cloud-platform]"
+IMAGE = "REGISTRY/gapctl:0.1.0-ray2.60.0-py312-cu13"
+UNPACK = f"  - bash ~/gapctl/docs/cluster/unpack-image.sh {IMAGE} || true # EDIT\n"
 LOCKS = "-r requirements.lock -r requirements-cluster.lock"
 DOCKER = "head_node_type: head\ndocker: {image: REGISTRY/gapctl:1-ray2.60.0-py312, container_name: ray}\n"
 
@@ -273,7 +275,7 @@ REPORTED = {
     ),
     "pods of Ray alone": Mistake(
         KUBERAY,
-        "REGISTRY/gapctl:0.1.0-ray2.60.0-py312 # EDIT",
+        f"{IMAGE} # EDIT",
         "rayproject/ray:2.60.0-py312-gpu",
         "error",
         "image-version",
@@ -340,6 +342,37 @@ REPORTED = {
     ),
     "a registry left as it was": Mistake(
         KUBERAY, "maxReplicas: 8", "maxReplicas: 4", "error", "placeholder", "            image: REGISTRY"
+    ),
+    "an image left as it was": Mistake(AWS, "region: us-east-1", "region: us-west-2", "error", "placeholder", UNPACK),
+    "Google's image left as it was": Mistake(
+        GCP, "machineType: n2-standard-4", "machineType: n2-standard-8", "error", "placeholder", UNPACK
+    ),
+    "an image of another Ray": Mistake(
+        AWS, "gapctl:0.1.0-ray2.60.0", "gapctl:0.1.0-ray2.9.0", "error", "image-version", "  - bash ~/gapctl"
+    ),
+    "an image of another Python": Mistake(GCP, "py312-cu13", "py313-cu13", "error", "image-version"),
+    "an image of another CUDA": Mistake(AWS, "py312-cu13", "py312-cu128", "warning", "image-version"),
+    "an image that moves on": Mistake(AWS, IMAGE, "mine/gapctl", "warning", "image-version", "  - bash ~/gapctl"),
+    "an image for another user": Mistake(
+        AWS, "ssh_user: ubuntu", "ssh_user: admin", "warning", "image-user", "  - bash ~/gapctl"
+    ),
+    "an image that comes too late": Mistake(
+        AWS, UNPACK, f"  - python3 -m venv ~/env\n{UNPACK}", "warning", "late-image", UNPACK
+    ),
+    "pods on a GPU older than their CUDA": Mistake(
+        KUBERAY,
+        "            node.kubernetes.io/instance-type: g2-standard-8 # EDIT\n",
+        "            node.kubernetes.io/instance-type: p3.2xlarge\n",
+        "error",
+        "old-gpu",
+    ),
+    "pods with GPUs and an image without CUDA": Mistake(
+        KUBERAY,
+        f"            - name: ray-worker\n              image: {IMAGE} # EDIT\n",
+        "            - name: ray-worker\n              image: mine/gapctl:1-ray2.60.0-py312-cpu\n",
+        "error",
+        "torch-without-gpu",
+        "              image: mine",
     ),
     "a job's bucket left as it was": Mistake(
         KUBERAY, "maxReplicas: 8", "maxReplicas: 4", "error", "placeholder", "  entrypoint: >-"

@@ -150,11 +150,10 @@ def test_a_kind_that_is_taken_away_more_often_than_others_costs_more(tmp_path: P
 
 
 def test_an_environment_from_an_image_starts_sooner_and_costs_less(tmp_path: Path) -> None:
-    image = "head_node_type: head\ndocker: {image: mine/gapctl:1-ray2.60.0-py312, container_name: ray}\n"
-    with_image, _ = planted(tmp_path, AWS, "head_node_type: head\n", image)
+    without, _ = planted(tmp_path, AWS, "  - bash ~/gapctl/docs/cluster/unpack-image.sh", "  - true")
     sweep = ("--sweep", str(SWEEP), "--json")
-    installed = json.loads(gapctl("cluster", "cost", str(AWS), *sweep).out)["estimates"][0]
-    unpacked = json.loads(gapctl("cluster", "cost", str(with_image), *sweep).out)["estimates"][0]
+    installed = json.loads(gapctl("cluster", "cost", str(without), *sweep).out)["estimates"][0]
+    unpacked = json.loads(gapctl("cluster", "cost", str(AWS), *sweep).out)["estimates"][0]
     assumed = load_shipped_prices().assumptions
 
     assert assumed.image_start_minutes is not None

@@ -132,6 +132,9 @@ class NodeType:
     image_at: KeyPath
 
 
+UNPACKED_IMAGE: Final = re.compile(r"unpack-image\.sh\s+[\"']?([^\s;&|\"']+)")
+
+
 @dataclass(frozen=True)
 class ClusterFile:
     """A described file: `root` is the cluster's path in its document, `idle_minutes` the time until idle workers go."""
@@ -168,7 +171,12 @@ class ClusterFile:
     @property
     def uses_image(self) -> bool:
         """Whether nodes get gapctl's environment out of an image, instead of installing it when they start."""
-        return self.cloud == "kuberay" or self.in_containers
+        return self.cloud == "kuberay" or self.in_containers or any(self.list_unpacked_images())
+
+    def list_unpacked_images(self) -> Iterator[tuple[KeyPath, str]]:
+        """Iterate over the images whose environment commands put on nodes (`docs/cluster/unpack-image.sh`)."""
+        for path, command in self.list_commands():
+            yield from ((path, image) for image in UNPACKED_IMAGE.findall(command))
 
     def count_max_machines(self, node: NodeType) -> int:
         """Return how many machines of a kind there may be at once."""
@@ -275,6 +283,12 @@ def parse_ray_version(image: str) -> str | None:
     """
     named = re.search(r"ray(?:-ml)?[:-]?(\d+\.\d+\.\d+)", image)
     return named[1] if named else None
+
+
+def parse_cuda_version(image: str) -> int | None:
+    """Return the major version of CUDA in a container's name (`cu13`, `cu128`), 0 for `cpu`, or None."""
+    named = re.search(r"[-_:](cpu|cu(\d\d)\d?)(?![a-z0-9])", image)
+    return None if named is None else int(named[2] or 0)
 
 
 def _read_integer(value: object, default: int) -> int:

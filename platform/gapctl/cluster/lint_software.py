@@ -18,9 +18,11 @@ from gapctl.cluster.cluster_files import (
     get_mapping_or_empty,
     get_text_or_empty,
     get_value_or_none,
+    parse_cuda_version,
     parse_python_version,
     parse_ray_version,
 )
+from gapctl.cluster.lint_commands import NEW_ENVIRONMENT
 from gapctl.config.base import KeyPath
 from gapctl.config.yaml_file import read_text_file
 from gapctl.errors import InputError, find_version
@@ -93,7 +95,13 @@ TORCH_LABEL: Final = re.compile(r"\+(cpu|cu(\d+)\d)$")
 
 
 def find_installed_torch(cluster: ClusterFile) -> InstalledTorch | None:
-    """Return the torch that the commands of a file install, from an index of theirs or else from the lock."""
+    """Return the torch that the commands of a file install, from an index of theirs or else from the lock.
+
+    KubeRay's pods have that of their image, whose name says for which CUDA.
+    """
+    for node in cluster.workers if cluster.cloud == "kuberay" else ():
+        if (of_image := parse_cuda_version(node.image)) is not None:
+            return InstalledTorch(node.image_at, f"torch{_describe_cuda(of_image)}", of_image)
     for path, command in _list_installs(cluster):
         if index := TORCH_INDEX.search(command):
             return InstalledTorch(path, f"torch of the index {index[1]}", int(index[2] or 0))
@@ -103,15 +111,19 @@ def find_installed_torch(cluster: ClusterFile) -> InstalledTorch | None:
             label = TORCH_LABEL.search(pins["torch"])
             runtime = next((pin for name, pin in pins.items() if name.startswith("nvidia-cuda-runtime")), None)
             cuda = int(label[2] or 0) if label else int(runtime.split(".")[0]) if runtime else None
-            target = "" if cuda is None else " without CUDA" if cuda == 0 else f" for CUDA {cuda}"
-            return InstalledTorch(path, f"torch {pins['torch']}{target}", cuda)
+            return InstalledTorch(path, f"torch {pins['torch']}{_describe_cuda(cuda)}", cuda)
     return None
+
+
+def _describe_cuda(cuda: int | None) -> str:
+    return "" if cuda is None else " without CUDA" if cuda == 0 else f" for CUDA {cuda}"
 
 
 def _list_images(cluster: ClusterFile) -> Iterator[tuple[KeyPath, str]]:
     yield from ((node.image_at, node.image) for node in cluster.nodes)
     for key in ("image", "head_image", "worker_image"):
         yield ("docker", key), get_text_or_empty(get_value_or_none(cluster.source.document, "docker", key))
+    yield from cluster.list_unpacked_images()
 
 
 def _find_old_pythons(cluster: ClusterFile) -> Iterator[Finding]:
@@ -132,10 +144,12 @@ def _find_mismatched_rays(cluster: ClusterFile) -> Iterator[Finding]:
 
 
 def _find_unlike_pythons(cluster: ClusterFile) -> Iterator[Finding]:
-    pythons = [(node, python) for node in cluster.nodes if (python := parse_python_version(node.image)) is not None]
-    odd = next((node for node, python in pythons if python != pythons[0][1]), None)
+    images = [(node.name, node.image_at, node.image) for node in cluster.nodes]
+    images += [("the image", path, image) for path, image in cluster.list_unpacked_images()]
+    pythons = [(name, at, python) for name, at, image in images if (python := parse_python_version(image)) is not None]
+    odd = next((at for _, at, python in pythons if python != pythons[0][2]), None)
     if odd is not None:
-        yield Finding(odd.image_at, {"found": ", ".join(f"{node.name} {python}" for node, python in pythons)})
+        yield Finding(odd, {"found": ", ".join(f"{name} {python}" for name, _, python in pythons)})
 
 
 FLOATING_TAG: Final = re.compile(r"latest|nightly")
@@ -145,7 +159,7 @@ def _find_floating_images(cluster: ClusterFile) -> Iterator[Finding]:
     """Find containers without a tag, or with one that moves on. A cloud's images for machines have no tags."""
     for path, image in _list_images(cluster):
         name, _, tag = image.rpartition("/")[2].partition(":")
-        container = cluster.cloud == "kuberay" or path[0] == "docker"
+        container = cluster.cloud == "kuberay" or path[0] == "docker" or str(path[0]).endswith("_commands")
         if container and name and "@" not in name and (not tag or FLOATING_TAG.search(tag)):
             yield Finding(path, {"image": image})
 
@@ -157,6 +171,35 @@ def _find_images_without_gapctl(cluster: ClusterFile) -> Iterator[Finding]:
             yield Finding(node.image_at, {"image": node.image})
 
 
+def _find_images_of_other_cuda(cluster: ClusterFile) -> Iterator[Finding]:
+    """Find images for another CUDA than that of the torch which the lock then installs over theirs."""
+    torch = find_installed_torch(cluster)
+    for path, image in cluster.list_unpacked_images():
+        cuda = parse_cuda_version(image)
+        if torch is not None and torch.cuda is not None and cuda is not None and cuda != torch.cuda:
+            yield Finding(path, {"has": _describe_cuda(cuda).strip(), "torch": torch.text})
+
+
+IMAGE_USER: Final = "ubuntu"
+"""Whose home folder the image's environment is made for."""
+
+
+def _find_images_of_other_users(cluster: ClusterFile) -> Iterator[Finding]:
+    user = get_value_or_none(cluster.source.document, "auth", "ssh_user")
+    for path, _ in cluster.list_unpacked_images():
+        if user != IMAGE_USER:
+            yield Finding(path, {"user": user or "nobody", "expected": IMAGE_USER})
+
+
+def _find_late_images(cluster: ClusterFile) -> Iterator[Finding]:
+    """Find images that are unpacked after a command made the environment that they would bring."""
+    paths = [path for path, _ in cluster.list_commands()]
+    made = [place for place, (_, command) in enumerate(cluster.list_commands()) if NEW_ENVIRONMENT.search(command)]
+    for path, _ in cluster.list_unpacked_images():
+        if made and made[0] < paths.index(path):
+            yield Finding(path)
+
+
 SOFTWARE_FINDERS: Final[Mapping[str, Finder]] = {
     "no-lock": _find_missing_lock,
     "unpinned": _find_unpinned_packages,
@@ -166,4 +209,7 @@ SOFTWARE_FINDERS: Final[Mapping[str, Finder]] = {
     "unlike-pythons": _find_unlike_pythons,
     "floating-image": _find_floating_images,
     "image-without-gapctl": _find_images_without_gapctl,
+    "image-cuda": _find_images_of_other_cuda,
+    "image-user": _find_images_of_other_users,
+    "late-image": _find_late_images,
 }
