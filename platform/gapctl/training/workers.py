@@ -9,19 +9,34 @@ from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 
 PEER_LOSS_MESSAGES: Final = (
-    # gloo
+    # the system's own words, which gloo, NCCL and the rendezvous store repeat
     "connection reset by peer",
     "connection closed by peer",
+    "connection closed by remote peer",
     "connection refused",
+    "connection timed out",
+    "connection was likely closed",
     "connect timeout",
     "broken pipe",
+    "no route to host",
+    "network is unreachable",
+    "transport endpoint is not connected",
     "socket closed",
+    "socket timeout",
+    "socket unexpectedly closed",
+    # gloo
     "timed out waiting",
+    "timed out connect",
+    "read timeout",
+    "wait timeout",
+    "operation timed out!",
     "application timeout caused pair closure",
     "gloo connectfullmesh failed",
+    "timed out in monitoredbarrier",
     # NCCL
-    "nccl communicator was aborted",
+    "communicator was aborted",
     "nccl watchdog",
+    "collective operation timeout",
     "nccl error",
     "remote process exit",
     "unhandled system error",
@@ -30,12 +45,15 @@ PEER_LOSS_MESSAGES: Final = (
     # the rendezvous store
     "tcpstore",
     "failed to recv, got 0 bytes",
-    "socket timeout",
+    "the client socket has timed out",
+    "the client socket has failed to connect",
 )
 """Words of the RuntimeErrors that torch's collectives raise when another worker is gone, in lower case.
 
 torch raises a class of its own only if NCCL or the store notices; gloo's errors are RuntimeErrors with these words.
 """
+OWN_ERROR_MESSAGES: Final = ("invalid usage", "invalid argument", "duplicate gpu", "out of memory")
+"""Words of a collective's errors that this worker made itself, and would make again; in lower case."""
 
 
 class WorkerGroup(NamedTuple):
@@ -86,15 +104,20 @@ def get_worker_group() -> WorkerGroup:
 def is_lost_worker_error(error: BaseException) -> bool:
     """Return whether an error means that another worker is gone, rather than that this one failed.
 
-    An error that was raised from another is a loss if that one is.
+    An error that was raised from another, or while another was handled, is a loss if that one is.
     """
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
-        if isinstance(cause, distributed.DistError):
-            return True
-        if isinstance(cause, RuntimeError) and any(words in str(cause).lower() for words in PEER_LOSS_MESSAGES):
+        if _says_peer_is_lost(cause):
             return True
         seen.add(id(cause))
-        cause = cause.__cause__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return False
+
+
+def _says_peer_is_lost(error: BaseException) -> bool:
+    text = str(error).lower()
+    if not isinstance(error, RuntimeError) or any(words in text for words in OWN_ERROR_MESSAGES):
+        return False
+    return isinstance(error, distributed.DistError) or any(words in text for words in PEER_LOSS_MESSAGES)
