@@ -32,15 +32,21 @@ LOSSES = [
     "Gloo connectFullMesh failed with [../third_party/gloo/gloo/transport/tcp/pair.cc:144] no error",
     "Rank 1 timed out in monitoredBarrier after 60000 ms.",
     # NCCL: nccl#2076, nccl#975, nccl#1232, pytorch#118369, open-r1#620
-    f"{NCCL}remote process exited or there was a network error, NCCL version 2.21.5\nncclRemoteError: A call failed "
-    "possibly due to a network error or a remote process exiting prematurely.\nLast error:\n"
-    "socketProgressOpt: Call to recv from 172.16.0.9<33759> failed : Connection reset by peer",
-    f"{NCCL}unhandled system error (run with NCCL_DEBUG=INFO for details), NCCL version 2.27.3\nncclSystemError: "
-    "System call (e.g. socket, malloc) or external library call failed or device error.",
+    (
+        f"{NCCL}remote process exited or there was a network error, NCCL version 2.21.5\nncclRemoteError: A call "
+        "failed possibly due to a network error or a remote process exiting prematurely.\nLast error:\n"
+        "socketProgressOpt: Call to recv from 172.16.0.9<33759> failed : Connection reset by peer"
+    ),
+    (
+        f"{NCCL}unhandled system error (run with NCCL_DEBUG=INFO for details), NCCL version 2.27.3\nncclSystemError: "
+        "System call (e.g. socket, malloc) or external library call failed or device error."
+    ),
     "socketProgress: Connection closed by remote peer node2<42830>",
     "NCCL communicator was aborted on rank 1.",
-    "[Rank 7] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=96120, OpType=ALLREDUCE, "
-    "Timeout(ms)=1800000) ran for 25624887 milliseconds before timing out.",
+    (
+        "[Rank 7] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=96120, OpType=ALLREDUCE, "
+        "Timeout(ms)=1800000) ran for 25624887 milliseconds before timing out."
+    ),
     # the store: pytorch#153586, pytorch#55571
     f"{STORE}Failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown or crash?",
     "[rank0]: TCPStore: connection to 10.0.0.4 lost",

@@ -460,6 +460,10 @@ class TuneEvents(Callback):
         if "held" in report:
             self._leave_to_holder(trial, Lease(**report["held"]))
             return
+        if "lost" in report:
+            for watcher in self._watchers:
+                watcher.note_worker_loss(trial)
+            return
         seen, total, rate = report["samples_seen"], report["samples_total"], report["samples_per_second"]
         for watcher in self._watchers:
             watcher.note_progress(TrialReport(trial, seen, total, rate, report["loss"], report["rows"]))

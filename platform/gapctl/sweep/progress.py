@@ -37,7 +37,7 @@ class WorkerReport(TypedDict, total=False):
     """A worker's report on one trial, as it travels through Tune.
 
     It has either a trial's progress (with the samples at its checkpoint in `saved`), or the traceback of its `failure`,
-    or the lease by which another process has `held` it.
+    or the lease by which another process has `held` it, or that workers were `lost` and others go on.
     """
 
     trial: Required[str]
@@ -50,6 +50,7 @@ class WorkerReport(TypedDict, total=False):
     saved: int
     failure: str
     held: dict[str, Any]
+    lost: bool
 
 
 class Watcher(Protocol):

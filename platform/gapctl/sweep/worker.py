@@ -150,7 +150,8 @@ class TrialWorker(tune.Trainable):
         except Exception:
             return self._fail_pack(traceback.format_exc())
         for report in reports:
-            self._gauges.show_report(self._trials[report["trial"]], report)
+            if "lost" not in report:
+                self._gauges.show_report(self._trials[report["trial"]], report)
         return reports
 
     def _start_work(self, pack: list[Trial]) -> "Work":
