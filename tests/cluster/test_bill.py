@@ -3,10 +3,6 @@
 A cluster of several machines is what no test has: Ray's own calls are made up here, and its errors are real.
 """
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -16,6 +12,7 @@ from ray.exceptions import RayTaskError, WorkerCrashedError
 from gapctl.cluster import running_cost as node_kinds
 from gapctl.cluster.cost import load_shipped_prices
 from gapctl.cluster.running_cost import ClusterCost, MachineKind, RunningCost, detect_machine_kind, find_price
+from metadata_service import metadata
 from unhelpful_servers import answering, unused_address
 
 AMAZON = {
@@ -27,31 +24,6 @@ GOOGLE = {
     "GET /computeMetadata/v1/instance/machine-type": "projects/1/machineTypes/g2-standard-8",
     "GET /computeMetadata/v1/instance/scheduling/preemptible": "FALSE",
 }
-
-
-@contextmanager
-def metadata(answers: dict[str, str], header: tuple[str, str]) -> Iterator[str]:
-    """A metadata service that answers nobody who comes without the header, but for a token."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = answers.get(f"{self.command} {self.path}")
-            allowed = self.command == "PUT" or self.headers.get(header[0]) == header[1]
-            self.send_response(200 if found and allowed else 404)
-            self.end_headers()
-            self.wfile.write((found or "").encode())
-
-        do_PUT = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
 
 
 def test_a_machine_of_amazon_says_its_kind_and_market() -> None:

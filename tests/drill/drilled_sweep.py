@@ -30,15 +30,47 @@ hypotheses:
     smallest_effect: 0.02
 """
 EVALUATIONS = 4
+SHARED_SWEEP = """\
+name: {name}
+question: Does a training on several workers keep its numbers whatever happens to them?
+base:
+  data: {{dataset: image_text, source: bundled}}
+  model: {{preset: pairs-small, embed_dim: 32}}
+  train: {{samples: {samples}, batch_size: 32}}
+  evaluate: {{every: {every}, gallery: 40}}
+vary:
+  data.captions.keep: [full, half]
+seeds: {seeds}
+hypotheses:
+  - id: gap
+    claim: Full captions give another gap than half of their words.
+    test: contrast
+    response: gap/rmg
+    factor: data.captions.keep
+    between: [half, full]
+    direction: either
+    smallest_effect: 0.02
+"""
+"""Of image-text pairs, whose batches are dealt to several workers."""
 
 
 class DrilledSweep:
     """A sweep of `trials` trainings, an even number, with its ledger at `runs`; `log` has what its commands say."""
 
-    def __init__(self, folder: Path, name: str, runs: str, tracking: str, trials: int, samples: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        runs: str,
+        tracking: str,
+        trials: int,
+        samples: int,
+        text: str = SWEEP,
+        evaluations: int = EVALUATIONS,
+    ) -> None:
         self.name, self.file, self.log = name, folder / f"{name}.yaml", folder / f"{name}.log"
-        self.file.write_text(SWEEP.format(name=name, samples=samples, every=samples // EVALUATIONS, seeds=trials // 2))
-        self.runs, self._tracking = runs, tracking
+        self.file.write_text(text.format(name=name, samples=samples, every=samples // evaluations, seeds=trials // 2))
+        self.runs, self._tracking, self.workers = runs, tracking, 1
         self.plan: Plan = make_plan(load_sweep(self.file, None, ()), compute_data_source_fingerprint)
         self.ids = [trial.id for trial in self.plan.trials]
         self.process: subprocess.Popen[bytes] | None = None
@@ -49,7 +81,7 @@ class DrilledSweep:
         self.commands += 1
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*self._command("sweep"), "--address", address],
+                [*self._command("sweep"), "--set", f"resources.workers={self.workers}", "--address", address],
                 stdout=output,
                 stderr=output,
                 env=environment,

@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine: a head without CPUs, and nodes that each have one CPU.
+"""A Ray cluster of this machine: a head without CPUs, and nodes that each have one CPU, or `node_cpus`.
 
 It has its own ports, folder and token, so that other Rays of the machine are neither found nor disturbed.
 """
@@ -48,7 +48,7 @@ class LocalCluster:
     """`folder` must have a short path: Ray's sockets lie below it."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        self._folder = folder
+        self._folder, self.node_cpus = folder, 1
         self._port = free_port()
         self.address = f"{HOST}:{self._port}"
         token = folder / "token"
@@ -93,7 +93,7 @@ class LocalCluster:
 
     def add_node(self) -> "subprocess.Popen[bytes]":
         """Starts another node; it joins when it is ready."""
-        node = self._start("node", f"--address={self.address}", "--num-cpus=1")
+        node = self._start("node", f"--address={self.address}", f"--num-cpus={self.node_cpus}")
         self.nodes.append(node)
         return node
 

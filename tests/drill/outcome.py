@@ -3,19 +3,17 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drill.schedule import Kind
-
-HEAD = ("| fault | times | went on | median s until then | longest | training lost, s |", "|---|---|---|---|---|---|")
+HEAD = "| fault | times | went on | median s until then | longest | training lost, {unit} |\n|---|---|---|---|---|---|"
 
 
 class Happened(NamedTuple):
     """One accident: at which second of the sweep, how long until trials were trained again, and what was lost.
 
-    `recovered` is None where nothing went on within the time that is waited; `lost` are seconds of training since the
-    last checkpoints of trials that another process had to take up.
+    `recovered` is None where nothing went on within the time that is waited; `lost` is the training since the last
+    checkpoints of trials that another process had to take up, in the outcome's unit.
     """
 
-    kind: Kind
+    kind: str
     at: float
     recovered: float | None
     lost: float
@@ -30,6 +28,7 @@ class Outcome:
     seconds: float = 0.0
     commands: int = 0
     attempts: int = 0
+    unit: str = "s"
     happened: list[Happened] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -37,7 +36,7 @@ class Outcome:
         """The faults by kind, then the whole."""
         kinds = list(dict.fromkeys(each.kind for each in self.happened))
         rows = [_row(kind, [each for each in self.happened if each.kind == kind]) for kind in sorted(kinds)]
-        return "\n".join([*HEAD, *rows, _row("all", self.happened), "", self.summary()])
+        return "\n".join([HEAD.format(unit=self.unit), *rows, _row("all", self.happened), "", self.summary()])
 
     def summary(self) -> str:
         """What is not by kind."""

@@ -1,6 +1,7 @@
 """What must hold when a drilled sweep has ended; each function returns what does not, a line each."""
 
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -37,6 +38,30 @@ def in_the_ledger(drilled: DrilledSweep, quiet: DrilledSweep) -> list[str]:
         if _numbers(found, trial) != _numbers(expected, trial):
             broken.append(f"{trial} has other numbers than in the quiet run, or none")
     return broken
+
+
+TOLERANCE: Final = 0.02
+"""How far a metric may be off where the number of workers was another for a while: sums are taken in another order."""
+
+
+def in_the_ledger_of_workers(drilled: DrilledSweep, quiet: DrilledSweep) -> tuple[list[str], int]:
+    """As `in_the_ledger`, but within `TOLERANCE` for a trial whose number of workers changed; how many had one."""
+    found, expected = Ledger(drilled.runs), Ledger(quiet.runs)
+    broken, exact = in_the_ledger(drilled, quiet), 0
+    for trial in drilled.ids:
+        result, other = found.result(trial), expected.result(trial)
+        if result is None or other is None:
+            continue
+        if result.hardware["stretches"] == other.hardware["stretches"]:
+            exact += 1
+            continue
+        strict = f"{trial} has other numbers than in the quiet run, or none"
+        broken = [line for line in broken if line != strict]
+        for name, value in other.metrics.items():
+            off = abs(result.metrics.get(name, math.inf) - value)
+            if value == value and not off <= TOLERANCE * max(1.0, abs(value)):
+                broken.append(f"{trial}: {name} is {result.metrics.get(name)}, in the quiet run {value}")
+    return broken, exact
 
 
 def in_the_tracking_server(drilled: DrilledSweep, uri: str) -> list[str]:

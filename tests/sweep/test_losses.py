@@ -17,6 +17,7 @@ from gapctl.ledger.trial import FAILURE
 from gapctl.plan.plan import Plan, make_plan
 from gapctl.sweep.ray_private import count_memory_kills_as_losses
 from gapctl.sweep.retries import RETRIES, RetryBudget, count_kernel_kills
+from gapctl.sweep.spot_notice import MachineTakenError
 from sweep_texts import TINY, written
 
 
@@ -49,6 +50,15 @@ def test_a_trial_that_gets_on_may_be_lost_any_number_of_times() -> None:
     for saved in range(100, 2000, 100):
         losses.note_checkpoints(trial, [{"trial": "b", "saved": saved}])
         assert trial.lose(losses)
+
+
+def test_leaving_a_machine_that_was_announced_to_go_costs_no_retry() -> None:
+    losses, trial = RetryBudget(), TuneTrial()
+    for _ in range(3 * RETRIES):
+        assert trial.lose(losses, f"gapctl.sweep.spot_notice.MachineTakenError: {MachineTakenError('a seed=0')}")
+    for _ in range(RETRIES):
+        assert trial.lose(losses)
+    assert not trial.lose(losses)
 
 
 def test_a_trial_that_ends_at_one_place_is_given_up_though_it_reports() -> None:

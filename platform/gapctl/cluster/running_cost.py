@@ -5,21 +5,14 @@
 """
 
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gapctl.cluster.cost import PriceTable, load_shipped_prices
+from gapctl.io.cloud_metadata import GOOGLE_HEADERS, METADATA_ADDRESS, fetch_amazon_token, fetch_metadata
 
 if TYPE_CHECKING:
     from ray import ObjectRef
-
-METADATA_ADDRESS: Final = "http://169.254.169.254"
-"""Address of the metadata service of both AWS and Google."""
-ANSWER_SECONDS: Final = 1.0
-AMAZON_HEADERS: Final = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
-GOOGLE_HEADERS: Final = {"Metadata-Flavor": "Google"}
 
 
 class MachineKind(NamedTuple):
@@ -30,31 +23,19 @@ class MachineKind(NamedTuple):
 
 
 def detect_machine_kind(address: str = METADATA_ADDRESS) -> MachineKind | None:
-    """Return this machine's kind, or None if no cloud answers, as on a laptop or in most containers.
-
-    AWS: instance metadata with a session token (IMDSv2). Google: `computeMetadata/v1`.
-    """
+    """Return this machine's kind, or None if no cloud answers, as on a laptop or in most containers."""
     try:
-        token = _fetch_metadata(f"{address}/latest/api/token", AMAZON_HEADERS, method="PUT")
-        headers, facts = {"X-aws-ec2-metadata-token": token}, f"{address}/latest/meta-data"
-        instance = _fetch_metadata(f"{facts}/instance-type", headers)
-        return MachineKind(instance, _fetch_metadata(f"{facts}/instance-life-cycle", headers) == "spot")
+        headers, facts = fetch_amazon_token(address), f"{address}/latest/meta-data"
+        instance = fetch_metadata(f"{facts}/instance-type", headers)
+        return MachineKind(instance, fetch_metadata(f"{facts}/instance-life-cycle", headers) == "spot")
     except (OSError, ValueError):
         pass
     try:
         facts = f"{address}/computeMetadata/v1/instance"
-        instance = _fetch_metadata(f"{facts}/machine-type", GOOGLE_HEADERS).rsplit("/", 1)[-1]
-        return MachineKind(instance, _fetch_metadata(f"{facts}/scheduling/preemptible", GOOGLE_HEADERS) == "TRUE")
+        instance = fetch_metadata(f"{facts}/machine-type", GOOGLE_HEADERS).rsplit("/", 1)[-1]
+        return MachineKind(instance, fetch_metadata(f"{facts}/scheduling/preemptible", GOOGLE_HEADERS) == "TRUE")
     except (OSError, ValueError):
         return None
-
-
-def _fetch_metadata(address: str, headers: Mapping[str, str], method: str = "GET") -> str:
-    # No proxy: the machine itself answers.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(address, headers=dict(headers), method=method)
-    with opener.open(request, timeout=ANSWER_SECONDS) as answer:
-        return str(answer.read(1000).decode("ascii")).strip()
 
 
 ANSWERS_SECONDS: Final = 1.0

@@ -24,6 +24,7 @@ from gapctl.errors import GapctlError, WorkError
 from gapctl.ledger import Lease, Ledger
 from gapctl.plan.plan import Trial
 from gapctl.sweep.progress import WorkerReport
+from gapctl.sweep.spot_notice import SpotWatch
 from gapctl.training.workers import WorkerGroup, get_worker_group, is_lost_worker_error
 
 STEPS_PER_STOP_CHECK: Final = 16
@@ -104,6 +105,7 @@ class SharedWork:
         self._frozen_seconds = float(os.environ[FROZEN_VARIABLE])
         self._mailbox = Mailbox.remote()  # type: ignore[attr-defined]
         self._saved: int | None = None
+        self._error: BaseException | None = None
         self._done = False
         self._start_group()
 
@@ -250,14 +252,18 @@ def _train_shared_trial(task: SharedTask, mailbox: Any, group: WorkerGroup, ende
         group=group,
         folders={task.trial.id: folder},
     )
-    stop = False
+    spot, stop = SpotWatch(), False
     while work.unfinished and not stop:
         (report,) = work.train_for(0.0, steps=STEPS_PER_STOP_CHECK)
         wish = group.rank == 0 and ray.get(mailbox.post_report.remote(report), timeout=GRACE_SECONDS)
-        flag = torch.tensor([float(wish)], device=work.device)
+        flag = torch.tensor([float(wish or spot.announced)], device=work.device)
         stop = bool(group.mean(flag).item() > 0)
-    if stop and group.rank == 0:
-        work.save_and_stop()
+    spot.close()
+    if work.unfinished and group.rank == 0:  # the lease stays, as another group may go on at once
+        work.save()
+        ray.get(
+            mailbox.post_report.remote({**report, "saved": report["samples_seen"], "rows": ()}), timeout=GRACE_SECONDS
+        )
 
 
 def _send_beats(mailbox: Any, ended: threading.Event) -> None:
@@ -278,7 +284,8 @@ def find_training_error(error: BaseException | None, trial: Trial) -> BaseExcept
     causes = [_extract_error(cause) for cause in list(failures.values()) or [error]]
     own = [cause for cause in causes if cause is not None and not _is_loss(cause)]
     if not own or any(_is_of_ray(cause) for cause in causes):
-        return LostWorkersError(f"workers of {trial.label} were lost ({error}); it goes on from its last checkpoint")
+        why = "they left a machine that is to be taken away" if error is None else error
+        return LostWorkersError(f"workers of {trial.label} were lost ({why}); it goes on from its last checkpoint")
     own.sort(key=lambda cause: not isinstance(cause, GapctlError))  # the others only noticed that one stopped
     return own[0]
 

@@ -2,7 +2,8 @@
 
 Nothing here raises: where an interface is missing or does not answer, a sweep goes on with less. Without the
 autoscaler's report, it waits for machines only as long as for a silent autoscaler. Without the table of placement
-groups, what a dead process reserved stays reserved. Without the timeout, Tune kills a process after ten seconds.
+groups, what a dead process reserved stays reserved. Without drains, a machine that is to be taken away is lost like
+any other. Without the timeout, Tune kills a process after ten seconds.
 Without the counting of memory kills, one may end the sweep.
 """
 
@@ -118,6 +119,35 @@ def select_dead_reservations(groups: Iterable[Any], job_id: bytes) -> list[bytes
         and group.creator_actor_id.strip(b"\xff")
         and group.state != group.REMOVED
     ]
+
+
+def is_this_node_draining() -> bool:
+    """Return whether Ray was told that the node of this process will be taken away."""
+    with suppress(Exception):
+        import ray
+
+        return bool(ray.get_runtime_context().get_node_id() in ray._private.state.state.get_draining_nodes())
+    return False
+
+
+def drain_this_node(until: float) -> None:
+    """Have Ray place nothing on the node of this process any more, which ends at `until`, in seconds since 1970.
+
+    Ray has a command for it (`ray drain-node`), which it hides, and which starts a process.
+    """
+    with suppress(Exception):
+        import ray
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+        from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
+
+        context = ray.get_runtime_context()
+        GcsClient(address=context.gcs_address).drain_node(
+            context.get_node_id(),
+            DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
+            "its cloud takes the machine away",
+            int(until * 1000),
+            timeout=ANSWER_SECONDS,
+        )
 
 
 def set_stop_timeout(tune_controller: object, seconds: float) -> None:

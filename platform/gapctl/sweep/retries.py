@@ -12,6 +12,7 @@ from typing import Final
 from ray.tune.experiment import Trial as TuneTrial
 
 from gapctl.sweep.progress import WorkerReport
+from gapctl.sweep.spot_notice import MACHINE_TAKEN_TEXT
 
 RETRIES: Final = 3
 """Retries of a trial from one and the same checkpoint."""
@@ -58,12 +59,12 @@ class RetryBudget:
             tune_trial.max_failures = tune_trial.num_failures + RETRIES
 
     def count_failure(self, tune_trial: TuneTrial) -> None:
-        """Count a loss, unless Ray announced it beforehand (a machine that was to be taken away)."""
+        """Count a loss, unless it was announced, to Ray or to the process (a machine that was to be taken away)."""
         state = self._states[tune_trial.trial_id]
         if tune_trial.num_failures > state.counted:
             state.counted = tune_trial.num_failures
-            state.losses += 1
             last_failure = _extract_last_failure(str(tune_trial.get_error() or ""))
+            state.losses += MACHINE_TAKEN_TEXT not in last_failure
             before, self._kernel_kills = self._kernel_kills, count_kernel_kills()
             state.for_memory += self._kernel_kills > before or any(
                 words in last_failure for words in RAY_MEMORY_KILL_TEXTS

@@ -5,7 +5,8 @@
    `SharedWork` (distributed.py) if several workers train one trial.
 3. Each step trains for `REPORT_SECONDS` and returns a report per trial. A finished trial is in the ledger before its
    last report.
-4. A training that raises fails its trial; a lost lease leaves the trial to the process that has it now.
+4. A training that raises fails its trial; a lost lease leaves the trial to the process that has it now. Where the
+   machine is to be taken away (spot_notice.py), the trial saves and leaves it.
 
 What trains is imported where a trial begins: the sweep's own process knows the class `TrialWorker`, and starts a third
 sooner without open_clip.
@@ -30,6 +31,7 @@ from gapctl.plan.plan import Trial
 from gapctl.sweep.gauges import MachineLog, TrialGauges
 from gapctl.sweep.lease_watch import LeaseRenewer
 from gapctl.sweep.progress import WorkerReport
+from gapctl.sweep.spot_notice import MachineTakenError, SpotWatch
 from gapctl.training.hardware import (
     MachineMonitor,
     describe_hardware,
@@ -80,6 +82,7 @@ class TrialWorker(tune.Trainable):
         self._expired: Mapping[str, bytes] = shared["expired"]
         self._folders: dict[str, TrialFolder] = {}
         self._renewals = LeaseRenewer(lambda: self._folders.values())
+        self._spot = SpotWatch()
         self._packs: list[list[Trial]] = []
         self._reported: set[str] = set()
         self._work: Work | None = None
@@ -106,6 +109,8 @@ class TrialWorker(tune.Trainable):
             self._begin_pack(config)
         if self._must_exit:
             raise HarmedProcessError("a training went wrong in this process, so no other trial is trained in it")
+        if self._spot.announced and self._packs:
+            self._leave_machine()
         reports = self._collect_reports()
         self._reported |= {report["trial"] for report in reports if report.get("done")}
         if self._work is not None and not self._work.unfinished:
@@ -134,6 +139,12 @@ class TrialWorker(tune.Trainable):
     def _begin_pack(self, config: Mapping[str, Any]) -> None:
         self.cleanup()
         self._packs, self._work = [[self._trials[trial_id] for trial_id in config["pack"]]], None
+
+    def _leave_machine(self) -> None:
+        label = ", ".join(trial.label for trial in self._packs[0])
+        self.cleanup()
+        self._work = None
+        raise MachineTakenError(label)
 
     def _collect_reports(self) -> list[WorkerReport]:
         try:
@@ -344,9 +355,13 @@ class PackWork:
         """The trials without a result in the ledger."""
         return [trial for trial in self._trials if trial.id not in self._finished]
 
+    def save(self) -> None:
+        """Save checkpoints of unfinished trials."""
+        self._training.save()
+
     def save_and_stop(self) -> None:
         """Save checkpoints of unfinished trials and release their leases."""
-        self._training.save()
+        self.save()
         for trial, folder in zip(self._trials, self._folders, strict=True):
             if trial.id not in self._finished:
                 folder.release()
