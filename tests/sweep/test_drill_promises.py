@@ -8,7 +8,7 @@ import pytest
 
 from drill.drilled_sweep import DrilledSweep
 from drill.processes import came_true
-from drill.promises import in_the_ledger, in_the_tracking_server
+from drill.promises import in_the_ledger, in_the_ledger_of_workers, in_the_tracking_server
 from drill.watch import Watch
 from gapctl.ledger import LeaseOwner, Ledger, Result
 from gapctl.ledger.trial import RESULT_FILE
@@ -16,14 +16,16 @@ from gapctl.ledger.trial import RESULT_FILE
 ROWS = ({"samples_seen": 0, "gap/rmg": 0.75, "seconds": 0.5}, {"samples_seen": 128, "gap/rmg": 0.5, "seconds": 1.5})
 
 
-def finish(sweep: DrilledSweep, seconds: float, metrics: Mapping[str, float] | None = None) -> None:
+def finish(
+    sweep: DrilledSweep, seconds: float, metrics: Mapping[str, float] | None = None, stretches: str = "2 workers to 128"
+) -> None:
     """Every trial of it, with the same numbers but for times."""
     for trial in sweep.plan.trials:
         folder = Ledger(sweep.runs).trial(trial.id)
         folder.begin(trial)
         folder.save_history([{**row, "seconds": seconds * row["seconds"]} for row in ROWS])
         final = dict(metrics or {"gap/rmg": 0.5, "bias/moad_image": math.nan})
-        folder.finish(Result(trial.id, final, 128, seconds, {}, {}), weights=b"")
+        folder.finish(Result(trial.id, final, 128, seconds, {}, {"stretches": stretches}), weights=b"")
 
 
 @pytest.fixture
@@ -41,6 +43,28 @@ def sweeps(tmp_path: Path) -> tuple[DrilledSweep, DrilledSweep]:
 
 def test_equal_numbers_pass_whatever_time_they_took(sweeps: tuple[DrilledSweep, DrilledSweep]) -> None:
     assert in_the_ledger(*sweeps) == []
+
+
+CHANGED = "2 workers to 64, 1 worker to 128"
+
+
+@pytest.mark.parametrize(("value", "broken"), [(0.5, False), (0.515, False), (0.525, True), (math.nan, True)])
+def test_numbers_may_be_a_little_off_where_the_number_of_workers_changed(
+    sweeps: tuple[DrilledSweep, DrilledSweep], value: float, broken: bool
+) -> None:
+    assert in_the_ledger_of_workers(*sweeps) == ([], 2)
+
+    finish(sweeps[0], 1.0, {"gap/rmg": value, "bias/moad_image": math.nan}, CHANGED)
+    found, exact = in_the_ledger_of_workers(*sweeps)
+
+    assert exact == 0
+    assert [line.split(":")[0] for line in found] == (sweeps[0].ids if broken else [])
+
+
+def test_where_it_did_not_change_no_bit_may_be_off(sweeps: tuple[DrilledSweep, DrilledSweep]) -> None:
+    finish(sweeps[0], 1.0, {"gap/rmg": math.nextafter(0.5, 1.0), "bias/moad_image": math.nan})
+
+    assert len(in_the_ledger_of_workers(*sweeps)[0]) == 2
 
 
 def with_other_numbers(drilled: DrilledSweep) -> None:

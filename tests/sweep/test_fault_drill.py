@@ -1,14 +1,22 @@
-"""A sweep among accidents ends as one in peace: the short form of benchmarks/fault_drill.py, which has more of them."""
+"""A sweep among accidents ends as one in peace: the short forms of benchmarks/fault_drill.py, which has longer ones."""
 
+import importlib.util
+import json
+import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from drill.outcome import Happened, Outcome
+from drill.processes import came_true
 from drill.schedule import LONG, schedule
+from drill.worker_schedule import WORKERS_LONG, worker_schedule
 
 REPOSITORY = Path(__file__).parents[2]
 LONGEST_SECONDS = 3_600
@@ -31,6 +39,96 @@ def test_a_sweep_among_accidents_ends_as_in_peace(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "over 4 trials" in (tmp_path / "table.md").read_text()
     assert "| driver killed | 1 | 1 |" in (tmp_path / "table.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LONGEST_SECONDS)
+def test_trials_on_two_workers_end_among_accidents_as_in_peace(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/fault_drill.py", "--workers", "2", "--short"]
+    done = subprocess.run(
+        [*command, "--markdown", str(tmp_path / "table.md")],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=2 * LONGEST_SECONDS,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (tmp_path / "table.md").read_text()
+    assert "8 faults over 2 trials" in table
+    assert "| worker frozen | 1 | 1 |" in table
+
+
+def test_faults_of_workers_come_in_a_trial_s_first_and_last_step_and_in_every_kind_of_moment() -> None:
+    dealt, again = (worker_schedule(WORKERS_LONG, 4, 200, 3, seed=1) for _ in range(2))
+    faults = [fault for each in dealt for fault in each]
+
+    assert dealt == again != worker_schedule(WORKERS_LONG, 4, 200, 3, seed=2)
+    assert len(faults) == 100
+    assert Counter(fault.kind for fault in faults) == Counter(WORKERS_LONG)
+    assert {fault.moment for fault in faults} == {"step", "evaluation", "checkpoint"}
+    for each in dealt:
+        steps = [fault.step for fault in each]
+        assert steps == sorted(set(steps))
+        assert (steps[0], steps[-1], each[0].moment, each[-1].moment) == (0, 199, "step", "step")
+
+
+def test_the_number_of_workers_changes_in_whole_rounds_and_leaves_trials_whose_number_never_did() -> None:
+    dealt = worker_schedule(WORKERS_LONG, 4, 200, 3, seed=1)
+    changes = [sum(fault.kind == "number changed" for fault in each) for each in dealt]
+
+    assert changes[0] == changes[2] == 0
+    assert all(number and number % 3 == 0 for number in (changes[1], changes[3]))
+
+
+@pytest.fixture
+def gates() -> ModuleType:
+    """The file that drilled processes begin with; here it patches nothing."""
+    path = REPOSITORY / "tests" / "drill" / "gate" / "sitecustomize.py"
+    spec = importlib.util.spec_from_file_location("gates_of_the_drill", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"moment": "evaluation", "step": 0, "rank": 0},
+        {"moment": "step", "step": 5, "rank": 0},
+        {"moment": "step", "step": 4, "rank": 1},
+    ],
+)
+def test_a_gate_is_open_for_all_but_the_one_that_an_order_names(
+    gates: Any, order: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    gate = gates.Gate(str(tmp_path))
+    gate._trial, gate._step = "a", 4
+    (tmp_path / "order-a.json").write_text(json.dumps(order))
+
+    gate.enter("step")
+
+    assert not (tmp_path / "reached.json").exists()
+    assert json.loads((tmp_path / "worker-0.json").read_text())["pid"] == os.getpid()
+
+
+def test_the_one_that_an_order_names_waits_until_it_is_gone(gates: Any, tmp_path: Path) -> None:
+    gate = gates.Gate(str(tmp_path))
+    gate._trial, gate._step = "a", 4
+    order = tmp_path / "order-a.json"
+    order.write_text(json.dumps({"moment": "step", "step": 3, "rank": 0}))
+    standing = threading.Thread(target=gate.enter, args=("step",), daemon=True)
+
+    standing.start()
+    assert came_true((tmp_path / "reached.json").exists, 60.0)
+    assert standing.is_alive()
+    order.unlink()
+    standing.join(timeout=60.0)
+    assert not standing.is_alive()
 
 
 def test_a_schedule_is_its_seed_s() -> None:
