@@ -44,7 +44,7 @@ class Outcome:
         return (
             f"{len(self.happened)} faults over {self.trials} trials in {self.seconds:.0f} s; in peace the same sweep "
             f"took {self.quiet_seconds:.0f} s, so the faults cost {overhead:.0f} s. The command was given "
-            f"{self.commands} times, and {self.trials} trials took {self.attempts} attempts. "
+            f"{self.commands} times{f', and the trials took {self.attempts} attempts' if self.attempts else ''}. "
             f"{_broken(len(self.problems))}"
         )
 

@@ -17,14 +17,14 @@ WorkerKind = Literal[
 Moment = Literal["step", "evaluation", "checkpoint"]
 
 WORKERS_LONG: Final[Mapping[WorkerKind, int]] = {
-    "worker killed": 36,
+    "worker killed": 40,
     "controller killed": 10,
     "waiting process killed": 8,
     "worker frozen": 8,
-    "worker slow": 12,
+    "worker slow": 14,
     "node lost": 8,
     "driver killed": 6,
-    "number changed": 12,
+    "number changed": 6,
 }
 """100 in all."""
 WORKERS_SHORT: Final[Mapping[WorkerKind, int]] = {

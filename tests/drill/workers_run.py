@@ -131,7 +131,7 @@ class _Attended:
     ) -> None:
         self._cluster, self._sweep, self._size, self._outcome = cluster, sweep, size, outcome
         self._gate, self._tell, self._began = gate, tell, time.time()
-        self._changes = 0
+        self._changes, self._before = 0, set[int]()
 
     def run(self, faults: list[list[WorkerFault]]) -> None:
         """Until the sweep has ended by itself, or the time is over."""
