@@ -68,7 +68,7 @@ def _drill(folder: Path, arguments: argparse.Namespace) -> Outcome:
 
 def _drill_workers(folder: Path, arguments: argparse.Namespace) -> Outcome:
     numbers = NUMBERS[arguments.workers]
-    trials, steps = (2, 40) if arguments.short else (4, 200)
+    trials, steps = (2, 40) if arguments.short else (4, 400)
     counts = WORKERS_SHORT if arguments.short else WORKERS_LONG
     faults = worker_schedule(counts, trials, steps, len(numbers), arguments.seed)
     longest = 3600.0 if arguments.short else 10_800.0

@@ -37,6 +37,7 @@ NODES: Final = {1: 1, 2: 3, 4: 3}
 """By number of workers. One is spare, but where one is enough for all: there a second trial would begin."""
 CPUS: Final = {1: 1, 2: 1, 4: 2}
 END_SECONDS: Final = 60.0
+LOSSES_AT_ONE_PLACE: Final = 2
 Tell = Callable[[str], None]
 
 
@@ -91,7 +92,7 @@ def drill_workers(folder: Path, faults: list[list[WorkerFault]], size: WorkersSi
             raise AssertionError(f"the quiet sweep did not end well: {quiet.log.read_text()}")
         outcome = Outcome(size.trials, time.monotonic() - began, unit="steps")
         tell(f"the quiet sweep took {outcome.quiet_seconds:.0f} s")
-        _Attended(cluster, drilled, size, outcome, gate, tell).run(faults)
+        Attended(cluster, drilled, size, outcome, gate, tell).run(faults)
         broken, exact = in_the_ledger_of_workers(drilled, quiet)
         tell(f"{exact} of {size.trials} trials always had {size.workers} workers, and are compared to the byte")
         outcome.problems += broken
@@ -123,7 +124,7 @@ def _trainings() -> list[str]:
     return [each.command for each in below(os.getpid()) if any(name in each.command for name in TRAINING)]
 
 
-class _Attended:
+class Attended:
     """A sweep and whoever looks after it, and after the gates."""
 
     def __init__(
@@ -132,24 +133,25 @@ class _Attended:
         self._cluster, self._sweep, self._size, self._outcome = cluster, sweep, size, outcome
         self._gate, self._tell, self._began = gate, tell, time.time()
         self._changes, self._before = 0, set[int]()
+        self._newest, self._losses = dict[str, Path | None](), dict[str, int]()
 
     def run(self, faults: list[list[WorkerFault]]) -> None:
         """Until the sweep has ended by itself, or the time is over."""
         left = dict(zip(self._sweep.ids, map(list, faults), strict=True))
         total = sum(map(len, faults))
-        for trial in left:
-            self._order(trial, left[trial])
+
+        def reached() -> bool:
+            self._give_orders(left)
+            return self._ended() or self._read("reached.json") is not None
+
+        self._give_orders(left)
         self._sweep.start(self._cluster.address, self._cluster.environment)
         while any(left.values()):
-            if not came_true(lambda: self._ended() or self._read("reached.json") is not None, self._left_over):
-                break
-            found = self._read("reached.json")
-            if found is None:
+            if not came_true(reached, self._left_over) or (found := self._read("reached.json")) is None:
                 break
             standing = Standing(**found)
             (self._gate / "reached.json").unlink()
             self._strike(left[standing.trial].pop(0), standing)
-            self._order(standing.trial, left[standing.trial])
         missed = sum(map(len, left.values()))
         if missed:
             self._outcome.problems.append(f"{missed} of {total} faults found no trial in training")
@@ -162,20 +164,25 @@ class _Attended:
     def _left_over(self) -> float:
         return self._size.longest - (time.time() - self._began)
 
-    def _order(self, trial: str, faults: list[WorkerFault]) -> None:
-        """Name the gate that the trial's next fault waits for; without one, open all."""
-        place, part = self._gate / f"order-{trial}.json", self._gate / "order.part"
-        if not faults:
-            place.unlink(missing_ok=True)
-            return
-        fault = faults[0]
-        rank = fault.rank if fault.moment == "step" else 0
-        part.write_text(json.dumps({"moment": fault.moment, "step": fault.step, "rank": rank}))
-        part.replace(place)
+    def _give_orders(self, left: dict[str, list[WorkerFault]]) -> None:
+        """Name the gate that each trial's next fault waits for.
+
+        A trial may be lost three times at one checkpoint. After two the next fault waits for another checkpoint.
+        """
+        for trial, faults in left.items():
+            newest = max((Path(self._sweep.runs) / trial / "checkpoints").glob("0*.pt"), default=None)
+            if newest != self._newest.get(trial):
+                self._newest[trial], self._losses[trial] = newest, 0
+            place, part = self._gate / f"order-{trial}.json", self._gate / "order.part"
+            if faults and not place.exists() and self._losses.get(trial, 0) < LOSSES_AT_ONE_PLACE:
+                rank = faults[0].rank if faults[0].moment == "step" else 0
+                part.write_text(json.dumps({"moment": faults[0].moment, "step": faults[0].step, "rank": rank}))
+                part.replace(place)
 
     def _strike(self, fault: WorkerFault, standing: Standing) -> None:
         victim, struck = self._find_victim(fault, standing), time.time()
         kind = getattr(self, "_" + fault.kind.replace(" ", "_"))(fault, victim)
+        self._losses[standing.trial] = self._losses.get(standing.trial, 0) + (kind != "worker slow")
         (self._gate / f"order-{standing.trial}.json").unlink(missing_ok=True)
         mended = time.time()
         went_on = came_true(lambda: self._goes_on(kind, standing, mended), self._size.patience)

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ import pytest
 from drill.outcome import Happened, Outcome
 from drill.processes import came_true
 from drill.schedule import LONG, schedule
-from drill.worker_schedule import WORKERS_LONG, worker_schedule
+from drill.worker_schedule import WORKERS_LONG, WorkerFault, worker_schedule
+from drill.workers_run import Attended
 
 REPOSITORY = Path(__file__).parents[2]
 LONGEST_SECONDS = 3_600
@@ -61,21 +62,21 @@ def test_trials_on_two_workers_end_among_accidents_as_in_peace(tmp_path: Path) -
 
 
 def test_faults_of_workers_come_in_a_trial_s_first_and_last_step_and_in_every_kind_of_moment() -> None:
-    dealt, again = (worker_schedule(WORKERS_LONG, 4, 200, 3, seed=1) for _ in range(2))
+    dealt, again = (worker_schedule(WORKERS_LONG, 4, 400, 3, seed=1) for _ in range(2))
     faults = [fault for each in dealt for fault in each]
 
-    assert dealt == again != worker_schedule(WORKERS_LONG, 4, 200, 3, seed=2)
+    assert dealt == again != worker_schedule(WORKERS_LONG, 4, 400, 3, seed=2)
     assert len(faults) == 100
     assert Counter(fault.kind for fault in faults) == Counter(WORKERS_LONG)
     assert {fault.moment for fault in faults} == {"step", "evaluation", "checkpoint"}
     for each in dealt:
         steps = [fault.step for fault in each]
         assert steps == sorted(set(steps))
-        assert (steps[0], steps[-1], each[0].moment, each[-1].moment) == (0, 199, "step", "step")
+        assert (steps[0], steps[-1], each[0].moment, each[-1].moment) == (0, 399, "step", "step")
 
 
 def test_the_number_of_workers_changes_in_whole_rounds_and_leaves_trials_whose_number_never_did() -> None:
-    dealt = worker_schedule(WORKERS_LONG, 4, 200, 3, seed=1)
+    dealt = worker_schedule(WORKERS_LONG, 4, 400, 3, seed=1)
     changes = [sum(fault.kind == "number changed" for fault in each) for each in dealt]
 
     assert changes[0] == changes[2] == 0
@@ -129,6 +130,27 @@ def test_the_one_that_an_order_names_waits_until_it_is_gone(gates: Any, tmp_path
     order.unlink()
     standing.join(timeout=60.0)
     assert not standing.is_alive()
+
+
+def test_a_trial_that_was_lost_twice_at_one_checkpoint_waits_for_another_before_the_next_fault(tmp_path: Path) -> None:
+    """Three losses at one place are forgiven, and the drill's own load may cause one."""
+    gate, checkpoints = tmp_path / "gate", tmp_path / "runs" / "a" / "checkpoints"
+    gate.mkdir()
+    checkpoints.mkdir(parents=True)
+    order, fault = gate / "order-a.json", WorkerFault("worker killed", "evaluation", 8, 3, 2.0)
+    sweep: Any = SimpleNamespace(runs=str(tmp_path / "runs"))
+    attended = Attended(None, sweep, None, Outcome(1, 0.0), gate, print)  # type: ignore[arg-type]
+
+    attended._give_orders({"a": [fault], "b": []})
+    assert json.loads(order.read_text()) == {"moment": "evaluation", "step": 8, "rank": 0}
+    assert not (gate / "order-b.json").exists()
+    order.unlink()
+    attended._losses["a"] = 2
+    attended._give_orders({"a": [fault]})
+    assert not order.exists()
+    (checkpoints / "000000000128.pt").touch()
+    attended._give_orders({"a": [fault]})
+    assert order.exists()
 
 
 def test_a_schedule_is_its_seed_s() -> None:
