@@ -17,7 +17,7 @@ from gapctl.ledger.trial import FAILURE
 from gapctl.plan.plan import Plan, make_plan
 from gapctl.sweep.ray_private import count_memory_kills_as_losses
 from gapctl.sweep.retries import RETRIES, RetryBudget, count_kernel_kills
-from gapctl.sweep.spot_notice import MachineTakenError
+from gapctl.sweep.spot_notice import MACHINE_TAKEN_TEXT
 from sweep_texts import TINY, written
 
 
@@ -55,7 +55,7 @@ def test_a_trial_that_gets_on_may_be_lost_any_number_of_times() -> None:
 def test_leaving_a_machine_that_was_announced_to_go_costs_no_retry() -> None:
     losses, trial = RetryBudget(), TuneTrial()
     for _ in range(3 * RETRIES):
-        assert trial.lose(losses, f"gapctl.sweep.spot_notice.MachineTakenError: {MachineTakenError('a seed=0')}")
+        assert trial.lose(losses, f"MachineTakenError: a seed=0: {MACHINE_TAKEN_TEXT}; it goes on")
     for _ in range(RETRIES):
         assert trial.lose(losses)
     assert not trial.lose(losses)

@@ -14,9 +14,13 @@ from drill.local_cluster import LocalCluster
 from drill.processes import adopt_orphans, below, came_true, runs, signalled
 from drill.promises import in_the_ledger
 from drill.watch import Watch
-from gapctl.sweep import spot_notice
-from gapctl.sweep.spot_notice import SpotWatch
+from gapctl.errors import WorkError
+from gapctl.ledger import LeaseOwner, Ledger
+from gapctl.sweep import spot_notice, worker
+from gapctl.sweep.spot_notice import MACHINE_TAKEN_TEXT, SpotWatch
 from metadata_service import AMAZON_TOKEN, metadata
+from sweep_without_ray import worker_for
+from trained_alone import plan_trials
 from unhelpful_servers import unused_address
 
 LONGEST_SECONDS = 900.0
@@ -73,6 +77,29 @@ def test_an_answer_of_another_form_is_no_notice(node: Node, monkeypatch: pytest.
         assert not watch.announced
         answers[ACTION] = write_notice(120)
         assert came_true(lambda: watch.announced, 60.0)
+
+
+def test_a_trial_leaves_an_announced_machine_with_a_checkpoint_and_without_its_lease(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (trial, *_) = plan_trials("base.train.samples=640", "base.evaluate.every=640", "base.evaluate.gallery=64")
+    ledger = Ledger(str(tmp_path / "runs"))
+    monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "SpotWatch", lambda: SpotWatch(every=0.01))
+    training = worker_for(trial, ledger, LeaseOwner.for_sweep("imbalance"), {})
+    training.step()  # its first evaluation
+    (report,) = training.step()["reports"]
+    node.draining = True
+    assert came_true(lambda: training._spot.announced, 60.0)
+
+    with pytest.raises(WorkError, match=f"{trial.label}: {MACHINE_TAKEN_TEXT}"):
+        training.step()
+
+    folder = ledger.trial(trial.id)
+    assert folder.checkpoints()[0][0].endswith(f"{report['samples_seen']:012d}.pt")
+    assert report["samples_seen"] > 0
+    assert folder.lease() is None
+    assert folder.result() is None
 
 
 @pytest.mark.slow

@@ -126,7 +126,8 @@ def is_this_node_draining() -> bool:
     with suppress(Exception):
         import ray
 
-        return bool(ray.get_runtime_context().get_node_id() in ray._private.state.state.get_draining_nodes())
+        if ray.is_initialized():  # else the next call would start it
+            return ray.get_runtime_context().get_node_id() in set(ray._private.state.state.get_draining_nodes())
     return False
 
 
@@ -140,6 +141,8 @@ def drain_this_node(until: float) -> None:
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
         from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
 
+        if not ray.is_initialized():
+            return
         context = ray.get_runtime_context()
         GcsClient(address=context.gcs_address).drain_node(
             context.get_node_id(),

@@ -21,9 +21,6 @@ MACHINE_TAKEN_TEXT: Final = "its machine is to be taken away"
 class MachineTakenError(WorkError):
     """The machine is announced to be taken away; the checkpoint was written, and the trial goes on elsewhere."""
 
-    def __init__(self, label: str) -> None:
-        super().__init__(f"{label}: {MACHINE_TAKEN_TEXT}; it saved a checkpoint and goes on elsewhere")
-
 
 class SpotWatch:
     """A thread that asks every few seconds, as long as the process lives. Where no cloud answers it asks Ray alone."""

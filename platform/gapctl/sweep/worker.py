@@ -31,7 +31,7 @@ from gapctl.plan.plan import Trial
 from gapctl.sweep.gauges import MachineLog, TrialGauges
 from gapctl.sweep.lease_watch import LeaseRenewer
 from gapctl.sweep.progress import WorkerReport
-from gapctl.sweep.spot_notice import MachineTakenError, SpotWatch
+from gapctl.sweep.spot_notice import MACHINE_TAKEN_TEXT, MachineTakenError, SpotWatch
 from gapctl.training.hardware import (
     MachineMonitor,
     describe_hardware,
@@ -144,7 +144,7 @@ class TrialWorker(tune.Trainable):
         label = ", ".join(trial.label for trial in self._packs[0])
         self.cleanup()
         self._work = None
-        raise MachineTakenError(label)
+        raise MachineTakenError(f"{label}: {MACHINE_TAKEN_TEXT}; it saved a checkpoint and goes on elsewhere")
 
     def _collect_reports(self) -> list[WorkerReport]:
         try:
