@@ -5,9 +5,10 @@
 2. `permute_first_texts` gives the first steps' texts to other images of their batch.
 
 Index letters: M trials trained at once, B pairs of a trial's batch, A = BATCHES_AHEAD * B, S = M * B (trial by trial),
-C channels, H and W rows and columns, L caption positions.
+C channels, H and W rows and columns (W workers in `told_W2`), L caption positions.
 """
 
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gapctl.config.trial import is_table
+from gapctl.data.image_text.pieces import NodeWorkers, find_shared_folder, identify_folder
 from gapctl.data.image_text.source import PairPaths, load_pair_manifests
 from gapctl.data.mad.feed import MadBatch, MadFeed, SampleDraw, TrialData, require_mad_data
 from gapctl.data.mad.images import DeviceImages, MadSplit
@@ -74,10 +76,12 @@ def iterate_batches(
 def _read_pair_batches(
     member: TrialState, places: PairPaths, group: WorkerGroup, reader: "PairReader | None"
 ) -> Iterator[TrainBatch]:
-    from gapctl.data.image_text.feed import PairFeed
+    from gapctl.data.image_text.feed import PairFeed, ThreadReader
     from gapctl.data.image_text.read import build_training_read_options, require_pair_data
 
     pairs, config = load_pair_manifests(places), member.config
+    if reader is None and group.size > 1 and any("://" in shard.address for shard in pairs.train.shards):
+        reader = ThreadReader(node=find_node_workers(group))
     seen = get_model_input(config.model)
     data = require_pair_data(config)
     feed = PairFeed(
@@ -98,6 +102,18 @@ def _read_pair_batches(
         id_B1 = torch.from_numpy(batch.text_id_B).unsqueeze(1)
         id_1A = group.gather_rows(id_B1).view(1, -1).numpy()
         yield TrainBatch(torch.from_numpy(batch.images_BCHW), torch.from_numpy(batch.tokens_BL), id_1A)
+
+
+def find_node_workers(group: WorkerGroup) -> NodeWorkers | None:
+    """Return the workers of a group on this node, and the folder that they share; None for one alone on its node.
+
+    All workers of the group must call it, as they tell each other where they are.
+    """
+    parent = find_shared_folder()
+    here = -1 - group.rank if parent is None else identify_folder(parent)  # nobody shares with a worker without one
+    told_W2 = group.gather_rows(torch.tensor([[here, secrets.randbits(63)]]))
+    ranks = torch.nonzero(told_W2[:, 0] == here)[:, 0].tolist()
+    return None if parent is None or len(ranks) == 1 else NodeWorkers(tuple(ranks), parent / f"{told_W2[0, 1]:016x}")
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 1. `build_pair_table` lists where the training's samples lie; `PairOrder` puts them in the order of each epoch.
 2. `WorkerShare` selects this worker's samples: its slice of every batch.
 3. A reader (`ThreadReader`, or `RayReader` on a cluster) turns them into arrays by a `ChunkReader`, in that order.
+   A `PieceFetcher` brings it the bytes from object stores.
 4. `PairFeed` cuts these into batches, counts, and stops if too many samples cannot be read.
 
 `decode_manifest_rows` reads chosen rows instead, such as the gallery that `sample_gallery_rows` chooses for every trial
@@ -27,6 +28,7 @@ from gapctl.data.image_text.class_prompts import PromptSet, read_sample_labels
 from gapctl.data.image_text.index import Sample, parse_metadata
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
+from gapctl.data.image_text.pieces import NODE_CACHE_BYTES, NodeWorkers, PieceFetcher, open_node_cache
 from gapctl.data.image_text.read import (
     CaptionBatch,
     ChunkReader,
@@ -57,6 +59,8 @@ GALLERY_SEED: Final = 2404_07983
 PART_BYTES: Final = 1 << 24
 """Bytes of pixels that are decoded together; several parts wait in memory."""
 MIN_PART_SAMPLES: Final = 16
+AHEAD_BYTES: Final = NODE_CACHE_BYTES // 2
+"""Most bytes of chunks that workers of one node read ahead, but for one chunk: what is shared must fit its folder."""
 
 CallResult = TypeVar("CallResult")
 TaskInputs = tuple[ReadContext, PairOrder, WorkerShare]
@@ -163,10 +167,14 @@ class PairFeed:
 
 @dataclass(frozen=True)
 class ThreadReader:
-    """Decodes in `threads` threads, each up to `ahead` parts ahead of the training; one more reads the next chunk."""
+    """Decodes in `threads` threads, each up to `ahead` parts ahead of the training; others fetch the next chunks.
+
+    Workers of one training on one `node` share what they fetch from object stores.
+    """
 
     threads: int = 1
     ahead: int = 2
+    node: NodeWorkers | None = None
 
     def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[PairBatch]:
         """Yield a worker's samples in their order, from the share's origin on.
@@ -177,19 +185,46 @@ class ThreadReader:
         def decode(chunk: Future[ChunkReader], part_N: NDArray[np.int64]) -> PairBatch:
             return chunk.result().read_part(part_N)
 
-        fetcher = ThreadPoolExecutor(1)
-        try:
-            yield from run_in_order(
-                (
-                    partial(decode, chunk, part_N)
-                    for chunk, number_N in _prefetch_chunks(fetcher, reading, order, share)
-                    for part_N in split_chunk(number_N, reading.rule.image_size)
-                ),
-                self.threads,
-                self.threads * self.ahead,
-            )
-        finally:
-            fetcher.shutdown(cancel_futures=True)
+        with PieceFetcher(open_node_cache(self.node)) as fetcher:
+            opener = ThreadPoolExecutor(1)
+            try:
+                yield from run_in_order(
+                    (
+                        partial(decode, chunk, part_N)
+                        for chunk, number_N in self._prefetch_chunks(opener, fetcher, reading, order, share)
+                        for part_N in split_chunk(number_N, reading.rule.image_size)
+                    ),
+                    self.threads,
+                    self.threads * self.ahead,
+                )
+            finally:
+                opener.shutdown(cancel_futures=True)
+
+    def _prefetch_chunks(
+        self,
+        opener: ThreadPoolExecutor,
+        fetcher: PieceFetcher,
+        reading: ReadContext,
+        order: PairOrder,
+        share: WorkerShare,
+    ) -> Iterator[tuple[Future[ChunkReader], NDArray[np.int64]]]:
+        """Yield chunks whose bytes are being read, as many ahead of the one being decoded as the node has workers.
+
+        So each worker has about as many samples ahead as one alone.
+        """
+        ranks = (share.rank,) if self.node is None else self.node.ranks
+        ahead: deque[tuple[Future[ChunkReader], NDArray[np.int64], int]] = deque()
+        for chunk in order.iterate_chunks(share.origin):
+            number_N = share.of(chunk)
+            if len(number_N):
+                others = [share._replace(rank=rank).of(chunk) for rank in ranks if rank != share.rank]
+                opened = opener.submit(ChunkReader, reading, chunk, number_N, fetcher, others)
+                ahead.append((opened, number_N, int(reading.table.whole_N2[chunk.place_N, 1].sum())))
+            while len(ahead) > len(ranks) or (len(ahead) > 1 and sum(size for *_, size in ahead) > AHEAD_BYTES):
+                yield ahead.popleft()[:2]
+            if share.stop is not None and chunk.stop >= share.stop:
+                break
+        yield from (each[:2] for each in ahead)
 
 
 def run_in_order(calls: Iterator[Callable[[], CallResult]], threads: int, ahead: int) -> Iterator[CallResult]:
@@ -204,22 +239,6 @@ def run_in_order(calls: Iterator[Callable[[], CallResult]], threads: int, ahead:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _prefetch_chunks(
-    fetcher: ThreadPoolExecutor, reading: ReadContext, order: PairOrder, share: WorkerShare
-) -> Iterator[tuple[Future[ChunkReader], NDArray[np.int64]]]:
-    """Yield chunks whose bytes are being read, one ahead of the one being decoded."""
-    ahead: deque[tuple[Future[ChunkReader], NDArray[np.int64]]] = deque()
-    for chunk in order.iterate_chunks(share.origin):
-        number_N = share.of(chunk)
-        if len(number_N):
-            ahead.append((fetcher.submit(ChunkReader, reading, chunk, number_N), number_N))
-        if len(ahead) > 1:
-            yield ahead.popleft()
-        if share.stop is not None and chunk.stop >= share.stop:
-            break
-    yield from ahead
 
 
 def split_chunk(number_N: NDArray[np.int64], side: int) -> list[NDArray[np.int64]]:
@@ -304,9 +323,10 @@ class _ChunkTask:
         if not len(number_N):
             return
         try:
-            reader = ChunkReader(reading, chunk, number_N)
-            for part_N in split_chunk(number_N, reading.rule.image_size):
-                yield _make_columns(reader.read_part(part_N))
+            with PieceFetcher() as fetcher:
+                reader = ChunkReader(reading, chunk, number_N, fetcher)
+                for part_N in split_chunk(number_N, reading.rule.image_size):
+                    yield _make_columns(reader.read_part(part_N))
         except WorkError as error:
             yield _make_columns(allocate_pair_batch(1, reading.rule), str(error))
 
@@ -395,8 +415,11 @@ def decode_manifest_rows(
 
     def read_chunk(chunk: Chunk) -> tuple[PairBatch, CaptionBatch | None]:
         number_N = np.arange(len(chunk.place_N))
-        reader = ChunkReader(reading, chunk, number_N)
-        return reader.read_all_captions(number_N) if all_captions else (reader.read_without_substitutes(number_N), None)
+        with PieceFetcher() as fetcher:
+            reader = ChunkReader(reading, chunk, number_N, fetcher)
+            if all_captions:
+                return reader.read_all_captions(number_N)
+            return reader.read_without_substitutes(number_N), None
 
     calls = (partial(read_chunk, chunk) for chunk in chunks)
     for read, captions in run_in_order(calls, threads, PARTS_AHEAD * threads):

@@ -1,6 +1,6 @@
 """Read samples of a chunk: bytes, captions, pixels and tokens, with substitutes for samples that cannot be read.
 
-1. `ChunkReader` reads the bytes of neighbouring samples in few pieces.
+1. `ChunkReader` has the bytes of neighbouring samples read in few pieces (`pieces.py`).
 2. Its `read_part` decodes samples into a `PairBatch`: it draws and treats a caption, crops the picture and tokenises.
 3. Its `read_all_captions` decodes a gallery, in which every caption of an image is a text of it.
 4. `FeedCounts` counts them.
@@ -14,9 +14,11 @@ C colours, L tokens.
 import errno
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
+from functools import partial
+from threading import Lock
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -39,6 +41,7 @@ from gapctl.data.image_text.image import (
 from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample_from_shard
 from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_unchanged_shards
 from gapctl.data.image_text.order import Chunk
+from gapctl.data.image_text.pieces import ByteRange, FetchedPiece, Piece, PieceFetcher, plan_pieces
 from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
 from gapctl.data.image_text.tokens import Tokenizer, get_tokenizer
 from gapctl.data.parallel_shards import Workers
@@ -48,10 +51,6 @@ from gapctl.folders import expand_home
 
 WHOLE_CAPTION: Final = PairCaptions()
 SHARP_IMAGE: Final = PairImages()
-MAX_GAP_BYTES: Final = 1 << 16
-"""Largest gap between samples that is read along, since another read would take longer."""
-MAX_READ_BYTES: Final = 1 << 24
-"""Most bytes of one read."""
 
 
 @dataclass(frozen=True)
@@ -202,50 +201,75 @@ class SampleBytes(NamedTuple):
 class ChunkReader:
     """Reads the samples of a chunk; the bytes of those in `wanted_N` are read at once, in few pieces.
 
-    Raise WorkError for a shard that is missing or cannot be read; a shard that has become shorter lacks its last
-    samples.
+    With a `fetcher`, pieces of shards in object stores are queued there, and waited for when a sample is needed;
+    `others` are the wanted samples of the node's other workers, which then fetch the same pieces. Raise WorkError for a
+    shard that is missing or cannot be read; a shard that has become shorter lacks its last samples.
     """
 
-    def __init__(self, reading: ReadContext, chunk: Chunk, wanted_N: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        reading: ReadContext,
+        chunk: Chunk,
+        wanted_N: NDArray[np.int64],
+        fetcher: PieceFetcher | None = None,
+        others: Sequence[NDArray[np.int64]] = (),
+    ) -> None:
         self._reading = reading
         self._chunk = chunk
         self._parts: dict[int, SampleBytes | None] = {}
+        self._fetched: dict[int, tuple[Piece, FetchedPiece]] = {}
+        self._lock = Lock()
+        theirs = [chunk.place_N[other_N] for other_N in others]
         with ShardReader() as opened:
-            for places in _group_neighbours(reading.table, np.unique(chunk.place_N[wanted_N])):
-                self._load_sample_bytes(opened, places)
+            for piece in plan_pieces(reading.table, chunk.place_N[wanted_N], theirs, chunk.start):
+                if fetcher is not None and piece.is_remote:
+                    fetched = fetcher.start(piece)
+                    self._fetched |= dict.fromkeys(piece.place_N, (piece, fetched))
+                else:
+                    self._load_sample_bytes(piece, partial(_read_piece, opened, piece))
 
     def get_bytes(self, number: int) -> SampleBytes | None:
         """Return a sample by its place in the chunk's order, or None if its shard is too short."""
         place = int(self._chunk.place_N[number])
-        if place not in self._parts:
-            with ShardReader() as opened:
-                self._load_sample_bytes(opened, [place])
+        if place in self._parts:
+            return self._parts[place]
+        with self._lock:
+            if place in self._fetched:
+                piece, fetched = self._fetched[place]
+                self._load_sample_bytes(piece, fetched.read)
+                for each in piece.place_N:
+                    del self._fetched[each]
+            elif place not in self._parts:
+                self._load_samples_singly([place])
         return self._parts[place]
 
-    def _load_sample_bytes(self, opened: ShardReader, places: Sequence[int]) -> None:
+    def _load_samples_singly(self, places: Sequence[int]) -> None:
+        with ShardReader() as opened:
+            for place in places:
+                for piece in plan_pieces(self._reading.table, np.array([place]), position=self._chunk.start):
+                    self._load_sample_bytes(piece, partial(_read_piece, opened, piece))
+
+    def _load_sample_bytes(self, piece: Piece, read: Callable[[Sequence[ByteRange]], list[bytes]]) -> None:
         table = self._reading.table
-        address = table.addresses[table.shard_N[places[0]]]
-        first = int(table.whole_N2[places[0], 0])
-        end = int(table.whole_N2[places].sum(axis=1).max())
-        spans = [table.image_N2, table.caption_N2] + [table.json_N2] * self._reading.rule.needs_about
+        members = [table.image_N2, table.caption_N2] + [table.json_N2] * self._reading.rule.needs_about
+        ranges = [(int(start), int(size)) for place in piece.place_N for start, size in (at[place] for at in members)]
         try:
-            content = opened.read(address, first, end - first)
+            contents = read(ranges)
         except OSError as error:
             if error.errno != errno.EIO:
                 reason = f"cannot be read ({error.strerror or error})"
                 raise WorkError(
-                    f"{address}: {'is gone' if isinstance(error, FileNotFoundError) else reason} since it was indexed. "
-                    "Put it back, or run `gapctl data index` on the shards that are there; then the same command goes "
-                    "on from the last checkpoint"
+                    f"{piece.address}: {'is gone' if isinstance(error, FileNotFoundError) else reason} since it was "
+                    "indexed. Put it back, or run `gapctl data index` on the shards that are there; then the same "
+                    "command goes on from the last checkpoint"
                 ) from error
-            if len(places) == 1:
-                self._parts[places[0]] = None
-            for place in places if len(places) > 1 else ():
-                self._load_sample_bytes(opened, [place])
+            if len(piece.place_N) == 1:
+                self._parts[piece.place_N[0]] = None
+            else:
+                self._load_samples_singly(piece.place_N)
             return
-        for place in places:
-            starts = [(int(start) - first, int(size)) for start, size in (span[place] for span in spans)]
-            self._parts[place] = SampleBytes(*(content[start : start + size] for start, size in starts))
+        for index, place in enumerate(piece.place_N):
+            self._parts[place] = SampleBytes(*contents[index * len(members) : (index + 1) * len(members)])
 
     def read_part(self, number_N: NDArray[np.int64]) -> PairBatch:
         """Return the samples at these places of the chunk's order, with substitutes for unreadable ones.
@@ -367,23 +391,9 @@ def hash_text(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
 
 
-def _group_neighbours(table: PairTable, place_N: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Yield groups of samples that are worth one read, by their places in ascending order."""
-    group: list[int] = []
-    first = end = 0
-    for place, shard, (start, size) in zip(
-        place_N.tolist(), table.shard_N[place_N].tolist(), table.whole_N2[place_N].tolist(), strict=True
-    ):
-        near = group and shard == table.shard_N[group[-1]] and end <= start <= end + MAX_GAP_BYTES
-        if group and not (near and start + size - first <= MAX_READ_BYTES):
-            yield group
-            group = []
-        if not group:
-            first = start
-        group.append(place)
-        end = start + size
-    if group:
-        yield group
+def _read_piece(opened: ShardReader, piece: Piece, ranges: Sequence[ByteRange]) -> list[bytes]:
+    """Read a piece at once, and return the content of each (start, size) in it."""
+    return piece.cut(opened.read(piece.address, piece.start, piece.size), ranges)
 
 
 def allocate_pair_batch(samples: int, rule: ReadOptions) -> PairBatch:
