@@ -23,6 +23,12 @@ from gapctl.cli.options import (
     load_plan,
 )
 from gapctl.cli.output import describe_counts, print_json_or_text
+from gapctl.cli.store_requests import (
+    build_request_fields,
+    count_nodes_per_trial,
+    describe_requests,
+    estimate_request_cost,
+)
 from gapctl.cluster.cluster_files import ClusterFile, parse_cluster_documents, read_documents
 from gapctl.cluster.cost import (
     CostEstimate,
@@ -143,12 +149,15 @@ def cost_command(
     asked = [load_sweep(sweep, scale, each).spec.resources for each in changes] or [plan.sweep.spec.resources]
     estimates = [each for resources in asked for each in estimate_costs(cluster, trials, resources, table)]
     flops = sum(count_trial_flops(trial) or 0 for trial in trials)
+    nodes = count_nodes_per_trial(cluster, estimates, plan.sweep.spec.resources)
+    requests = estimate_request_cost(trials, plan.sweep.spec.resources, table, nodes)
     rows = [
         {key: _round_significant(value) if isinstance(value, float) else value for key, value in asdict(each).items()}
         for each in estimates
     ]
     print_json_or_text(
         {
+            **build_request_fields(requests, table),
             "trials": len(trials),
             "flops": _round_significant(float(flops)),
             "estimates": rows,
@@ -157,6 +166,9 @@ def cost_command(
         lambda: _print_costs(cluster, plan, trials, flops, estimates, table),
         as_json,
     )
+    if not as_json:
+        for line in describe_requests(requests, table):
+            make_plain_console().print(line)
 
 
 def _list_trials_to_pay(

@@ -19,6 +19,7 @@ from gapctl.cli.options import (
 )
 from gapctl.cli.output import print_json_or_text
 from gapctl.cli.search import count_ended_points
+from gapctl.cli.store_requests import build_request_fields, describe_requests, estimate_request_cost
 from gapctl.cli.sweep import list_exceeded_limits
 from gapctl.cluster.cost import RentEstimate, estimate_rent, format_money, load_shipped_prices
 from gapctl.config.cohort import describe_cohort
@@ -81,8 +82,10 @@ def plan_command(
         search = get_search(plan.sweep).model_dump(mode="json", exclude_none=True)
         rent = estimate_rent(list_planned_trainings(plan), plan.sweep.spec.resources, load_shipped_prices())
         totals: dict[str, object] = {**cost.list_fields(), "ended": count_ended_points(record)}
-        totals |= _build_rent_fields(rent) | ({"missing_data": missing} if missing else {})
-        said = [*_describe_rent(rent, cost), *missing]
+        asked = estimate_request_cost(list_planned_trainings(plan), plan.sweep.spec.resources, load_shipped_prices())
+        totals |= _build_rent_fields(rent) | build_request_fields(asked, load_shipped_prices())
+        totals |= {"missing_data": missing} if missing else {}
+        said = [*_describe_rent(rent, cost), *describe_requests(asked, load_shipped_prices()), *missing]
         document = {"search": search, "totals": totals}
         print_json_or_text(document, lambda: _print_search_plan(plan, record, cost, runs, said), as_json)
         return
@@ -90,6 +93,7 @@ def plan_command(
     remaining = list_remaining_trials(plan, finished)
     cost, left = estimate_training_cost(plan.trainings, slots), estimate_training_cost(remaining, slots)
     rent = estimate_rent(remaining, plan.sweep.spec.resources, load_shipped_prices()) if remaining else None
+    asked = estimate_request_cost(remaining, plan.sweep.spec.resources, load_shipped_prices())
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
     optima = list_missing_optima(plan, ledger)
     notes = [*list_measurement_notes(plan), *note_own_first_question(plan.sweep.spec), *optima]
@@ -100,7 +104,7 @@ def plan_command(
     def build_document() -> dict[str, object]:
         totals: dict[str, object] = {**cost.list_fields(), "finished": len(finished)}
         totals |= left.list_fields("left_")
-        totals |= _build_rent_fields(rent)
+        totals |= _build_rent_fields(rent) | build_request_fields(asked, load_shipped_prices())
         totals["disks"] = [disk._asdict() for disk in disks]
         totals |= {"beyond_limits": exceeded} if exceeded else {}
         totals |= {"few_steps": few_steps} if few_steps else {}
@@ -120,7 +124,8 @@ def plan_command(
             rest = f"{left.trials} left, {_describe_cost(left)}" if left.trials else "nothing is left to train"
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
         replicates = describe_cohort(spec.cohort) if spec.cohort else _list_recipes(spec)
-        for line in (*_describe_rent(rent, left), *_note_uncounted_sets(plan), *replicates):
+        requests = describe_requests(asked, load_shipped_prices())
+        for line in (*_describe_rent(rent, left), *requests, *_note_uncounted_sets(plan), *replicates):
             console.print(line)
         said = (
             *_list_information(plan.trials),

@@ -110,6 +110,8 @@ class PriceTable(FrozenModel):
     assumptions: CostAssumptions
     gpus: dict[str, Gpu]
     instances: Annotated[dict[str, Instance], Field(min_length=1)]
+    gets_per_1000: dict[str, Positive] = Field(default_factory=dict)
+    """Price of 1,000 requests to an object store that read (GET), by the scheme of its addresses."""
 
     @model_validator(mode="after")
     def _check_gpus(self) -> "PriceTable":
