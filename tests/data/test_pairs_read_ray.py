@@ -1,10 +1,14 @@
 """Ray Data indexes and reads the same pairs as this process does, also in a trial on a machine that is full."""
 
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from gapctl.config.trial import PairCaptions
@@ -12,6 +16,7 @@ from gapctl.data.image_text import feed as read_ray
 from gapctl.data.image_text.feed import PairFeed, RayReader, require_cpus
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
+from gapctl.data.image_text.pieces import find_shared_folder
 from gapctl.data.image_text.read import ReadOptions
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.parallel_shards import Workers
@@ -49,6 +54,25 @@ def test_ray_data_reads_the_same_pairs_in_the_same_order(
         for (one, position), (other, expected) in zip(by_ray, by_threads, strict=True):
             assert position == expected
             assert all(np.array_equal(mine, its) for mine, its in zip(one, other, strict=True))
+
+
+def test_tasks_of_several_workers_share_what_they_fetch_and_read_the_same_pairs(
+    ray_session: None, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [replace(shard, address=f"file://{shard.address}") for shard in manifest.shards]
+    far = replace(manifest, shards=shards, samples=manifest.samples.with_columns(shard="file://" + pl.col("shard")))
+    folder, session = find_shared_folder(), uuid.uuid4().hex
+    assert folder is not None
+    with ThreadPoolExecutor(2) as pool:
+        by_ray = pool.map(
+            lambda rank: list(feed(far, RayReader(session=session), rank=rank, world=2, stop=16)), range(2)
+        )
+        for rank, mine in enumerate(by_ray):
+            by_threads = list(feed(manifest, None, rank=rank, world=2, stop=16))
+            for (one, position), (other, expected) in zip(mine, by_threads, strict=True):
+                assert position == expected
+                assert all(np.array_equal(mine, its) for mine, its in zip(one, other, strict=True))
+    assert not (folder / session).exists()
 
 
 def test_ray_data_cuts_a_pair_alike_in_every_epoch_where_the_cut_is_drawn_once(

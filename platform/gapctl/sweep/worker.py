@@ -418,7 +418,7 @@ def _build_reader(readers: int, group: WorkerGroup) -> PairReader | None:
         return None
     from gapctl.data.image_text.feed import RayReader
 
-    return RayReader(readers, reserved=group.size == 1)
+    return RayReader(readers, reserved=group.size == 1, session=group.draw_name() if group.size > 1 else "")
 
 
 def build_result_report(result: Result) -> WorkerReport:

@@ -5,10 +5,9 @@
 2. `permute_first_texts` gives the first steps' texts to other images of their batch.
 
 Index letters: M trials trained at once, B pairs of a trial's batch, A = BATCHES_AHEAD * B, S = M * B (trial by trial),
-C channels, H and W rows and columns (W workers in `told_W2`), L caption positions.
+C channels, H and W rows and columns (W workers of a group in `told_W1`), L caption positions.
 """
 
-import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -109,11 +108,11 @@ def find_node_workers(group: WorkerGroup) -> NodeWorkers | None:
 
     All workers of the group must call it, as they tell each other where they are.
     """
-    parent = find_shared_folder()
+    parent, name = find_shared_folder(), group.draw_name()
     here = -1 - group.rank if parent is None else identify_folder(parent)  # nobody shares with a worker without one
-    told_W2 = group.gather_rows(torch.tensor([[here, secrets.randbits(63)]]))
-    ranks = torch.nonzero(told_W2[:, 0] == here)[:, 0].tolist()
-    return None if parent is None or len(ranks) == 1 else NodeWorkers(tuple(ranks), parent / f"{told_W2[0, 1]:016x}")
+    told_W1 = group.gather_rows(torch.tensor([[here]]))
+    ranks = torch.nonzero(told_W1[:, 0] == here)[:, 0].tolist()
+    return None if parent is None or len(ranks) == 1 else NodeWorkers(tuple(ranks), parent / name)
 
 
 @lru_cache(maxsize=1)

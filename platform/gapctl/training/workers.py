@@ -3,8 +3,10 @@
 Index letters: B rows of one worker, A = size * B rows of all in the order of ranks, F columns.
 """
 
+import secrets
 from typing import Final, NamedTuple
 
+import torch
 from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 
@@ -89,6 +91,10 @@ class WorkerGroup(NamedTuple):
         total = value.clone()
         distributed.all_reduce(total, group=self.handle)
         return total / self.size
+
+    def draw_name(self) -> str:
+        """Return a random name, the same for all workers of the group, all of which must call it."""
+        return f"{int(self.gather_rows(torch.tensor([[secrets.randbits(63)]]))[0, 0]):016x}"
 
 
 SINGLE_WORKER = WorkerGroup()

@@ -28,7 +28,15 @@ from gapctl.data.image_text.class_prompts import PromptSet, read_sample_labels
 from gapctl.data.image_text.index import Sample, parse_metadata
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
-from gapctl.data.image_text.pieces import NODE_CACHE_BYTES, NodeWorkers, PieceFetcher, open_node_cache
+from gapctl.data.image_text.pieces import (
+    NODE_CACHE_BYTES,
+    NodeWorkers,
+    PieceFetcher,
+    delete_unused_folder,
+    find_shared_folder,
+    open_node_cache,
+    open_task_cache,
+)
 from gapctl.data.image_text.read import (
     CaptionBatch,
     ChunkReader,
@@ -63,7 +71,7 @@ AHEAD_BYTES: Final = NODE_CACHE_BYTES // 2
 """Most bytes of chunks that workers of one node read ahead, but for one chunk: what is shared must fit its folder."""
 
 CallResult = TypeVar("CallResult")
-TaskInputs = tuple[ReadContext, PairOrder, WorkerShare]
+TaskInputs = tuple[ReadContext, PairOrder, WorkerShare, str]
 WINDOW_CHUNKS: Final = 1_024
 """Chunks of one Ray Data plan, about two million samples; an endless training makes one plan after the other."""
 BLOCK_BYTES: Final = 1 << 25
@@ -253,12 +261,14 @@ class RayReader:
 
     Results ahead of the training take up to `store_bytes` of Ray's store. Tasks run inside the trial's reservation, or
     beside it if that is not `reserved` for them. The workers of one trial fill theirs, and a sweep then starts no more
-    trials than there are CPUs for.
+    trials than there are CPUs for. Workers of one training have one `session`, a name by which those of their tasks
+    that run on one node share what they fetch from object stores.
     """
 
     cpus: int = 1
     store_bytes: int = STORE_BYTES
     reserved: bool = True
+    session: str = ""
 
     def read(self, reading: ReadContext, order: PairOrder, share: WorkerShare) -> Iterator[PairBatch]:
         """Yield a worker's samples in their order, from the share's origin on.
@@ -269,7 +279,8 @@ class RayReader:
         from ray.exceptions import RayError
 
         room = _choose_placement(self.cpus) if self.reserved else {}
-        held = ray.put((reading, order, share))  # once on each node
+        session = self.session if any("://" in address for address in reading.table.addresses) else ""
+        held = ray.put((reading, order, share, session))  # once on each node
         first = order.find_chunk(share.origin)
         number = first.epoch * order.chunks + first.number
         last = None
@@ -286,6 +297,9 @@ class RayReader:
                 f"a task of Ray Data failed: {str(error).strip().splitlines()[-1]}. What is trained is kept: the same "
                 "command goes on from the last checkpoint"
             ) from error
+        finally:
+            if session and (parent := find_shared_folder()) is not None:
+                delete_unused_folder(parent / session)
 
     def _read_window(
         self, held: "ObjectRef[TaskInputs]", first: int, chunks: int, room: dict[str, Any]
@@ -317,14 +331,16 @@ class _ChunkTask:
     held: "ObjectRef[TaskInputs]"
 
     def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[np.generic]]]:
-        reading, order, share = _fetch_inputs(self.held)
+        reading, order, share, session = _fetch_inputs(self.held)
         chunk = order.chunk(*divmod(int(row[CHUNK_COLUMN][0]), order.chunks))
         number_N = share.of(chunk)
         if not len(number_N):
             return
         try:
-            with PieceFetcher() as fetcher:
-                reader = ChunkReader(reading, chunk, number_N, fetcher)
+            ranks = range(share.world) if session else [share.rank]
+            others = [share._replace(rank=rank).of(chunk) for rank in ranks if rank != share.rank]
+            with PieceFetcher(open_task_cache(session)) as fetcher:
+                reader = ChunkReader(reading, chunk, number_N, fetcher, others)
                 for part_N in split_chunk(number_N, reading.rule.image_size):
                     yield _make_columns(reader.read_part(part_N))
         except WorkError as error:

@@ -48,8 +48,10 @@ BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 PATIENCE_SECONDS: Final = 60.0
 """How long a worker waits for a piece that another fetches, which may be frozen, before it fetches for itself."""
 POLL_SECONDS: Final = 0.005
-ROOM_SECONDS: Final = 1.0
+ROOM_SECONDS: Final = 10.0
 """How long a worker waits to look for room, which takes microseconds unless the one before is frozen."""
+IDLE_SECONDS: Final = 60.0
+"""How long a folder that nobody uses is left alone by other trainings: tasks of Ray Data come and go."""
 ROOM: Final = "room"
 ALIVE: Final = "alive"
 """The file that each worker locks as long as it uses the folder."""
@@ -214,7 +216,7 @@ class NodeCache:
     """A folder of one training's own, in which its workers on this node share pieces; at most `limit` bytes.
 
     The folders of trainings that have ended are deleted when another is opened, this one when its last worker closes
-    it. `keeps` leaves it there, for workers that come and go. Raise OSError where it cannot be made.
+    it. `keeps` leaves it there, for tasks that come and go. Raise OSError where it cannot be made.
     """
 
     def __init__(self, folder: Path, limit: int = NODE_CACHE_BYTES, *, keeps: bool = False) -> None:
@@ -223,7 +225,7 @@ class NodeCache:
         self._alive = _lock_alive(folder)
         for other in folder.parent.iterdir():
             if other != folder:
-                delete_unused_folder(other)
+                delete_unused_folder(other, IDLE_SECONDS)
 
     def close(self) -> None:
         """Release the folder, and delete it if no other worker uses it."""
@@ -336,10 +338,20 @@ def open_node_cache(node: NodeWorkers | None) -> NodeCache | None:
     return None
 
 
-def delete_unused_folder(folder: Path) -> None:
-    """Delete the folder of a training that no worker uses; the file that tells so goes last."""
+def open_task_cache(session: str) -> NodeCache | None:
+    """Return the cache of a task of a training's session on this node; None without a session or a folder for it."""
+    with suppress(OSError):
+        if session and (parent := find_shared_folder()) is not None:
+            return NodeCache(parent / session, keeps=True)
+    return None
+
+
+def delete_unused_folder(folder: Path, idle_seconds: float = 0.0) -> None:
+    """Delete the folder of a training that no worker has used for so long; the file that tells so goes last."""
     with suppress(OSError), (folder / ALIVE).open("r+b") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.time() - os.fstat(alive.fileno()).st_mtime < idle_seconds:
+            return
         for path in folder.iterdir():
             if path.name != ALIVE:
                 path.unlink(missing_ok=True)
@@ -355,6 +367,7 @@ def _lock_alive(folder: Path) -> IO[bytes]:
             alive = (folder / ALIVE).open("ab")
             fcntl.flock(alive, fcntl.LOCK_SH)
             if _is_same_file(alive, folder / ALIVE):
+                os.utime(alive.fileno())
                 return alive
             alive.close()
 
