@@ -118,7 +118,7 @@ def run_worker(rank: int, world: int, meeting: Meeting, options: argparse.Namesp
     fsspec.register_implementation("late", LateStore, clobber=True)
     shard, folder, step, told = meeting
     if options.mode != "decoded":
-        ChunkReader._read_sample = skip_decoding  # type: ignore[method-assign]
+        ChunkReader._read_sample = skip_decoding  # type: ignore[assignment, method-assign]
     manifest = spread_manifest(build_manifest(list_shards([str(shard)]), Workers(1)), options.shards * world)
     kept_N = np.random.default_rng(0).random(len(manifest.samples)) >= options.held_out
     rows, slice_samples = np.flatnonzero(kept_N), BATCH // world
