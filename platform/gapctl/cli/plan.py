@@ -82,7 +82,7 @@ def plan_command(
         search = get_search(plan.sweep).model_dump(mode="json", exclude_none=True)
         rent = estimate_rent(list_planned_trainings(plan), plan.sweep.spec.resources, load_shipped_prices())
         totals: dict[str, object] = {**cost.list_fields(), "ended": count_ended_points(record)}
-        asked = estimate_request_cost(list_planned_trainings(plan), plan.sweep.spec.resources, load_shipped_prices())
+        asked = estimate_request_cost(list_planned_trainings(plan), load_shipped_prices())
         totals |= _build_rent_fields(rent) | build_request_fields(asked, load_shipped_prices())
         totals |= {"missing_data": missing} if missing else {}
         said = [*_describe_rent(rent, cost), *describe_requests(asked, load_shipped_prices()), *missing]
@@ -93,7 +93,7 @@ def plan_command(
     remaining = list_remaining_trials(plan, finished)
     cost, left = estimate_training_cost(plan.trainings, slots), estimate_training_cost(remaining, slots)
     rent = estimate_rent(remaining, plan.sweep.spec.resources, load_shipped_prices()) if remaining else None
-    asked = estimate_request_cost(remaining, plan.sweep.spec.resources, load_shipped_prices())
+    asked = estimate_request_cost(remaining, load_shipped_prices())
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
     optima = list_missing_optima(plan, ledger)
     notes = [*list_measurement_notes(plan), *note_own_first_question(plan.sweep.spec), *optima]

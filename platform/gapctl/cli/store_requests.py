@@ -25,13 +25,10 @@ class RequestCost(NamedTuple):
     unknown: tuple[str, ...] = ()
 
 
-def estimate_request_cost(
-    trials: Sequence[Trial], resources: Resources, prices: PriceTable, nodes: int = 1
-) -> RequestCost | None:
+def estimate_request_cost(trials: Sequence[Trial], prices: PriceTable, nodes: int = 1) -> RequestCost | None:
     """Return what the trainings ask of object stores on `nodes` machines each; None where their pairs lie on a disk.
 
-    Workers that read by Ray Data share nothing, so each is counted by itself. The price of a request is that of the
-    source's scheme.
+    The price of a request is that of the source's scheme.
     """
     found, cost, unknown = RequestEstimate(), 0.0 if trials else None, dict[str, None]()
     summaries: dict[PairData, StoredPairs | None] = {}
@@ -46,7 +43,7 @@ def estimate_request_cost(
             unknown[str(error)] = None
             continue
         if (stored := summaries[data]) is not None:
-            each = estimate_requests(trial.config, stored, resources.workers if resources.readers else nodes)
+            each = estimate_requests(trial.config, stored, nodes)
             price = prices.gets_per_1000.get(stored.address.partition("://")[0])
             found = found.add(each)
             cost = None if price is None or cost is None else cost + each.gets / 1000 * price

@@ -1,7 +1,7 @@
 """Count the requests and bytes that trainings ask of an object store for their pairs, before any training starts.
 
 1. `summarise_stored_pairs` sums up what a training reads of the manifests, or returns None for pairs on a disk.
-2. `estimate_requests` counts from that, from the training's samples and batch, and from who shares what is read.
+2. `estimate_requests` counts from that, from the training's samples and batch, and from its number of nodes.
 
 The counts follow `pieces.py`: spans of up to 256 neighbours, read whole by a node whose workers want enough of them.
 """
@@ -73,15 +73,15 @@ def _list_remote_shards(source: str) -> "list[ManifestShard]":
     return [shard for shard in shards if shard.address in named] or shards
 
 
-def estimate_requests(config: TrialConfig, stored: StoredPairs, readers: int) -> RequestEstimate:
-    """Estimate what one training asks of the store; `readers` share nothing: its nodes, or workers by Ray Data.
+def estimate_requests(config: TrialConfig, stored: StoredPairs, nodes: int) -> RequestEstimate:
+    """Estimate what one training on so many nodes asks of the store.
 
-    A chunk is read by each reader that has a part of its batches. Held-out pairs lie far apart: each evaluation sends a
-    request for each pair of its gallery, unless they fit into memory, so this is an upper bound.
+    A chunk is read by each node that has a part of its batches. Held-out pairs lie far apart: each evaluation sends a
+    request for each pair of its gallery, unless they fit into memory, so of these it is an upper bound.
     """
     train, evaluate = config.train, config.evaluate
-    slice_samples = max(1.0, train.batch_size / readers)
-    touching = min(float(readers), 1.0 + CHUNK_SAMPLES / slice_samples)  # readers of a chunk
+    slice_samples = max(1.0, train.batch_size / nodes)
+    touching = min(float(nodes), 1.0 + CHUNK_SAMPLES / slice_samples)  # nodes that read a chunk
     epoch = RequestEstimate()
     for shard in stored.shards:
         one = _estimate_span_requests(shard, 1.0 / touching)
@@ -103,7 +103,7 @@ def _count_spans(shard: StoredShard) -> float:
 
 
 def _estimate_span_requests(shard: StoredShard, share: float) -> RequestEstimate:
-    """Estimate the requests for one span by a reader that wants a `share` of its samples, drawn at random.
+    """Estimate the requests for one span by a node that wants a `share` of its samples, drawn at random.
 
     With p the wanted share of all that lies there and q = 1 - p, k others lie between two wanted samples with
     probability p q^k. Less than `most` of them are read along. A request is no larger than `REMOTE_READ_BYTES`.
