@@ -101,7 +101,7 @@ def spread_manifest(one: Manifest, shards: int) -> Manifest:
     (shard,) = one.shards
     addresses = [f"late://{number}{shard.address}" for number in range(shards)]
     samples = pl.concat([one.samples.with_columns(shard=pl.lit(address)) for address in addresses])
-    return replace(one, shards=[replace(shard, address=address) for address in addresses], samples=samples)
+    return Manifest([replace(shard, address=address) for address in addresses], samples)
 
 
 class Meeting(NamedTuple):

@@ -35,9 +35,8 @@ def table_of(held_out_share: float) -> PairTable:
     row_N = np.flatnonzero(np.random.default_rng(0).random(SHARDS * PER_SHARD) >= held_out_share)
     whole_N2 = np.stack([row_N % PER_SHARD * SAMPLE_BYTES, np.full(len(row_N), SAMPLE_BYTES)], axis=1)
     addresses = [f"s3://bucket/pairs/{number}.tar" for number in range(SHARDS)]
-    none_N = np.empty(0, dtype=np.int32)
-    members = (whole_N2,) * 3
-    return PairTable(addresses, row_N, (row_N // PER_SHARD).astype(np.int32), whole_N2, *members, whole_N2[:0], none_N)
+    known = {"addresses": addresses, "row_N": row_N, "shard_N": (row_N // PER_SHARD).astype(np.int32)}
+    return PairTable(**dict.fromkeys(PairTable._fields, ()) | known | {"whole_N2": whole_N2})
 
 
 def count_requests(table: PairTable, batch: int, nodes: Sequence[Sequence[int]]) -> tuple[int, int]:

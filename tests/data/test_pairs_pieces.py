@@ -48,7 +48,7 @@ def near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
 def far(near: Manifest) -> Manifest:
     """The same samples at addresses, as in an object store."""
     shards = [replace(shard, address=f"file://{shard.address}") for shard in near.shards]
-    return replace(near, shards=shards, samples=near.samples.with_columns(shard="file://" + pl.col("shard")))
+    return Manifest(shards, near.samples.with_columns(shard="file://" + pl.col("shard")))
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_several_requests_are_under_way(near: Manifest, monkeypatch: pytest.Monk
     for shard in near.shards:
         CountingStore().pipe_file(shard.address, Path(shard.address).read_bytes())
     shards = [replace(shard, address=f"counted://{shard.address}") for shard in near.shards]
-    far = replace(near, shards=shards, samples=near.samples.with_columns(shard="counted://" + pl.col("shard")))
+    far = Manifest(shards, near.samples.with_columns(shard="counted://" + pl.col("shard")))
     CountingStore.forget()
 
     next(iter(worker(far, 0, 1, None)))

@@ -60,7 +60,7 @@ def test_tasks_of_several_workers_share_what_they_fetch_and_read_the_same_pairs(
     ray_session: None, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards = [replace(shard, address=f"file://{shard.address}") for shard in manifest.shards]
-    far = replace(manifest, shards=shards, samples=manifest.samples.with_columns(shard="file://" + pl.col("shard")))
+    far = Manifest(shards, manifest.samples.with_columns(shard="file://" + pl.col("shard")))
     folder, session = find_shared_folder(), uuid.uuid4().hex
     assert folder is not None
     with ThreadPoolExecutor(2) as pool:

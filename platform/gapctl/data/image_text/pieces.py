@@ -66,7 +66,7 @@ class Piece(NamedTuple):
     """Neighbouring samples of a shard that are read at once: `size` bytes from `start` on.
 
     `place_N` are the places of those that this worker wants. `position` is that of the chunk, and `readers` the number
-    of the node's workers that want samples of it, 0 where it is not known.
+    of the node's workers that want samples of it.
     """
 
     place_N: Sequence[int]
@@ -157,7 +157,7 @@ class PieceFetcher:
 
     def start(self, piece: Piece) -> "FetchedPiece":
         """Queue the request for a piece, and return where its content will be."""
-        if self._cache is not None and piece.readers != 1:
+        if self._cache is not None and piece.readers > 1:
             return FetchedPiece(piece, self._pool.submit(self._cache.fetch, piece), self._cache)
         return FetchedPiece(piece, self._pool.submit(request_piece, piece), None)
 
@@ -321,8 +321,6 @@ class NodeCache:
 
     def _count_reader(self, piece: Piece) -> None:
         """Note that this worker has read a piece; the last of its readers deletes it."""
-        if not piece.readers:
-            return
         path = self._find_path(piece)
         with suppress(OSError), path.with_suffix(READ_BY).open("ab", buffering=0) as read_by:
             read_by.write(b".")
