@@ -67,9 +67,10 @@ def place_names(captions: pl.DataFrame, look: Look) -> pl.DataFrame:
     In the left half names stand to the right if they can, in the right half to the left.
     """
     width = look.width if isinstance(look.width, int) else USUAL_PAGE_WIDTH
-    x_unit = width / max(captions["unsaid"].max(), 1e-9)  # pixels
-    y_unit = HEIGHT / max(captions["gap"].max(), 1e-9)
-    points = [(x * x_unit, y * y_unit) for x, y in captions.select("unsaid", "gap").iter_rows()]
+    places: list[tuple[float, float]] = captions.select("unsaid", "gap").rows()
+    x_unit = width / max(*(x for x, _ in places), 1e-9)  # pixels
+    y_unit = HEIGHT / max(*(y for _, y in places), 1e-9)
+    points = [(x * x_unit, y * y_unit) for x, y in places]
     taken: list[tuple[float, float, float]] = []  # left, right and middle of the names so far
     sides = []
     for (x, y), level in zip(points, captions["level"], strict=True):
