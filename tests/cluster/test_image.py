@@ -78,22 +78,22 @@ def test_steps_hand_on_user_place_and_variables(tmp_path: Path, monkeypatch: pyt
         "run",
         lambda root, command: ran.append((root.user, str(root.place), root.variables.get("A", ""), command)),
     )
-    (tmp_path / "work/part").mkdir(parents=True)
+    (tmp_path / "srv/part").mkdir(parents=True)
     root = SCRIPT.ImageRoot(tmp_path)
-    text = "FROM a\nUSER me\nENV A=1 B='two words'\nWORKDIR /work\nCOPY --chown=me:us pyproject.toml ./\n"
+    text = "FROM a\nUSER me\nENV A=1 B='two words'\nWORKDIR /srv\nCOPY --chown=me:us pyproject.toml ./\n"
     for step in SCRIPT.parse_dockerfile(text + "WORKDIR part\nCOPY sweeps sweeps\nRUN act\n")[1:]:
         SCRIPT.RUNNERS[step.keyword](root, step.text)
 
     assert ran == [
-        ("root", "/", "", "mkdir -p /work"),
-        ("root", "/work", "", "chown -R me:us /work/pyproject.toml"),
-        ("root", "/", "", "mkdir -p /work/part"),
-        ("root", "/work/part", "", "chown -R root:root /work/part/sweeps"),
-        ("me", "/work/part", "1", "act"),
+        ("root", "/", "", "mkdir -p /srv"),
+        ("root", "/srv", "", "chown -R me:us /srv/pyproject.toml"),
+        ("root", "/", "", "mkdir -p /srv/part"),
+        ("root", "/srv/part", "", "chown -R root:root /srv/part/sweeps"),
+        ("me", "/srv/part", "1", "act"),
     ]
     assert root.variables["B"] == "two words"
-    assert (tmp_path / "work/pyproject.toml").is_file()
-    assert (tmp_path / "work/part/sweeps/imbalance.yaml").is_file()
+    assert (tmp_path / "srv/pyproject.toml").is_file()
+    assert (tmp_path / "srv/part/sweeps/imbalance.yaml").is_file()
 
 
 def test_all_files_name_one_image_and_its_name_says_what_is_in_it() -> None:

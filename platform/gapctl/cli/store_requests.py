@@ -1,15 +1,17 @@
 """What trainings ask of object stores and what that costs, for `gapctl plan` and `gapctl cluster cost`."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gapctl.cluster.cluster_files import ClusterFile
 from gapctl.cluster.cost import CostEstimate, PriceTable, count_trials_at_once, format_money
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import PairData
-from gapctl.data.image_text.requests import RequestEstimate, StoredPairs, estimate_requests, summarise_stored_pairs
 from gapctl.errors import GapctlError
 from gapctl.plan.plan import Trial
+
+if TYPE_CHECKING:
+    from gapctl.data.image_text.requests import StoredPairs
 
 
 class RequestCost(NamedTuple):
@@ -30,11 +32,15 @@ def estimate_request_cost(trials: Sequence[Trial], prices: PriceTable, nodes: in
 
     The price of a request is that of the source's scheme.
     """
+    if not any(_is_in_a_store(trial) for trial in trials):
+        return None
+    from gapctl.data.image_text.requests import RequestEstimate, estimate_requests, summarise_stored_pairs
+
     found, cost, unknown = RequestEstimate(), 0.0 if trials else None, dict[str, None]()
     summaries: dict[PairData, StoredPairs | None] = {}
     for trial in trials:
         data = trial.config.data
-        if not isinstance(data, PairData) or "://" not in data.source + data.held_out:
+        if not isinstance(data, PairData) or not _is_in_a_store(trial):
             continue
         try:
             if data not in summaries:
@@ -50,6 +56,11 @@ def estimate_request_cost(trials: Sequence[Trial], prices: PriceTable, nodes: in
     if not any(summaries.values()) and not unknown:
         return None
     return RequestCost(nodes, found.gets, found.bytes, cost, tuple(unknown))
+
+
+def _is_in_a_store(trial: Trial) -> bool:
+    data = trial.config.data
+    return isinstance(data, PairData) and "://" in data.source + data.held_out
 
 
 def count_nodes_per_trial(cluster: ClusterFile, estimates: Sequence[CostEstimate], resources: Resources) -> int:
