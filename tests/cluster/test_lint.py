@@ -325,6 +325,7 @@ def test_more_machines_that_always_run_than_the_sweep_fills(tmp_path: Path) -> N
 
 def test_data_in_a_bucket_need_a_right_to_it(tmp_path: Path) -> None:
     text = AWS.read_text(encoding="utf-8").replace("s3://", "disk:/").replace("IamInstanceProfile", "Other")
+    text = text.replace("REGISTRY/", "mine/")
     path = tmp_path / "cluster.yaml"
     path.write_text(text, encoding="utf-8")
     alone = gapctl("cluster", "lint", str(path))
