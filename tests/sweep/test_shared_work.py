@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +23,9 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, Work
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from torch import distributed as torch_distributed
 
+from gapctl.data.load import load_dataset
 from gapctl.errors import InputError, WorkError
-from gapctl.ledger import LeaseLostError
+from gapctl.ledger import LeaseLostError, LeaseOwner, Ledger
 from gapctl.sweep import distributed
 from gapctl.sweep.distributed import FROZEN_VARIABLE, LostWorkersError, SharedWork, find_training_error
 from trained_alone import plan_trials
@@ -250,3 +253,24 @@ def test_a_worker_holds_its_own_error_back_until_ray_knows_of_other_losses(run_w
 
     assert run_worker.waits == [distributed.SETTLE_SECONDS]  # type: ignore[attr-defined]
     assert "Traceback" in raised.value.__notes__[0]
+
+
+def test_workers_whose_machine_is_announced_to_go_save_together_and_keep_the_lease(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (trial, *_) = plan_trials("base.train.samples=6400", "base.evaluate.every=6400", "base.evaluate.gallery=64")
+    ledger, mailbox = Ledger(str(tmp_path / "runs")), LocalMailbox()
+    holder = ledger.trial(trial.id)
+    assert holder.acquire(LeaseOwner.for_sweep("imbalance")) is None
+    assert holder.handle is not None
+    monkeypatch.setattr(ray, "get", lambda value, timeout=None: value)
+    monkeypatch.setattr(distributed, "SpotWatch", lambda: SimpleNamespace(announced=True, close=lambda: None))
+    data = load_dataset(trial.config.data)
+    task = distributed.SharedTask(trial, data, ledger.everywhere, 1, False, 0, holder.handle.lease)
+
+    distributed.run_shared_worker({"task": task, "mailbox": mailbox})
+
+    (before, last), _ = mailbox.drain_reports.remote()
+    assert before["saved"] <= last["saved"] == last["samples_seen"] < 6400
+    assert holder.checkpoints()[0][0].endswith(f"{last['saved']:012d}.pt")
+    assert holder.lease() is not None
