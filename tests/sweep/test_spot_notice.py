@@ -11,7 +11,7 @@ import pytest
 
 from drill.drilled_sweep import DrilledSweep
 from drill.local_cluster import LocalCluster
-from drill.processes import adopt_orphans, below, came_true, runs, signalled
+from drill.processes import adopt_orphans, below, came_true, environment_of, runs, signalled
 from drill.promises import in_the_ledger
 from drill.watch import Watch
 from gapctl.errors import WorkError
@@ -24,6 +24,7 @@ from trained_alone import plan_trials
 from unhelpful_servers import unused_address
 
 LONGEST_SECONDS = 900.0
+ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 TOKEN, ACTION = {"PUT /latest/api/token": "a token"}, "GET /latest/meta-data/spot/instance-action"
 
 
@@ -40,7 +41,7 @@ class Node:
         self.draining, self.drains = False, list[float]()
         monkeypatch.setattr(spot_notice, "drain_this_node", self.drains.append)
         monkeypatch.setattr(spot_notice, "is_this_node_draining", lambda: self.draining)
-        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", unused_address())
+        monkeypatch.setenv(ENDPOINT, unused_address())
         monkeypatch.setenv("GCE_METADATA_HOST", unused_address().removeprefix("http://"))
 
 
@@ -52,7 +53,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
 def test_a_notice_drains_the_node_until_the_announced_second(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = dict(TOKEN)
     with metadata(answers, AMAZON_TOKEN) as address:
-        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", address)
+        monkeypatch.setenv(ENDPOINT, address)
         watch = SpotWatch(every=0.01)
         time.sleep(0.2)
         assert not watch.announced
@@ -71,7 +72,7 @@ def test_where_no_cloud_answers_a_drain_by_others_is_noticed(node: Node) -> None
 def test_an_answer_of_another_form_is_no_notice(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {**TOKEN, ACTION: '{"action": "hibernate"}'}
     with metadata(answers, AMAZON_TOKEN) as address:
-        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", address)
+        monkeypatch.setenv(ENDPOINT, address)
         watch = SpotWatch(every=0.01)
         time.sleep(0.2)
         assert not watch.announced
@@ -118,10 +119,10 @@ def test_a_trial_whose_machine_is_announced_to_go_goes_on_elsewhere_without_a_lo
     with metadata(answers[0], AMAZON_TOKEN) as first, metadata(answers[1], AMAZON_TOKEN) as second:
         try:
             cluster.start_head()
-            for address in (first, second):
-                cluster.environment = {**cluster.environment, "AWS_EC2_METADATA_SERVICE_ENDPOINT": address}
+            for address in (first, second):  # one after the other, as a node that did not come up is started again
+                cluster.environment = {**cluster.environment, ENDPOINT: address}
                 cluster.add_node()
-            cluster.wait_for_nodes()
+                cluster.wait_for_nodes()
             quiet.start(cluster.address, cluster.environment)
             assert came_true(lambda: quiet.code() is not None, LONGEST_SECONDS)
             assert quiet.code() == 0, quiet.log.read_text()
@@ -131,9 +132,7 @@ def test_a_trial_whose_machine_is_announced_to_go_goes_on_elsewhere_without_a_lo
             assert came_true(lambda: any(checkpoints("*/checkpoints/0*.pt")), LONGEST_SECONDS)
             assert came_true(lambda: bool(watch.in_training()), LONGEST_SECONDS)
             victim, lease = next(iter(watch.in_training().items()))
-            node = cluster.node_of(lease.pid)
-            assert node is not None
-            place = cluster.nodes.index(node)
+            place = [first, second].index(environment_of(lease.pid)[ENDPOINT])
             answers[place][ACTION] = write_notice(120)
             assert came_true(lambda: not runs(lease.pid), 60.0), "its process leaves before the machine does"
             assert came_true(lambda: moved.code() is not None, LONGEST_SECONDS)
