@@ -1,6 +1,6 @@
 """Samples a second of each of several workers on one node, whose shards lie in a store that answers after 30 ms.
 
-    python benchmarks/feed_reads.py [--workers 1 2 4 8] [--mode paced] [--pace 400] [--held-out 0.1] [--json FILE]
+    python benchmarks/feed_reads.py [--workers 1 2 4 8] [--mode paced] [--pace 400] [--stretch 10] [--json FILE]
 
 Each worker is a process; all take their part of each batch together, as a training's do. One run reads an epoch of the
 same number of samples for each worker. `--mode` says what a worker does with a sample:
@@ -8,6 +8,9 @@ same number of samples for each worker. `--mode` says what a worker does with a 
     paced     nothing, but takes so many a second as a GPU would (`--pace`): 8 workers need few CPUs
     bytes     nothing, as fast as it can: what the machine can move, which 8 workers on 2 cores share
     decoded   decodes, crops and tokenises it, as fast as it can: bound by the CPUs
+
+`--stretch 10` makes the store ten times as slow, and the workers, and gives rates as if it had not: so workers find ten
+times the CPU, as on a node with many cores, and what is left is the waiting for requests.
 
 The store gives the bytes of one made shard for every address, out of the page cache. Requests and bytes are those that
 it was asked for by all workers, the bytes beside those of the samples that were trained on.
@@ -50,10 +53,11 @@ LONGEST_SECONDS = 600
 
 
 class LateStore(LocalFileSystem):  # type: ignore[misc]
-    """`late://NUMBER/PATH`: the file at that path, after `SECONDS`; `sizes` are those of all answers."""
+    """`late://NUMBER/PATH`: the file at that path, after so many seconds; `sizes` are those of all answers."""
 
     protocol: ClassVar[str] = "late"
     sizes: ClassVar[list[int]] = []
+    seconds: ClassVar[float] = SECONDS
     lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
@@ -62,7 +66,7 @@ class LateStore(LocalFileSystem):  # type: ignore[misc]
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
         """Return the bytes of a range, late."""
-        time.sleep(SECONDS)
+        time.sleep(self.seconds)
         content = bytes(super().cat_file(path, start=start, end=end, **options))
         with self.lock:
             self.sizes.append(len(content))
@@ -116,6 +120,7 @@ class Meeting(NamedTuple):
 def run_worker(rank: int, world: int, meeting: Meeting, options: argparse.Namespace) -> None:
     """Read an epoch in step with the other workers, and tell what was read."""
     fsspec.register_implementation("late", LateStore, clobber=True)
+    LateStore.seconds = SECONDS * options.stretch
     shard, folder, step, told = meeting
     if options.mode != "decoded":
         ChunkReader._read_sample = skip_decoding  # type: ignore[assignment, method-assign]
@@ -133,10 +138,10 @@ def run_worker(rank: int, world: int, meeting: Meeting, options: argparse.Namesp
     for batch, _ in feed:
         samples += len(batch.sample_B)
         if options.mode == "paced":
-            due = max(due, time.perf_counter() - 1.0) + slice_samples / options.pace
+            due = max(due, time.perf_counter() - 1.0) + slice_samples / options.pace * options.stretch
             time.sleep(max(0.0, due - time.perf_counter()))
         step.wait(LONGEST_SECONDS)
-    seconds = time.perf_counter() - began
+    seconds = (time.perf_counter() - began) / options.stretch
     told.put(WorkerRun(samples, seconds, len(LateStore.sizes), sum(LateStore.sizes)))
 
 
@@ -169,6 +174,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--mode", choices=["paced", "bytes", "decoded"], default="paced")
     parser.add_argument("--pace", type=float, default=400.0)
+    parser.add_argument("--stretch", type=float, default=1.0)
     parser.add_argument("--held-out", type=float, default=0.0)
     parser.add_argument("--shards", type=int, default=6, help="shards of 1,024 samples for each worker")
     parser.add_argument("--apart", action="store_true", help="workers share nothing, as on nodes of their own")
