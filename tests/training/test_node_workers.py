@@ -8,11 +8,13 @@ from torch import distributed
 
 from forked import PROCESSES
 from gapctl.data.image_text import pieces
+from gapctl.data.image_text.feed import RayReader
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import write_manifest
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.load import load_dataset
 from gapctl.data.parallel_shards import Workers
+from gapctl.sweep.worker import _build_reader
 from gapctl.training.batches import find_node_workers, iterate_batches
 from gapctl.training.trial_state import TrialState
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup, get_worker_group
@@ -55,7 +57,10 @@ def work(rank: int, folder: Path) -> None:
 
     pieces.NodeCache._store = note  # type: ignore[method-assign]
     images, tokens = read_batches(f"file://{folder / 'far.parquet'}", group)
-    torch.save((node and (node.ranks, node.folder.name), stored, images, tokens), folder / f"{rank}.pt")
+    reader = _build_reader(1, group)
+    assert isinstance(reader, RayReader)
+    found = (node and (node.ranks, node.folder.name), reader.session, stored, images, tokens)
+    torch.save(found, folder / f"{rank}.pt")
     distributed.barrier()
 
 
@@ -72,11 +77,13 @@ def test_workers_share_with_those_on_their_node_and_read_what_one_worker_reads(t
     for process in processes:
         process.join(600)
         assert process.exitcode == 0
-    nodes, stored, *read = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(WORKERS)), strict=True)
+    nodes, sessions, stored, *read = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(WORKERS)), strict=True)
 
     assert nodes[0] == nodes[1]
     assert nodes[0][0] == (0, 1)
     assert nodes[2] is None
+    assert sessions[0]
+    assert len(set(sessions)) == 1
     assert {place for each in stored for place in each} == {str(tmp_path / "first")}
     for mine, alone in zip(read, expected, strict=True):
         assert torch.equal(torch.cat(mine, dim=1), alone)
