@@ -12,13 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import DTypeLike, NDArray
-from torch import Tensor
 
 from gapctl.data.mad.digits import Digits, load_digits
 from gapctl.data.mad.factors import COLOURS
@@ -37,6 +35,10 @@ from gapctl.data.parallel_shards import OnProgress, Workers, count_available_cor
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import stage_file_replacement
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _CHUNK: Final = 64
 _DIGIT_SHAPE: Final = (24, 28, 28)
@@ -334,7 +336,9 @@ def compose_coloured_images(
 class DeviceImages:
     """A split's grey images uint8 (N, V, H, W) on a device: 1.1 GB for MNIST's training digits."""
 
-    def __init__(self, images_NVHW: VariantImages, device: torch.device) -> None:
+    def __init__(self, images_NVHW: VariantImages, device: "torch.device") -> None:
+        import torch  # here, as processes that draw digits need seconds to import it and never use it
+
         self._grey_NVHW = torch.empty(images_NVHW.shape, dtype=torch.uint8, device=device)
         digits, variants = images_NVHW.shape[:2]
         for first in range(0, digits, DIGITS_AT_ONCE):
@@ -343,10 +347,10 @@ class DeviceImages:
             self._grey_NVHW[first : first + DIGITS_AT_ONCE] = torch.from_numpy(part_NVHW).to(device)
         self._keep_7C, self._fill_7C = (torch.from_numpy(table).to(device) for table in (KEEP_7C, FILL_7C))
 
-    def render(self, digit_B: Tensor, variant_B: Tensor, colour_B: Tensor) -> Tensor:
+    def render(self, digit_B: "Tensor", variant_B: "Tensor", colour_B: "Tensor") -> "Tensor":
         """Return uint8 (B, C, H, W), the same bytes as `compose_coloured_images` returns."""
         grey_BHW = self._grey_NVHW[digit_B, variant_B]
         grey_B1P = grey_BHW.flatten(1).unsqueeze(1)
-        stroke_B1P = (grey_B1P > 0).to(torch.uint8).mul_(255)
+        stroke_B1P = (grey_B1P > 0).to(grey_B1P.dtype).mul_(255)
         keep_BC1, fill_BC1 = (table[colour_B].unsqueeze(2) for table in (self._keep_7C, self._fill_7C))
         return ((grey_B1P & keep_BC1) | (stroke_B1P & fill_BC1)).view(len(digit_B), -1, *grey_BHW.shape[1:])
