@@ -44,7 +44,7 @@ from gapctl.config.hypotheses import Correlation
 from gapctl.config.load import load_sweep_text
 from gapctl.errors import InputError
 from gapctl.plan.plan import make_plan
-from gapctl.report.figures import plot_forest, plot_gap_by_bits, plot_responses_by_factor
+from gapctl.report.figures import plot_forest, plot_gap_by_bits, plot_response_by_factor
 from gapctl.report.html import render_svg
 from gapctl.report.markdown import escape_markdown, format_code, format_table
 from gapctl.report.sweep_page import VERDICT_SYMBOLS
@@ -277,16 +277,11 @@ def render_illustration(judged: SweepAnalysis, folder: str) -> Illustration | No
     with trusted():
         first = judged.analysis.verdicts[0]
         metric = first.response.partition("/")[2]
-        responses = [
-            figure
-            for group in plot_responses_by_factor(judged.analysis, FILE_LOOK)
-            for figure in group.figures
-            if group.factor.path == first.factor and figure.name == f"{metric}-by-{group.factor.name}"
-        ]
         # Where captions have names, the last of these is of the longest training.
         by_bits = [one for one in plot_gap_by_bits(judged.analysis, FILE_LOOK) if one.name.startswith(f"{metric}-by-")]
-        drawn = by_bits[-1:] or responses
-        figure = drawn[0] if drawn else plot_forest(judged.analysis, FILE_LOOK)
+        figure = by_bits[-1] if by_bits else plot_response_by_factor(judged.analysis, metric, first.factor, FILE_LOOK)
+        if figure is None:
+            figure = plot_forest(judged.analysis, FILE_LOOK)
     if figure is None:
         return None
     path = f"{folder}/{judged.file_name}.svg"

@@ -121,6 +121,17 @@ def plot_responses_by_factor(analysis: AnalysisResults, look: Look) -> list[Fact
     return _plot_by_factor(analysis, look, _list_panels)
 
 
+def plot_response_by_factor(analysis: AnalysisResults, name: str, path: str, look: Look) -> Figure | None:
+    """Plot the one of these figures whose panel has this name, by the factor of this path; None where there is none."""
+    factors = list_factors(analysis)
+    for factor in (each for each in factors if each.path == path):
+        others = [other for other in factors if other is not factor]
+        for panel in _select_series_with_data(analysis, _list_panels(analysis, factor, others)):
+            if panel.name == name:
+                return _plot_panel(analysis, panel, factor, others[0] if others else None, look)
+    return None
+
+
 def plot_metric_response(analysis: AnalysisResults, path: str, metric: str, look: Look) -> Figure:
     """Plot one metric by the factor of this path, both of which the trials have."""
     factors = list_factors(analysis)
@@ -148,12 +159,18 @@ def _plot_by_factor(
     for factor in factors:
         others = [other for other in factors if other is not factor]
         figures = [
-            _plot_panel(analysis, panel._replace(series=present), factor, others[0] if others else None, look)
-            for panel in list_panels(analysis, factor, others)
-            if (present := tuple(series for series in panel.series if has_metric(analysis.trials, series.metric)))
+            _plot_panel(analysis, panel, factor, others[0] if others else None, look)
+            for panel in _select_series_with_data(analysis, list_panels(analysis, factor, others))
         ]
         found.append(FactorFigures(factor, figures))
     return found
+
+
+def _select_series_with_data(analysis: AnalysisResults, panels: Sequence["Panel"]) -> Iterator["Panel"]:
+    """Yield the panels that have data, each with the series that have."""
+    for panel in panels:
+        if present := tuple(series for series in panel.series if has_metric(analysis.trials, series.metric)):
+            yield panel._replace(series=present)
 
 
 def plot_hypothesis_strips(analysis: AnalysisResults, look: Look) -> dict[str, Figure]:
