@@ -41,7 +41,7 @@ from gapctl.analysis.compare import SweepAnalysis, correct_over_sweeps
 from gapctl.analysis.estimates import is_significant
 from gapctl.analysis.results import Verdict
 from gapctl.config.hypotheses import Correlation
-from gapctl.config.load import load_sweep_text
+from gapctl.config.load import load_scales
 from gapctl.errors import InputError
 from gapctl.plan.plan import make_plan
 from gapctl.report.figures import plot_forest, plot_gap_by_bits, plot_response_by_factor
@@ -111,8 +111,7 @@ class ScaleSize(NamedTuple):
 
 def measure_scales(judged: SweepAnalysis) -> dict[str, ScaleSize]:
     """Measure each scale of a judged sweep's file, by its name; leave out the options of `--set`."""
-    sweep = judged.plan.sweep
-    return {scale: _measure_scale(sweep.text, sweep.path, scale) for scale in sweep.spec.scales}
+    return _measure_scales(judged.plan.sweep.text, judged.plan.sweep.path)
 
 
 def explain_what_would_change(verdict: Verdict, judged: SweepAnalysis, scales_judged: Collection[str]) -> str:
@@ -141,10 +140,14 @@ def _describe_next_scale(judged: SweepAnalysis, scales_judged: Collection[str]) 
 
 
 @cache
-def _measure_scale(text: str, path: Path, scale: str) -> ScaleSize:
-    plan = make_plan(load_sweep_text(text, path, scale), lambda data: data.address)
-    samples = [trial.config.train.samples for trial in plan.trainings]
-    return ScaleSize(sum(samples), max(samples))
+def _measure_scales(text: str, path: Path) -> dict[str, ScaleSize]:
+    trainings = {
+        scale: make_plan(sweep, lambda data: data.address).trainings
+        for scale, sweep in load_scales(path, text)[1].items()
+        if scale is not None
+    }
+    samples = {scale: [trial.config.train.samples for trial in each] for scale, each in trainings.items()}
+    return {scale: ScaleSize(sum(each), max(each)) for scale, each in samples.items()}
 
 
 _VERDICT_HEADINGS: Final = ("our test", "effect", "estimate", "interval", "verdict", "p, page", "sweep, scale, seeds")

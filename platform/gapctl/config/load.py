@@ -145,12 +145,12 @@ def load_sweep_text(
     return _build_sweep(path, parse_yaml(path, text), scale, overrides, tables, folder)
 
 
-def load_scales(path: Path) -> tuple[LoadedSweep, dict[str | None, LoadedSweep]]:
-    """Read and check a sweep file once; return it at its default scale, and at each scale by name.
+def load_scales(path: Path, text: str | None = None) -> tuple[LoadedSweep, dict[str | None, LoadedSweep]]:
+    """Check a sweep file, or its text from a ledger, once; return it at its default scale, and at each scale by name.
 
     A file without scales is there under None. Raise SpecError with a line for each problem.
     """
-    source = read_yaml(path)
+    source = read_yaml(path) if text is None else parse_yaml(path, text)
     files = _Files(source.path.parent.absolute(), {})
     specs = _check_file_and_scales(source, files)
     names: list[str | None] = [*specs[None].scales] or [None]
