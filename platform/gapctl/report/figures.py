@@ -743,12 +743,8 @@ def _build_profiles(analysis: AnalysisResults, factor: Factor, dimensions: pl.Da
     known = ranked.select("rank", "dimension", *PROFILE_VALUES, *identity, "series")
     if len(known) <= MOST_ROWS and not many:
         return Profiles(known, f"One line per training. {missing}".strip())
-    each = known.group_by("series").agg(pl.col("trial").n_unique())["trial"]
-    some = (
-        f"at most {max(each.to_list())} of its trainings, from the smallest gap to the largest"
-        if many
-        else "its trainings"
-    )
+    counts = known.group_by("series").agg(pl.col("trial").n_unique())["trial"].to_list()
+    some = f"at most {max(counts)} of its trainings, from the smallest gap to the largest" if many else "its trainings"
     return Profiles(_average_by_level(known), f"One line per level, the mean of {some}. {missing}".strip())
 
 
