@@ -10,8 +10,10 @@ import errno
 import mmap
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,6 +51,13 @@ REMOTE_GAP_BYTES: Final = 1 << 20
 REMOTE_READ_BYTES: Final = 16 << 20
 """Most bytes of one request for several ranges."""
 
+LISTED_SCHEMES: Final = frozenset({"s3", "gs", "gcs"})
+"""Stores whose lists have the same sizes and tags as their answers about single objects."""
+LISTED_SHARDS: Final = 16
+"""Shards in a folder from which on it is listed: a list of a thousand objects is one request."""
+CHECK_THREADS: Final = 16
+"""Concurrent requests; an object store answers slowly, but many at once."""
+
 MAX_OPEN_FILES: Final = 256
 """Most files open together; systems allow a process 1,024."""
 
@@ -85,6 +94,21 @@ def find_shard(address: str) -> ShardInfo | None:
         return None
     except OSError as error:
         raise InputError(f"{address}: cannot be asked for ({error}); check the address and your rights") from error
+
+
+def find_shards(addresses: Sequence[str]) -> list[ShardInfo | None]:
+    """Return the shards at these addresses now, or None for each that is missing.
+
+    Object stores list folders; what is not found so is asked for one by one. Raise InputError as `find_shard`.
+    """
+    folders = Counter(address.rpartition("/")[0] for address in addresses)
+    known: dict[str, ShardInfo] = {}
+    for folder, shards in folders.items():
+        if folder.partition("://")[0] in LISTED_SCHEMES and shards >= LISTED_SHARDS:
+            with suppress(InputError):
+                known |= {shard.address: shard for shard in _list_remote_shards(folder)}
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        return list(pool.map(lambda address: known.get(address) or find_shard(address), addresses))
 
 
 @contextmanager
