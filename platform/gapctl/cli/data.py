@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MAX_PICTURES = 400
 """The most pictures on a sheet; more take a minute to make and cannot be looked at."""
 MAKING_VARIANTS = "making MAD's variants (once; they are cached)"
+PREPARING_PAIRS = "preparing the list of pairs (once; it is cached)"
 
 data_app = typer.Typer(
     name="data", help="Build and look at data.", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown"
@@ -405,7 +406,8 @@ def load_data(data: Data, console: Console, *, announce: bool = False) -> "Datas
     from gapctl.data.load import load_dataset
 
     with show_progress(console, announce=announce) as show:
-        loaded = load_dataset(data, on_progress=partial(show, MAKING_VARIANTS))
+        making = PREPARING_PAIRS if isinstance(data, PairData) else MAKING_VARIANTS
+        loaded = load_dataset(data, on_progress=partial(show, making))
     if isinstance(data, PairData):
         from gapctl.data.image_text.manifest import format_caption_notes, tally_manifest
 

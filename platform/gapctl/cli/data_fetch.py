@@ -79,7 +79,7 @@ def _print_plan(published: "PublishedSet", plan: "DownloadPlan", as_json: bool) 
 
 
 def _print_result(published: "PublishedSet", plan: "DownloadPlan", done: "DownloadResult", as_json: bool) -> None:
-    samples = len(done.manifest.samples)
+    samples = done.manifest.sample_count
     document = {
         "source": plan.hub.page,
         "manifest": done.place,
@@ -90,7 +90,7 @@ def _print_result(published: "PublishedSet", plan: "DownloadPlan", done: "Downlo
         "bytes": plan.bytes,
         "samples": samples,
         "published_samples": published.samples,
-        "usable": len(done.manifest.usable),
+        "usable": done.manifest.usable_count,
         "wrong_shards": done.wrong,
     }
 
@@ -102,7 +102,7 @@ def _print_result(published: "PublishedSet", plan: "DownloadPlan", done: "Downlo
             console.print(f"{len(done.wrong):,} shards have other counts than are published; their bytes are the hub's")
         console.print(
             f"{done.place}: {samples:,} of {published.samples:,} published samples in {len(plan.shards):,} shards, "
-            f"{_format_gigabytes(plan.bytes)}, {len(done.manifest.usable):,} usable, fingerprint "
+            f"{_format_gigabytes(plan.bytes)}, {done.manifest.usable_count:,} usable, fingerprint "
             f"{done.manifest.fingerprint}; {done.fetched:,} shards downloaded, each checked by its sha256"
         )
         console.print(f"In a sweep file: data: {{dataset: image_text, source: {done.place}}}")

@@ -19,8 +19,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gapctl.data.hub import HubDataset
-from gapctl.data.image_text.index import join_manifests, locate_unfinished_work, make_manifest_part, split_by_shard
+from gapctl.data.image_text.index import (
+    join_manifests,
+    locate_unfinished_work,
+    make_manifest_part,
+    open_part,
+    split_by_shard,
+)
 from gapctl.data.image_text.manifest import (
+    MAX_LOADED_SAMPLES,
     Manifest,
     parse_manifest,
     read_manifest,
@@ -166,7 +173,7 @@ def _find_finished(out: Folder, making: Path, shards: Sequence[PublishedShard]) 
         address = _join(out, shard.name)
         part = known.get(address)
         with suppress(OSError, ValueError):
-            part = parse_manifest(_locate_part(making, shard).read_bytes())
+            part = open_part(_locate_part(making, shard))
         if part is not None and part.shards[0].bytes == shard.bytes:
             found[shard.name] = part
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE * 4) as pool:
@@ -213,6 +220,8 @@ def download_shards(plan: DownloadPlan, on_progress: OnProgress = ignore_progres
             write_manifest(target, manifest)
         except OSError as error:
             raise WorkError(f"{target}: cannot be written ({error.strerror}); run the same command again") from error
+    if manifest.sample_count > MAX_LOADED_SAMPLES:
+        manifest = read_manifest(target)  # what its rows were read from is gone
     wrong = [
         f"{record.address}: {record.samples:,} samples, {shard.samples:,} published"
         for shard, record in zip(plan.shards, manifest.shards, strict=True)
@@ -233,8 +242,9 @@ def _bring_shard(hub: HubDataset, out: Folder, making: Path, shard: PublishedSha
     if out.disk is None:
         part = relocate_shards(part, {here.address: _upload(path, out, shard)})
         path.unlink()
-    write_file_atomically(_locate_part(making, shard), serialise_manifest(part), making)
-    return part
+    place = _locate_part(making, shard)
+    write_file_atomically(place, serialise_manifest(part), making)
+    return open_part(place)
 
 
 def _upload(path: Path, out: Folder, shard: PublishedShard) -> ShardInfo:

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from gapctl.data.image_text.class_prompts import PromptSet, read_sample_labels
 from gapctl.data.image_text.index import Sample, parse_metadata
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
-from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
+from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, cut_into_spans
 from gapctl.data.image_text.pieces import (
     NODE_CACHE_BYTES,
     NodeWorkers,
@@ -50,6 +50,7 @@ from gapctl.data.image_text.read import (
     join_pair_batches,
     split_pair_batch,
 )
+from gapctl.data.image_text.row_arrays import release_mapped_pages
 from gapctl.data.image_text.storage import ShardReader
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError, WorkError
@@ -69,6 +70,8 @@ PART_BYTES: Final = 1 << 24
 MIN_PART_SAMPLES: Final = 16
 AHEAD_BYTES: Final = NODE_CACHE_BYTES // 2
 """Most bytes of chunks that workers of one node read ahead, but for one chunk: what is shared must fit its folder."""
+RELEASED_SAMPLES: Final = 1 << 17
+"""Samples of the training after which the memory of what was read of a mapped table is given back."""
 
 CallResult = TypeVar("CallResult")
 TaskInputs = tuple[ReadContext, PairOrder, WorkerShare, str]
@@ -119,7 +122,7 @@ class PairFeed:
         if batch_size < 1 or batch_size % world or not 0 <= rank < world:
             raise ValueError(f"batch of {batch_size} for worker {rank} of {world}; expected a multiple of the workers")
         table = build_pair_table(manifest, rows)
-        self.order = PairOrder(split_into_spans(table.shard_N), seed)
+        self.order = PairOrder(cut_into_spans(table.edges), seed)
         self.counts = counts or FeedCounts()
         self._reading = ReadContext(table, rule, seed)
         self._blank_L = None if rule.tokenizer is None else rule.get_tokenizer()([""])[0]
@@ -146,6 +149,8 @@ class PairFeed:
             self.counts.total_s += now - began
             began = now
             self._count_samples(read)
+            if position // RELEASED_SAMPLES != (position + self._share.batch) // RELEASED_SAMPLES:
+                release_mapped_pages(self._reading.table.whole_N2)
             position += self._share.batch
             yield read, position
 
@@ -163,8 +168,10 @@ class PairFeed:
 
     def _explain_failure(self) -> str:
         counts = self.counts
-        keys = self._manifest.samples.select("shard", "key")
-        named = ", ".join(f"{' '.join(keys.row(row))} ({ReadStatus(bad).words})" for row, bad in self._bad)
+        keys = self._manifest.take(np.array([row for row, _ in self._bad]), "shard", "key").iter_rows()
+        named = ", ".join(
+            f"{shard} {key} ({ReadStatus(bad).words})" for (shard, key), (_, bad) in zip(keys, self._bad, strict=True)
+        )
         reasons = ", ".join(f"{words}: {count:,}" for words, count in counts.substituted.items())
         return (
             f"{counts.substituted_share:.1%} of {counts.samples:,} samples could not be read, more than the "
@@ -441,7 +448,7 @@ def decode_manifest_rows(
     for read, captions in run_in_order(calls, threads, PARTS_AHEAD * threads):
         sound_N = read.bad_B == ReadStatus.SOUND
         bad = filter_pair_batch(read, ~sound_N)
-        named = manifest.samples[bad.planned_B].select("shard", "key").iter_rows()
+        named = manifest.take(bad.planned_B, "shard", "key").iter_rows() if len(bad.planned_B) else ()
         unreadable = [
             UnreadableSample(int(row), shard, key, ReadStatus(why).words)
             for row, why, (shard, key) in zip(bad.planned_B, bad.bad_B, named, strict=True)
@@ -461,10 +468,10 @@ def read_zero_shot_labels(
 ) -> dict[str, NDArray[np.int64]]:
     """Return each row's class by question. Raise InputError for a sample without a class of a question."""
     samples = []
-    columns = manifest.samples[row_N].select("shard", "key", "json_offset", "json_bytes").iter_rows()
+    columns = manifest.take(row_N, "shard", "key", "json_offset", "json_bytes").iter_rows() if questions else ()
     try:
         with ShardReader() as opened:
-            for shard, key, start, size in columns if questions else ():
+            for shard, key, start, size in columns:
                 samples.append(Sample(key, None, None, parse_metadata(opened.read(shard, start, size))))
     except OSError as error:
         raise WorkError(f"held-out pairs cannot be read ({error}); `gapctl data verify` says what is wrong") from error

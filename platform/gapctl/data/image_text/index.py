@@ -8,14 +8,17 @@
 
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from gapctl.data.image_text.class_prompts import LINE_ENDS, CaptionLineMode, count_captions, split_caption_lines
@@ -23,6 +26,7 @@ from gapctl.data.image_text.image import decode_rgb_image
 from gapctl.data.image_text.locations import resolve_location
 from gapctl.data.image_text.manifest import (
     MANIFEST_VERSION,
+    MAX_LOADED_SAMPLES,
     READING_VERSION,
     SCHEMA,
     Manifest,
@@ -146,6 +150,9 @@ def index_shards(
     if captions is None and previous is not None:
         captions = previous.captions
     before, making = _split_into_parts(previous, captions), locate_unfinished_work(out)
+    if previous is not None and len(before) == len(previous.shards) and list(before) == list(shards):
+        on_progress(total := sum(shard.bytes for shard in shards), total)
+        return IndexResult(previous, 0)
     if "://" in str(out):
         _require_writable(str(out))
     with lock_unfinished_folder(making, out, "a file in a folder that can be written to"):
@@ -153,21 +160,25 @@ def index_shards(
         for shard in shards:
             if shard not in pieces:
                 with suppress(OSError, ValueError):
-                    pieces[shard] = parse_manifest(locate_part(making, shard, captions).read_bytes())
+                    pieces[shard] = open_part(locate_part(making, shard, captions))
         left = [shard for shard in shards if shard not in pieces]
         total = sum(shard.bytes for shard in shards)
         done = total - sum(shard.bytes for shard in left)
         on_progress(done, total)
         for place, content in _limit_workers(workers, left).each(partial(make_manifest_part, captions=captions), left):
-            write_file_atomically(locate_part(making, left[place], captions), content, making)
-            pieces[left[place]] = parse_manifest(content)
+            part = locate_part(making, left[place], captions)
+            write_file_atomically(part, content, making)
+            pieces[left[place]] = open_part(part)
             done += left[place].bytes
             on_progress(done, total)
         manifest = join_manifests([pieces[shard] for shard in shards], captions)
         try:
             write_manifest(out, manifest)
         except OSError as error:
-            raise WorkError(f"--out {out}: cannot be written ({error.strerror}); run the same command again") from error
+            reason = error.strerror or error
+            raise WorkError(f"--out {out}: cannot be written ({reason}); run the same command again") from error
+    if not isinstance(manifest.rows, pl.DataFrame):
+        manifest = read_manifest(out)  # what its rows were read from is gone
     return IndexResult(manifest, len(left))
 
 
@@ -182,14 +193,18 @@ def build_manifest(
 
     `captions` says what several lines of a text are; without it each sample does.
     """
+    folder = tempfile.TemporaryDirectory(prefix="gapctl-index-")
     pieces: dict[int, Manifest] = {}
     done, total = 0, sum(shard.bytes for shard in shards)
     workers = workers if check else _limit_workers(workers, shards)
     for place, content in workers.each(partial(make_manifest_part, check=check, captions=captions), shards):
-        pieces[place] = parse_manifest(content)
+        part = Path(folder.name) / f"{place}.parquet"
+        part.write_bytes(content)
+        pieces[place] = open_part(part)
         done += shards[place].bytes
         on_progress(done, total)
-    return join_manifests([pieces[place] for place in range(len(shards))], captions)
+    manifest = join_manifests([pieces[place] for place in range(len(shards))], captions)
+    return manifest if isinstance(manifest.rows, pl.DataFrame) else replace(manifest, parts=folder)
 
 
 def _limit_workers(workers: Workers, shards: Sequence[ShardInfo]) -> Workers:
@@ -226,19 +241,77 @@ def make_manifest_part(
     return serialise_manifest(Manifest([record], rows, captions=captions))
 
 
+@dataclass(frozen=True)
+class ManifestPart(Manifest):
+    """A shard's part of a manifest that stays in its file: `origin` is that file, or the rows of another manifest.
+
+    `first` is the place of its first row there. Neighbours there are read together.
+    """
+
+    origin: Path | pl.LazyFrame = Path()
+    first: int = 0
+
+
+def open_part(path: Path) -> Manifest:
+    """Return the part of a manifest in a file, as `make_manifest_part` made it. Raise OSError or ValueError."""
+    with path.open("rb"):
+        part = parse_manifest(path)
+    if part.reading != READING_VERSION:
+        return part  # with the columns that it lacked
+    return ManifestPart(part.shards, pl.scan_parquet(path), part.reading, part.captions, origin=path)
+
+
 def join_manifests(pieces: Sequence[Manifest], captions: CaptionLineMode | None = None) -> Manifest:
     """Join parts of a manifest, and mark a sample as a duplicate if an earlier one has its key and image."""
-    samples = pl.concat([pl.DataFrame(schema=SCHEMA), *(piece.samples for piece in pieces)])
-    again = (
-        pl.col("problem").is_null()
-        & pl.col("image_mark").is_duplicated()
-        & ~pl.struct("key", "image_mark").is_first_distinct()
-    )
-    words = pl.lit(SampleProblem.DUPLICATE.value)
-    samples = samples.with_columns(pl.when(again).then(words).otherwise("problem").alias("problem"))
-    usable = dict(samples.filter(pl.col("problem").is_null()).group_by("shard").len().iter_rows())
-    records = [replace(record, usable=usable.get(record.address, 0)) for piece in pieces for record in piece.shards]
-    return Manifest(records, samples, captions=captions)
+    records = [record for piece in pieces for record in piece.shards]
+    joined = Manifest(records, _join_rows(pieces), captions=captions)
+    if sum(record.samples for record in records) <= MAX_LOADED_SAMPLES:
+        joined = replace(joined, rows=joined.samples)
+    again_D = _find_duplicates(joined)
+    if len(again_D):
+        rows = joined.rows.with_row_index("row")
+        words, among = pl.lit(SampleProblem.DUPLICATE.value), pl.col("row").is_in(again_D.implode())
+        rows = rows.with_columns(pl.when(among).then(words).otherwise("problem").alias("problem"))
+        joined = replace(joined, rows=rows.drop("row"))
+    usable = joined.count_usable_by_shard()
+    return replace(joined, shards=[replace(record, usable=usable.get(record.address, 0)) for record in records])
+
+
+def _find_duplicates(manifest: Manifest) -> pl.Series:
+    """Return the places of samples without a problem whose key and image an earlier sample has."""
+    mark_N = np.sort(manifest.select("image_mark").to_series().to_numpy())
+    repeated = pl.Series(np.unique(mark_N[1:][mark_N[1:] == mark_N[:-1]]), dtype=pl.UInt64)
+    rows = manifest.rows.lazy().select("key", "image_mark", "problem").with_row_index("row")
+    among = replace(manifest, rows=rows.filter(pl.col("image_mark").is_in(repeated.implode())))
+    candidates = among.select("row", "key", "image_mark", "problem")
+    again = pl.col("problem").is_null() & ~pl.struct("key", "image_mark").is_first_distinct()
+    return candidates.filter(again)["row"]
+
+
+def _join_rows(pieces: Sequence[Manifest]) -> pl.DataFrame | pl.LazyFrame:
+    """Return the rows of all pieces; parts that are neighbours in a file, and files of parts, are read together."""
+    joined: list[pl.LazyFrame] = [pl.LazyFrame(schema=SCHEMA)]
+    place = 0
+    while place < len(pieces):
+        piece, last = pieces[place], place + 1
+        if not isinstance(piece, ManifestPart):
+            joined.append(piece.rows.lazy())
+        elif isinstance(piece.origin, Path):
+            while last < len(pieces) and isinstance(getattr(pieces[last], "origin", None), Path):
+                last += 1
+            joined.append(pl.scan_parquet([part.origin for part in pieces[place:last]]))  # type: ignore[attr-defined]
+        else:
+            stop = piece.first + piece.shards[0].samples
+            while last < len(pieces) and _begins_at(pieces[last], piece.origin, stop):
+                stop += pieces[last].shards[0].samples
+                last += 1
+            joined.append(piece.origin.slice(piece.first, stop - piece.first))
+        place = last
+    return pl.concat(joined)
+
+
+def _begins_at(piece: Manifest, origin: pl.LazyFrame, first: int) -> bool:
+    return isinstance(piece, ManifestPart) and piece.origin is origin and piece.first == first
 
 
 def _read_previous_manifest(out: Path | str) -> Manifest | None:
@@ -267,10 +340,24 @@ def _split_into_parts(manifest: Manifest | None, captions: CaptionLineMode | Non
 
 def split_by_shard(manifest: Manifest) -> list[Manifest]:
     """Return a manifest of each shard, as `join_manifests` takes them: without its marks of duplicates."""
-    unmarked = manifest.samples.with_columns(
+    unmarked = manifest.rows.with_columns(
         pl.when(pl.col("problem") != SampleProblem.DUPLICATE.value).then("problem").alias("problem")
     )
-    rows = {str(key[0]): rows for key, rows in unmarked.partition_by("shard", as_dict=True).items()}
+    if isinstance(unmarked, pl.LazyFrame) and manifest.is_in_order:
+        first_S = accumulate((shard.samples for shard in manifest.shards), initial=0)
+        return [
+            ManifestPart(
+                [shard],
+                unmarked.slice(first, shard.samples),
+                manifest.reading,
+                manifest.captions,
+                manifest.file,
+                origin=unmarked,
+                first=first,
+            )
+            for shard, first in zip(manifest.shards, first_S, strict=False)
+        ]
+    rows = {str(key[0]): rows for key, rows in unmarked.lazy().collect().partition_by("shard", as_dict=True).items()}
     empty = pl.DataFrame(schema=SCHEMA)
     return [
         Manifest([shard], rows.get(shard.address, empty), manifest.reading, manifest.captions)

@@ -9,7 +9,7 @@ Positions count samples from the beginning of the training, through all epochs.
 Index letters: N samples, S spans, C chunks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -104,11 +104,15 @@ class _EpochPlan(NamedTuple):
 
 
 def split_into_spans(shard_N: NDArray[np.int32]) -> list[Span]:
+    """Cut the samples into spans as `cut_into_spans` does; `shard_N` is each sample's shard."""
+    return cut_into_spans([0, *(np.flatnonzero(np.diff(shard_N)) + 1).tolist(), len(shard_N)])
+
+
+def cut_into_spans(edges: Sequence[int]) -> list[Span]:
     """Cut the samples into spans of up to `SPAN_SAMPLES` neighbours of one shard, of about equal length.
 
-    `shard_N` is each sample's shard.
+    `edges` are the places where the samples of a shard begin, and the end.
     """
-    edges = [0, *(np.flatnonzero(np.diff(shard_N)) + 1).tolist(), len(shard_N)]
     spans = []
     for first, last in pairwise(edges):
         parts = -(-(last - first) // SPAN_SAMPLES)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapctl.data.image_text.manifest import Manifest, ManifestShard
+    from gapctl.data.parallel_shards import OnProgress
 
 Named = TypeVar("Named")
 
@@ -266,6 +267,25 @@ def find_held_out_shortage(data: PairData, asked: int) -> int | None:
     return usable if usable < asked else None
 
 
+def prepare_large_source(places: PairPaths, on_progress: "OnProgress") -> None:
+    """Make what the trainings of a machine share of a large manifest, which takes seconds once; they then find it.
+
+    These are the rows to train on, and their table. `on_progress` gets the samples of both that are done, and all.
+    Raise InputError if the manifest is missing.
+    """
+    from gapctl.data.image_text.manifest import build_pair_table, read_manifest, split_training_validation_rows
+
+    path = None if places.held_out else find_manifest(places.source)
+    if path is not None and not _names_tars_beside(places.source, path):
+        manifest = read_manifest(path)
+        if manifest.file is not None:
+            row_N, _ = split_training_validation_rows(
+                manifest, places.held_out_share, on_progress=lambda done, total: on_progress(done, 2 * total)
+            )
+            if len(row_N):
+                build_pair_table(manifest, row_N, lambda done, total: on_progress(total + done, 2 * total))
+
+
 @lru_cache(maxsize=2)
 def load_pair_manifests(places: PairPaths) -> TrialPairs:
     """Return the manifests and rows; they are cached for the trials of this process.
@@ -279,10 +299,10 @@ def load_pair_manifests(places: PairPaths) -> TrialPairs:
     if places.held_out:
         other = _read_current_manifest(places.held_out)
         rows, other_rows = train.usable_rows, other.usable_rows
-        shared = other.usable["image_mark"].is_in(train.usable["image_mark"].implode()).sum()
+        shared = _count_shared_images(other, train)
         if shared:
             raise InputError(
-                f"data.held_out {places.held_out}: {shared:,} of its {len(other.usable):,} images are among those of "
+                f"data.held_out {places.held_out}: {shared:,} of its {other.usable_count:,} images are among those of "
                 f"{places.source}, which are trained on. `gapctl data reshard --validation` makes shards that share "
                 "none; without held_out, held_out_share takes a part of the source"
             )
@@ -293,6 +313,16 @@ def load_pair_manifests(places: PairPaths) -> TrialPairs:
         if not len(row_N):
             raise InputError(f"{place}: no pair is left to {'train' if row_N is rows else 'measure'} on; {EXPECTED}")
     return TrialPairs(train, rows, other, other_rows)
+
+
+def _count_shared_images(other: "Manifest", train: "Manifest") -> int:
+    """Count the usable samples of a manifest whose image is among those of another."""
+    import numpy as np
+
+    mark_N, trained_M = (each.select_usable("image_mark").to_series().to_numpy() for each in (other, train))
+    trained_M = np.sort(trained_M)
+    place_N = np.searchsorted(trained_M, mark_N)
+    return int((trained_M[np.minimum(place_N, len(trained_M) - 1)] == mark_N).sum()) if len(trained_M) else 0
 
 
 def _read_current_manifest(source: str) -> "Manifest":

@@ -12,13 +12,15 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from gapctl.data.image_text.class_prompts import CaptionLineMode
 from gapctl.data.image_text.image import decode_rgb_image
@@ -30,8 +32,8 @@ from gapctl.data.image_text.index import (
     hash_to_64_bits,
     read_sample_by_row,
 )
-from gapctl.data.image_text.manifest import Manifest, ManifestShard, is_validation_image
-from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shard
+from gapctl.data.image_text.manifest import Manifest, ManifestShard, choose_validation_images
+from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shards
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress
 from gapctl.data.rng import Purpose, make_generator
@@ -88,7 +90,7 @@ class ShardWriteTask:
     address: str
     number: int
     digits: int
-    rows: Sequence[dict[str, Any]]
+    rows: pl.DataFrame
     resize: int | None
 
     @property
@@ -119,50 +121,87 @@ def reshard_pairs(
     `on_progress` gets the finished samples and all samples. Raise InputError if the folder holds anything else,
     WorkError if a shard cannot be read or written.
     """
-    splits = split_pairs(manifest.usable, request)
+    splits = split_pairs(manifest, request)
     folder = Folder(str(out), "--out")
-    tasks = {name: _plan_shards(folder, name, rows, request, len(splits) > 1) for name, rows in splits.items()}
-    every = [task for split in tasks.values() for task in split]
+    plans = [plan for name, places in splits.items() for plan in _plan_shards(folder, name, places, request, splits)]
     _prepare_folder(folder, request)
-    there = {f"{place}/{name}" for place in {task.folder for task in every} for name in Folder(place).names("")}
-    left = [task for task in every if task.address not in there]
-    total, done, dropped = len(manifest.usable), sum(len(task.rows) for task in every if task not in left), list[str]()
+    there = {f"{place}/{name}" for place in {plan.folder for plan in plans} for name in Folder(place).names("")}
+    left = [plan for plan in plans if plan.address not in there]
+    total, dropped = manifest.usable_count, list[str]()
+    done = total - sum(len(plan.place_N) for plan in left)
     on_progress(done, total)
-    for place, undecodable in workers.each(write_shard, left):
-        done += len(left[place].rows)
+    for place, undecodable in workers.each(write_shard, _ShardWriteTasks(left, manifest, request.resize)):
+        done += len(left[place].place_N)
         dropped += undecodable
         on_progress(done, total)
     folder.remove(REQUEST_FILE)
-    samples = {name: len(rows) for name, rows in splits.items()}
-    return ReshardResult({name: len(split) for name, split in tasks.items()}, samples, len(left), dropped)
+    samples = {name: len(places) for name, places in splits.items()}
+    shards = {name: -(-count // request.per_shard) for name, count in samples.items()}
+    return ReshardResult(shards, samples, len(left), dropped)
 
 
-def split_pairs(usable: pl.DataFrame, request: ReshardRequest) -> dict[str, pl.DataFrame]:
-    """Return the samples of each split in the order of writing.
+def split_pairs(manifest: Manifest, request: ReshardRequest) -> dict[str, NDArray[np.int64]]:
+    """Return the samples of each split in the order of writing, by their places among the usable ones.
 
     Samples with the same image go the same way, so that no image is both trained on and validated. The way depends on
     the image and the seed alone, not on other data.
     """
+    place_N = np.arange(manifest.usable_count)
     if request.shuffle is not None:
-        usable = usable[make_generator(Purpose.SHARDS, request.shuffle).permutation(len(usable))]
+        place_N = make_generator(Purpose.SHARDS, request.shuffle).permutation(len(place_N))
     if not request.validation:
-        return {"train": usable}
-    chosen = [is_validation_image(mark, request.validation, request.split_seed) for mark in usable["image_mark"]]
-    validation = pl.Series(chosen, dtype=pl.Boolean)
-    return {"train": usable.filter(~validation), "validation": usable.filter(validation)}
+        return {"train": place_N}
+    mark_N = manifest.select_usable("image_mark").to_series().to_numpy()
+    out_N = choose_validation_images(mark_N, request.validation, request.split_seed)[place_N]
+    return {"train": place_N[~out_N], "validation": place_N[out_N]}
+
+
+class _ShardPlan(NamedTuple):
+    """An output shard: its folder, name and number, the digits of its keys, and the places of its samples."""
+
+    folder: str
+    number: int
+    digits: int
+    place_N: NDArray[np.int64]
+
+    @property
+    def address(self) -> str:
+        return f"{self.folder}/{self.number:05d}.tar"
 
 
 def _plan_shards(
-    out: Folder, split: str, rows: pl.DataFrame, request: ReshardRequest, several: bool
-) -> list[ShardWriteTask]:
+    out: Folder, split: str, place_N: NDArray[np.int64], request: ReshardRequest, splits: Collection[str]
+) -> list[_ShardPlan]:
     root = out.address.rstrip("/") if out.disk is None else str(out.disk)
-    folder = f"{root}/{split}" if several else root
+    folder = f"{root}/{split}" if len(splits) > 1 else root
     digits = max(4, len(str(request.per_shard - 1)))
-    parts = rows.select(NEEDED_COLUMNS).iter_slices(request.per_shard)
+    firsts = range(0, len(place_N), request.per_shard)
     return [
-        ShardWriteTask(f"{folder}/{number:05d}.tar", number, digits, part.to_dicts(), request.resize)
-        for number, part in enumerate(parts)
+        _ShardPlan(folder, number, digits, place_N[first : first + request.per_shard])
+        for number, first in enumerate(firsts)
     ]
+
+
+class _ShardWriteTasks(Sequence[ShardWriteTask]):
+    """The tasks of these plans, each made when it is asked for: rows of all samples would not fit into memory.
+
+    What writing needs of a sample is kept in 70 bytes, with shards and forms by number.
+    """
+
+    def __init__(self, plans: Sequence[_ShardPlan], manifest: Manifest, resize: int | None) -> None:
+        shards, forms = dict.fromkeys(shard.address for shard in manifest.shards), list(IMAGE_SUFFIXES)
+        columns: dict[str, pl.Expr] = {name: pl.col(name) for name in NEEDED_COLUMNS}
+        columns |= {"shard": pl.col("shard").cast(pl.Enum(list(shards))), "form": pl.col("form").cast(pl.Enum(forms))}
+        self._rows = manifest.select_usable(*columns.values()) if plans else pl.DataFrame()
+        self._plans, self._resize = plans, resize
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __getitem__(self, place: int) -> ShardWriteTask:  # type: ignore[override]
+        plan = self._plans[place]
+        rows = self._rows[plan.place_N].cast({"shard": pl.String, "form": pl.String})
+        return ShardWriteTask(plan.address, plan.number, plan.digits, rows, self._resize)
 
 
 def _prepare_folder(out: Folder, request: ReshardRequest) -> None:
@@ -200,7 +239,7 @@ def write_shard(task: ShardWriteTask) -> list[str]:
             ShardReader() as opened,
             TarWriter(file, encoder=False, mtime=0) as writer,
         ):
-            for place, row in enumerate(task.rows):
+            for place, row in enumerate(task.rows.iter_rows(named=True)):
                 sample = read_sample_by_row(row, partial(opened.read, row["shard"]))
                 try:
                     members = _build_members(sample, IMAGE_SUFFIXES[row["form"]], task, place)
@@ -270,7 +309,7 @@ class VocabularyStats:
     """Statistics of words (case folded).
 
     These are distinct words, occurrences, the number of words that make 90 % of them, that of words that occur once,
-    and the commonest words.
+    and the commonest words; `captions` is the number of samples whose captions were read.
     """
 
     words: int
@@ -278,6 +317,7 @@ class VocabularyStats:
     for_90_percent: int
     once: int
     commonest: Sequence[tuple[str, int]]
+    captions: int
 
 
 @dataclass(frozen=True)
@@ -304,43 +344,62 @@ class PairStats:
     vocabulary: VocabularyStats
 
 
-def compute_pair_stats(manifest: Manifest, workers: Workers) -> PairStats:
+def compute_pair_stats(
+    manifest: Manifest,
+    workers: Workers,
+    words_of: int | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> PairStats:
     """Return the statistics of a manifest; captions are read for their words.
 
-    `image_aspect` is the longer side over the shorter one. Raise WorkError if a shard cannot be read.
+    With `words_of`, the captions of about so many samples are read, of whole shards at equal distances. `image_aspect`
+    is the longer side over the shorter one. `on_progress` gets the captions that were read, and all. Raise WorkError if
+    a shard cannot be read.
     """
-    usable = manifest.usable
-    problems = manifest.samples["problem"].drop_nulls().value_counts(sort=True)
+    problems = manifest.select_problems("problem")["problem"].value_counts(sort=True)
     return PairStats(
-        samples=len(manifest.samples),
-        usable=len(usable),
+        samples=manifest.sample_count,
+        usable=manifest.usable_count,
         problems=dict(problems.iter_rows()),
         bytes=sum(shard.bytes for shard in manifest.shards),
-        **{name: _summarise_column(usable.select(values.alias(name))[name]) for name, values in STAT_COLUMNS.items()},
-        forms=dict(usable["form"].value_counts(sort=True).iter_rows()),
-        repeated_captions=_count_duplicates(usable["caption_mark"]),
-        repeated_images=_count_duplicates(usable["image_mark"]),
-        vocabulary=_summarise_vocabulary(usable, workers),
+        **{name: _summarise_column(manifest, name) for name in STAT_COLUMNS},
+        forms=dict(manifest.select_usable(pl.col("form").value_counts(sort=True)).unnest("form").iter_rows()),
+        repeated_captions=_count_duplicates(manifest, "caption_mark"),
+        repeated_images=_count_duplicates(manifest, "image_mark"),
+        vocabulary=_summarise_vocabulary(manifest, workers, words_of, on_progress),
     )
 
 
-def _summarise_column(column: pl.Series) -> ColumnStats:
-    counts = column.round().cast(pl.Int64).value_counts().sort(column.name)
-    quantiles = tuple(float(column.quantile(share, "nearest") or 0) for share in QUANTILES)
-    return ColumnStats(float(column.mean() or 0), quantiles, dict(counts.iter_rows()))  # type: ignore[arg-type]
+def _summarise_column(manifest: Manifest, name: str) -> ColumnStats:
+    column = manifest.select_usable(STAT_COLUMNS[name].alias(name)).to_series()
+    counts = column.round().cast(pl.Int64).value_counts().sort(name)
+    mean, ordered = float(column.mean() or 0), column.sort()  # type: ignore[arg-type]
+    quantiles = tuple(float(ordered.quantile(share, "nearest") or 0) for share in QUANTILES)
+    return ColumnStats(mean, quantiles, dict(counts.iter_rows()))
 
 
-def _count_duplicates(marks: pl.Series) -> DuplicateCounts:
-    counts = marks.value_counts(name="times")["times"]
-    several = counts.filter(counts > 1)
-    return DuplicateCounts(len(several), int(several.sum()) - len(several))
+def _count_duplicates(manifest: Manifest, name: str) -> DuplicateCounts:
+    mark_N = np.sort(manifest.select_usable(name).to_series().to_numpy())
+    again = mark_N[1:] == mark_N[:-1]
+    return DuplicateCounts(len(np.unique(mark_N[1:][again])), int(again.sum()))
 
 
-def _summarise_vocabulary(usable: pl.DataFrame, workers: Workers) -> VocabularyStats:
-    captions = usable.select("shard", "caption_offset", "caption_bytes").sort("shard", "caption_offset")
-    counts = Counter[str]()
-    for _, counted in workers.each(count_words, [part.rows() for part in captions.partition_by("shard")]):
+def _summarise_vocabulary(
+    manifest: Manifest, workers: Workers, words_of: int | None, on_progress: OnProgress
+) -> VocabularyStats:
+    counts, read = Counter[str](), 0
+    shards = [shard for shard in manifest.shards if shard.usable]
+    total = sum(shard.usable for shard in shards)
+    if words_of is not None and words_of < total:
+        chosen = np.linspace(0, len(shards) - 1, max(1, round(words_of / total * len(shards)))).round().astype(int)
+        shards = [shards[place] for place in np.unique(chosen).tolist()]
+        total = sum(shard.usable for shard in shards)
+    tasks = _CaptionTasks(manifest, [shard.address for shard in shards])
+    on_progress(0, total)
+    for place, counted in workers.each(count_words, tasks):
         counts.update(counted)
+        read += shards[place].usable
+        on_progress(read, total)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     occurrences, reached, needed = counts.total(), 0, 0
     for _, count in ordered:
@@ -348,10 +407,30 @@ def _summarise_vocabulary(usable: pl.DataFrame, workers: Workers) -> VocabularyS
             break
         reached, needed = reached + count, needed + 1
     once = sum(count == 1 for count in counts.values())
-    return VocabularyStats(len(counts), occurrences, needed, once, ordered[:SHOWN_WORDS])
+    return VocabularyStats(len(counts), occurrences, needed, once, ordered[:SHOWN_WORDS], read)
 
 
-def count_words(captions: Sequence[tuple[str, int, int]]) -> Counter[str]:
+CaptionPlaces = list[tuple[str, int, int]]
+"""Shard, offset and bytes of captions of one shard, in the order of their offsets."""
+
+
+class _CaptionTasks(Sequence[CaptionPlaces]):
+    """The captions of these shards, each shard's looked up when it is asked for."""
+
+    def __init__(self, manifest: Manifest, addresses: Sequence[str]) -> None:
+        self._manifest, self._addresses = manifest, addresses
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def __getitem__(self, place: int) -> CaptionPlaces:  # type: ignore[override]
+        rows = self._manifest.select_shard(
+            self._addresses[place], "shard", "caption_offset", "caption_bytes", "problem"
+        )
+        return rows.filter(pl.col("problem").is_null()).drop("problem").sort("caption_offset").rows()
+
+
+def count_words(captions: CaptionPlaces) -> Counter[str]:
     """Return the frequencies of words in the captions of a shard at (shard, offset, bytes), in ascending order."""
     counts = Counter[str]()
     try:
@@ -384,7 +463,7 @@ class PairVerification:
     @property
     def problems(self) -> pl.DataFrame:
         """The samples that are left out: shard, key, offset, problem."""
-        return self.found.samples.filter(pl.col("problem").is_not_null()).select("shard", "key", "offset", "problem")
+        return self.found.select_problems("shard", "key", "offset", "problem")
 
     @property
     def sound(self) -> bool:
@@ -404,25 +483,50 @@ def verify_shards(
     """
     manifest = build_manifest(shards, workers, _verify_sample, on_progress, captions)
     damaged = [FaultyShard(shard.address, shard.damage) for shard in manifest.shards if shard.damage]
-    usable = manifest.usable
-    return PairVerification(manifest, damaged, len(usable) - usable["image_mark"].n_unique())
+    return PairVerification(manifest, damaged, _count_duplicates(manifest, "image_mark").beyond_first)
 
 
 def verify_manifest_shards(
-    manifest: Manifest, workers: Workers, on_progress: OnProgress = ignore_progress
+    manifest: Manifest,
+    workers: Workers,
+    on_progress: OnProgress = ignore_progress,
+    only: Collection[str] | None = None,
 ) -> PairVerification:
-    """Decode every image of a manifest's shards, and compare each shard with its record."""
-    now = {shard.address: find_shard(shard.address) for shard in manifest.shards}
-    there = [stored for stored in now.values() if stored is not None]
+    """Decode every image of a manifest's shards, and compare each shard with its record.
+
+    Of `only` these shards images are decoded, and of the others sizes and times are compared. Raise InputError for one
+    that the manifest does not have.
+    """
+    addresses = [shard.address for shard in manifest.shards]
+    if unknown := set(only or ()) - set(addresses):
+        raise InputError(
+            f"{min(unknown)}: is not in the manifest, which has {len(addresses):,} other shards; `gapctl data index` "
+            "adds it"
+        )
+    now = dict(zip(addresses, find_shards(addresses), strict=True))
+    there = [stored for address, stored in now.items() if stored is not None and (only is None or address in only)]
     verified = verify_shards(there, workers, on_progress, manifest.captions)
     verified = replace(verified, found=replace(verified.found, reading=manifest.reading))
     current = {shard.address: shard for shard in verified.found.shards}
     wrong = [
         FaultyShard(record.address, what)
         for record in manifest.shards
-        if (what := _describe_difference(record, current.get(record.address))) is not None
+        if (
+            what := _describe_difference(record, current.get(record.address))
+            if only is None or record.address in only
+            else _describe_rewriting(record, now[record.address])
+        )
+        is not None
     ]
     return replace(verified, wrong=[*wrong, *verified.wrong])
+
+
+def _describe_rewriting(record: ManifestShard, there: ShardInfo | None) -> str | None:
+    if there is None:
+        return SHARD_MISSING
+    if there.bytes != record.bytes:
+        return f"{there.bytes:,} bytes, {record.bytes:,} when it was indexed"
+    return "was written again since it was indexed" if record.modified and there != record.stored else None
 
 
 def _describe_difference(record: ManifestShard, current: ManifestShard | None) -> str | None:
