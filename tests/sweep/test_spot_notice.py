@@ -143,7 +143,7 @@ def test_a_trial_whose_machine_is_announced_to_go_goes_on_elsewhere_without_a_lo
                     signalled([sweep.process.pid], signal.SIGKILL)
                     sweep.process.wait()
             cluster.stop()
-            signalled([each.pid for each in below(os.getpid())], signal.SIGKILL)
+            signalled([each.pid for each in below(os.getpid()) if str(folder) in each.command], signal.SIGKILL)
     assert moved.code() == 0, moved.log.read_text()
     assert in_the_ledger(moved, quiet) == []
     assert len(watch.trials[victim].holders) == 2
