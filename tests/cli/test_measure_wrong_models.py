@@ -8,9 +8,10 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from huggingface_hub import constants
 from model_measures import ASKING, MODEL, measure, opened
 
-from command_line import assert_refused, gapctl, gapctl_process
+from command_line import assert_refused, gapctl
 from pair_shards import pair, write_shard
 
 
@@ -111,13 +112,12 @@ def test_an_unknown_tag_is_answered_with_the_nearest(place: Path, shards: Path) 
     assert "did you mean openai?" in ran.err
 
 
-def test_without_a_network_the_message_names_the_file_to_bring(place: Path, shards: Path) -> None:
-    ran = gapctl_process(
-        *("measure", "--model", "ViT-B-32", "--pretrained", "laion2b_s34b_b79k", "--data", str(shards)),
-        folder=place,
-        HF_HUB_OFFLINE="1",
-        HF_HOME=str(place / "empty"),
-    )
+def test_without_a_network_the_message_names_the_file_to_bring(
+    place: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # which the library reads from the environment once
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(place / "empty"))
+    ran = measure(Path("laion2b_s34b_b79k"), shards, model="ViT-B-32")
 
     assert_refused(ran, "the weights of ViT-B-32 are not on this machine and cannot be downloaded")
     assert "huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K" in ran.err
