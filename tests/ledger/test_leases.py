@@ -206,6 +206,22 @@ def test_a_lease_that_cannot_be_read_holds_until_it_was_seen_to_expire(runs: str
     assert folder_in(runs).acquire(OURS, expired=b'{"by": "a later version"}') is None
 
 
+def test_a_lease_that_another_handle_renewed_is_renewed_again_once_that_falls_silent(runs: str) -> None:
+    waiting = taken(runs)
+    assert waiting.handle is not None
+    training = folder_in(runs)
+    training.attach(waiting.handle.lease)
+    training.heartbeat(256)
+    waiting.handle.renew_if_late()
+
+    contents = [content_of(waiting)]
+    for _ in range(2):
+        waiting.handle.renew_if_late()
+        contents.append(content_of(waiting))
+
+    assert len(set(contents)) > 1
+
+
 def test_only_a_lease_that_nobody_renewed_is_renewed_beside_the_training(runs: str) -> None:
     ours = taken(runs)
     assert ours.handle is not None

@@ -192,7 +192,7 @@ class LeaseHandle:
             if found.renewed == self._looked_at:
                 found = replace(found, renewed=time.time())
                 self._write_lease(found)
-            self._looked_at = found.renewed
+            self.lease, self._looked_at = found, found.renewed
 
     def require_ownership(self) -> None:
         """Raise LeaseLostError if another process has the lease."""
