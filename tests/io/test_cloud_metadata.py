@@ -1,5 +1,7 @@
 """A machine's notice is read from its cloud's metadata service, here a server of this test that speaks its protocol."""
 
+import socket
+import threading
 import urllib.error
 
 import pytest
@@ -29,6 +31,16 @@ def test_amazon_announces_the_second_at_which_it_takes_a_machine(monkeypatch: py
         assert read_spot_notice("aws", now=NOON) is None
         answers[ACTION] = '{"action": "terminate", "time": "2027-01-15T12:02:00Z"}'
         assert read_spot_notice("aws", now=NOON) == NOON + 120
+
+
+def test_what_answers_without_http_and_what_is_no_address_is_no_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCE_METADATA_HOST", "metadata:x")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        greeting = threading.Thread(target=lambda: server.accept()[0].sendall(b"220 mail\r\n"), daemon=True)
+        greeting.start()
+        assert detect_cloud() is None
+        greeting.join()
 
 
 def test_google_announces_it_half_a_minute_before(monkeypatch: pytest.MonkeyPatch) -> None:

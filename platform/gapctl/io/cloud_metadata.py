@@ -4,6 +4,7 @@ AWS: instance metadata with a session token (IMDSv2). Google: `computeMetadata/v
 which `AWS_EC2_METADATA_SERVICE_ENDPOINT` and `GCE_METADATA_HOST` change, as they do for the clouds' own libraries.
 """
 
+import http.client
 import json
 import os
 import urllib.error
@@ -27,8 +28,11 @@ def fetch_metadata(address: str, headers: Mapping[str, str], method: str = "GET"
     # No proxy: the machine itself answers.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(address, headers=dict(headers), method=method)
-    with opener.open(request, timeout=ANSWER_SECONDS) as answer:
-        return str(answer.read(1000).decode("ascii")).strip()
+    try:
+        with opener.open(request, timeout=ANSWER_SECONDS) as answer:
+            return str(answer.read(1000).decode("ascii")).strip()
+    except http.client.HTTPException as error:  # no HTTP, or no address
+        raise OSError(str(error)) from error
 
 
 def fetch_amazon_token(address: str) -> dict[str, str]:

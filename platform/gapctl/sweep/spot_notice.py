@@ -53,5 +53,5 @@ class SpotWatch:
 def _ask_cloud(cloud: Cloud | None) -> float | None:
     try:
         return None if cloud is None else read_spot_notice(cloud, time.time())
-    except (OSError, ValueError, KeyError):  # the service is busy, or has another form: ask again
+    except (OSError, ValueError, KeyError, TypeError):  # the service is busy, or has another form: ask again
         return None
