@@ -9,8 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from command_line import gapctl
+from gapctl.cli.store_requests import estimate_request_cost
+from gapctl.cluster.cost import load_shipped_prices
 from gapctl.config.load import load_sweep
-from gapctl.config.trial import TrialConfig
+from gapctl.config.trial import PairData, TrialConfig
 from gapctl.data.image_text import requests
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import PairTable, write_manifest
@@ -19,6 +21,8 @@ from gapctl.data.image_text.pieces import plan_pieces
 from gapctl.data.image_text.requests import StoredPairs, StoredShard, estimate_requests
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.parallel_shards import Workers
+from gapctl.errors import InputError
+from gapctl.plan.plan import make_plan
 from pair_shards import write_pairs
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,7 +31,7 @@ SHARDS, PER_SHARD, SAMPLE_BYTES = 24, 1_000, 30_000
 
 def stored_pairs(held_out_share: float = 0.0) -> StoredPairs:
     shard = StoredShard(PER_SHARD * SAMPLE_BYTES, PER_SHARD, PER_SHARD * (1 - held_out_share))
-    return StoredPairs("s3://bucket/pairs", [shard] * SHARDS, held_out=False)
+    return StoredPairs("s3://bucket/pairs", [shard] * SHARDS, held_out_bytes=0.0)
 
 
 def table_of(held_out_share: float) -> PairTable:
@@ -102,7 +106,7 @@ def test_single_workers_of_the_former_feed_would_have_asked_for_almost_every_sam
     sweep = load_sweep(REPOSITORY / "sweeps" / "cc12m_captions.yaml", "paper")
     trained = sweep.spec.base.train.samples
     shard = StoredShard(270_000_000, 9_000, 9_000)
-    found = estimate_requests(sweep.spec.base, StoredPairs("s3://b", [shard] * 1_029, held_out=False), 8)
+    found = estimate_requests(sweep.spec.base, StoredPairs("s3://b", [shard] * 1_029, held_out_bytes=0.0), 8)
 
     assert 15 * found.gets == pytest.approx(3.0e9, rel=0.1)
     assert found.bytes < 2 * 30_000 * trained
@@ -159,6 +163,36 @@ def test_costs_on_a_cluster_have_what_is_asked_of_a_store(far: Path) -> None:
     (far.parent / "shards" / "manifest.parquet").unlink()
     document = json.loads(gapctl("cluster", "cost", cluster, "--sweep", str(far), "--json").out)
     assert "manifest.parquet" in document["requests"]["unknown"][0]
+
+
+def test_a_store_is_asked_once_about_pairs_that_differ_in_their_captions(
+    far: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+
+    def refuse(data: PairData) -> None:
+        asked.append(data.source)
+        raise InputError("no answer")
+
+    monkeypatch.setattr(requests, "summarise_stored_pairs", refuse)
+    text = far.read_text(encoding="utf-8").replace("vary: {", "vary: {data.captions.keep: [full, half], ")
+    far.write_text(text, encoding="utf-8")
+    trials = make_plan(load_sweep(far), lambda _: "data").trials
+
+    found = estimate_request_cost(trials, load_shipped_prices())
+
+    assert found is not None
+    assert found.unknown == ("no answer",)
+    assert len(asked) == 1
+
+
+def test_shards_in_a_store_count_though_their_manifest_lies_on_a_disk(far: Path) -> None:
+    file = far.with_name("local.yaml")
+    file.write_text(SWEEP.format(source=far.parent / "shards" / "manifest.parquet"), encoding="utf-8")
+
+    said = json.loads(gapctl("plan", str(file), "--json").out)["totals"]["requests"]
+
+    assert said["gets"] == pytest.approx(2 * (2_000 + 3 * 2), rel=0.01)
 
 
 def test_a_plan_on_a_disk_says_nothing_of_a_store(far: Path) -> None:

@@ -149,7 +149,7 @@ def cost_command(
     asked = [load_sweep(sweep, scale, each).spec.resources for each in changes] or [plan.sweep.spec.resources]
     estimates = [each for resources in asked for each in estimate_costs(cluster, trials, resources, table)]
     flops = sum(count_trial_flops(trial) or 0 for trial in trials)
-    nodes = count_nodes_per_trial(cluster, estimates, plan.sweep.spec.resources)
+    nodes = count_nodes_per_trial(cluster, estimates, asked[0])
     requests = estimate_request_cost(trials, table, nodes)
     rows = [
         {key: _round_significant(value) if isinstance(value, float) else value for key, value in asdict(each).items()}

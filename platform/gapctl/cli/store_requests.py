@@ -1,7 +1,7 @@
 """What trainings ask of object stores and what that costs, for `gapctl plan` and `gapctl cluster cost`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gapctl.cluster.cluster_files import ClusterFile
 from gapctl.cluster.cost import CostEstimate, PriceTable, count_trials_at_once, format_money
@@ -12,6 +12,8 @@ from gapctl.plan.plan import Trial
 
 if TYPE_CHECKING:
     from gapctl.data.image_text.requests import StoredPairs
+
+BUNDLED: Final = "bundled"
 
 
 class RequestCost(NamedTuple):
@@ -30,25 +32,27 @@ class RequestCost(NamedTuple):
 def estimate_request_cost(trials: Sequence[Trial], prices: PriceTable, nodes: int = 1) -> RequestCost | None:
     """Return what the trainings ask of object stores on `nodes` machines each; None where their pairs lie on a disk.
 
-    The price of a request is that of the source's scheme.
+    The price of a request is that of the shards' scheme. Each set of pairs is looked at once.
     """
-    if not any(_is_in_a_store(trial) for trial in trials):
+    if not any(_may_be_in_a_store(trial) for trial in trials):
         return None
     from gapctl.data.image_text.requests import RequestEstimate, estimate_requests, summarise_stored_pairs
 
     found, cost, unknown = RequestEstimate(), 0.0 if trials else None, dict[str, None]()
-    summaries: dict[PairData, StoredPairs | None] = {}
+    summaries: dict[tuple[str, str, float], StoredPairs | None] = {}
     for trial in trials:
         data = trial.config.data
-        if not isinstance(data, PairData) or not _is_in_a_store(trial):
+        if not isinstance(data, PairData) or not _may_be_in_a_store(trial):
             continue
-        try:
-            if data not in summaries:
-                summaries[data] = summarise_stored_pairs(data)
-        except GapctlError as error:
-            unknown[str(error)] = None
-            continue
-        if (stored := summaries[data]) is not None:
+        pairs = (data.source, data.held_out, data.held_out_share)
+        if pairs not in summaries:
+            summaries[pairs] = None
+            try:
+                summaries[pairs] = summarise_stored_pairs(data)
+            except GapctlError as error:
+                if "://" in data.source + data.held_out:  # what a disk lacks is said elsewhere
+                    unknown[str(error)] = None
+        if (stored := summaries[pairs]) is not None:
             each = estimate_requests(trial.config, stored, nodes)
             price = prices.gets_per_1000.get(stored.address.partition("://")[0])
             found = found.add(each)
@@ -58,9 +62,10 @@ def estimate_request_cost(trials: Sequence[Trial], prices: PriceTable, nodes: in
     return RequestCost(nodes, found.gets, found.bytes, cost, tuple(unknown))
 
 
-def _is_in_a_store(trial: Trial) -> bool:
+def _may_be_in_a_store(trial: Trial) -> bool:
+    """Return whether a training's shards may lie in a store: a manifest on a disk may be of such shards."""
     data = trial.config.data
-    return isinstance(data, PairData) and "://" in data.source + data.held_out
+    return isinstance(data, PairData) and {data.source, data.held_out} - {"", BUNDLED} != set()
 
 
 def count_nodes_per_trial(cluster: ClusterFile, estimates: Sequence[CostEstimate], resources: Resources) -> int:

@@ -28,14 +28,14 @@ class StoredShard(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredPairs:
-    """The shards of a training that lie in an object store, and whether its held-out pairs do.
+    """The shards of a training that lie in an object store, and what a held-out pair there takes.
 
-    `address` is that of the source.
+    `address` is that of a shard. `held_out_bytes` is 0 where held-out pairs lie elsewhere.
     """
 
     address: str
     shards: Sequence[StoredShard]
-    held_out: bool
+    held_out_bytes: float
 
 
 class RequestEstimate(NamedTuple):
@@ -55,10 +55,14 @@ def summarise_stored_pairs(data: PairData) -> StoredPairs | None:
     Raise InputError if a manifest is missing.
     """
     trained = _list_remote_shards(data.source)
-    held_out = bool(_list_remote_shards(data.held_out or data.source))
+    held_out = _list_remote_shards(data.held_out) if data.held_out else trained
     share = 1.0 if data.held_out else 1.0 - data.held_out_share
     shards = [StoredShard(shard.bytes, shard.samples, share * shard.usable) for shard in trained if shard.usable]
-    return StoredPairs(data.source, shards, held_out) if trained or held_out else None
+    if not (trained or held_out):
+        return None
+    samples = sum(shard.samples for shard in held_out)
+    pair_bytes = sum(shard.bytes for shard in held_out) / samples if samples else 0.0
+    return StoredPairs((trained or held_out)[0].address, shards, pair_bytes)
 
 
 def _list_remote_shards(source: str) -> "list[ManifestShard]":
@@ -90,11 +94,10 @@ def estimate_requests(config: TrialConfig, stored: StoredPairs, nodes: int) -> R
     trained = sum(shard.trained for shard in stored.shards)
     epochs = train.samples / trained if trained else 0.0
     found = RequestEstimate(epochs * epoch.gets, epochs * epoch.bytes)
-    if not stored.held_out or not stored.shards:
+    if not stored.held_out_bytes:
         return found
     pairs = evaluate.gallery * (1.0 + train.samples / evaluate.every)
-    pair_bytes = sum(shard.bytes for shard in stored.shards) / sum(shard.samples for shard in stored.shards)
-    return found.add(RequestEstimate(pairs, pairs * pair_bytes))
+    return found.add(RequestEstimate(pairs, pairs * stored.held_out_bytes))
 
 
 def _count_spans(shard: StoredShard) -> float:
