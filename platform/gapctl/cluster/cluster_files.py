@@ -171,7 +171,8 @@ class ClusterFile:
     @property
     def uses_image(self) -> bool:
         """Whether nodes get gapctl's environment out of an image, instead of installing it when they start."""
-        return self.cloud == "kuberay" or self.in_containers or any(self.list_unpacked_images())
+        named = (image for _, image in self.list_unpacked_images() if not image.startswith("REGISTRY/"))
+        return self.cloud == "kuberay" or self.in_containers or any(named)
 
     def list_unpacked_images(self) -> Iterator[tuple[KeyPath, str]]:
         """Iterate over the images whose environment commands put on nodes (`docs/cluster/unpack-image.sh`)."""
