@@ -278,7 +278,7 @@ class NodeCache:
         if path.exists():
             return None
         try:
-            file = os.fdopen(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+            file = os.fdopen(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
         except OSError:  # a folder that is gone, or a full disk
             return request_piece(piece)
         with file:
@@ -298,9 +298,8 @@ class NodeCache:
         with suppress(OSError):
             if self._reserve_room(file, len(content)):
                 file.seek(0)
-                file.write(content)
-                file.flush()
-                path.with_suffix(UNFINISHED).rename(path)
+                if file.write(content) == len(content):
+                    path.with_suffix(UNFINISHED).rename(path)
 
     def _reserve_room(self, file: IO[bytes], size: int) -> bool:
         """Give a file its size, and delete the oldest pieces for it. Return whether there is room."""
