@@ -196,6 +196,49 @@ def test_without_a_cache_arrays_are_made_in_memory(
 
 
 @pytest.mark.usefixtures("few_rows_are_many")
+@pytest.mark.parametrize("content", [b"damaged", None])
+def test_an_array_that_is_damaged_or_of_another_form_is_made_anew(
+    content: bytes | None, place: Path, cache: Path
+) -> None:
+    expected = [np.array(half) for half in split_training_validation_rows(read_manifest(place), 0.3)]
+    (file,) = (cache / "row_arrays").glob("*.npy")
+    if content is None:
+        np.save(file, np.arange(7, dtype=np.int32))
+    else:
+        file.write_bytes(content)
+
+    assert same(split_training_validation_rows(read_manifest(place), 0.3), expected)
+
+
+@pytest.mark.usefixtures("few_rows_are_many")
+def test_a_system_that_cannot_reserve_room_on_its_disk_has_arrays_as_well(
+    place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(row_arrays.os, "posix_fallocate")
+
+    split_training_validation_rows(read_manifest(place), 0.3)
+
+    assert list((cache / "row_arrays").glob("*.npy"))
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_folder_may_have_the_marks_of_a_pattern_in_its_name(
+    many: bool, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if many:
+        monkeypatch.setattr(manifest, "MAX_LOADED_SAMPLES", 0)
+        monkeypatch.setattr(index, "MAX_LOADED_SAMPLES", 0)
+    place = tmp_path / "kept [v2]*" / "manifest.parquet"
+    place.parent.mkdir()
+
+    for _ in range(2):
+        index_shards(list_shards([str(shards)]), place, HERE)
+
+    assert read_manifest(place).sample_count == 41
+    assert place.is_file()
+
+
+@pytest.mark.usefixtures("few_rows_are_many")
 def test_arrays_that_nothing_asks_for_are_deleted_in_time(
     place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

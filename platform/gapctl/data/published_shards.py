@@ -220,7 +220,7 @@ def download_shards(plan: DownloadPlan, on_progress: OnProgress = ignore_progres
             write_manifest(target, manifest)
         except OSError as error:
             raise WorkError(f"{target}: cannot be written ({error.strerror}); run the same command again") from error
-    if manifest.sample_count > MAX_LOADED_SAMPLES:
+    if sum(record.samples for record in manifest.shards) > MAX_LOADED_SAMPLES:
         manifest = read_manifest(target)  # what its rows were read from is gone
     wrong = [
         f"{record.address}: {record.samples:,} samples, {shard.samples:,} published"

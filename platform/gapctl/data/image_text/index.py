@@ -258,7 +258,7 @@ def open_part(path: Path) -> Manifest:
         part = parse_manifest(path)
     if part.reading != READING_VERSION:
         return part  # with the columns that it lacked
-    return ManifestPart(part.shards, pl.scan_parquet(path), part.reading, part.captions, origin=path)
+    return ManifestPart(part.shards, pl.scan_parquet(path, glob=False), part.reading, part.captions, origin=path)
 
 
 def join_manifests(pieces: Sequence[Manifest], captions: CaptionLineMode | None = None) -> Manifest:
@@ -299,7 +299,8 @@ def _join_rows(pieces: Sequence[Manifest]) -> pl.DataFrame | pl.LazyFrame:
         elif isinstance(piece.origin, Path):
             while last < len(pieces) and isinstance(getattr(pieces[last], "origin", None), Path):
                 last += 1
-            joined.append(pl.scan_parquet([part.origin for part in pieces[place:last]]))  # type: ignore[attr-defined]
+            files = [part.origin for part in pieces[place:last]]  # type: ignore[attr-defined]
+            joined.append(pl.scan_parquet(files, glob=False))
         else:
             stop = piece.first + piece.shards[0].samples
             while last < len(pieces) and _begins_at(pieces[last], piece.origin, stop):

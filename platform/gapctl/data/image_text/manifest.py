@@ -14,6 +14,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,6 +74,8 @@ MAX_MANIFEST_BYTES: Final = 16 << 30
 
 ROW_GROUP: Final = 1 << 18
 """Rows that the file has in one piece, and that are read together."""
+ARRAYS_VERSION: Final = 1
+"""Raise it when the arrays that are cached of a manifest's rows change, in form or in content."""
 MAX_LOADED_SAMPLES: Final = 500_000
 """Most rows of a file that are all kept in memory; those of a larger one are read when they are needed."""
 IS_USABLE: Final = pl.col("problem").is_null()
@@ -274,13 +277,16 @@ def parse_manifest(content: bytes | Path, folder: str | None = None) -> Manifest
 
     The rows of a large file are left there until they are asked for.
     """
+    before = content.stat() if isinstance(content, Path) else None
     reading, captions, shards = _parse_file_metadata(content)
     try:
         large = isinstance(content, Path) and sum(shard.samples for shard in shards) > MAX_LOADED_SAMPLES
         file = _describe_file(content) if large and isinstance(content, Path) else None
         source = content if isinstance(content, Path) else io.BytesIO(content)
-        samples = pl.read_parquet(source) if file is None else pl.scan_parquet(source)
+        samples = pl.read_parquet(source, glob=False) if file is None else pl.scan_parquet(source, glob=False)
         schema = samples.schema if isinstance(samples, pl.DataFrame) else samples.collect_schema()
+        if before is not None and isinstance(content, Path) and not os.path.samestat(before, content.stat()):
+            raise InputError(f"{content}: was written again while it was read; run the same command again")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _build_format_error(error) from error
     if reading < CAPTION_READING and list(schema) == [name for name in SCHEMA if name != "captions"]:
@@ -388,6 +394,8 @@ def _fetch_file(address: str) -> bytes | Path:
         return copy
     content = location.read(limit=MAX_MANIFEST_BYTES)
     try:
+        if copy.is_file() and copy.read_bytes() == content:
+            return copy
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_file_atomically(copy, content)
     except OSError:
@@ -521,7 +529,7 @@ def build_pair_table(manifest: Manifest, rows: ArrayLike, on_progress: OnProgres
         record_N = np.empty(len(row_N), dtype=TABLE_RECORD)
         _fill_records(manifest, row_N, on_progress, record_N)
     else:
-        name = f"{manifest.file.digest}.{hashlib.sha256(row_N.data).hexdigest()[:16]}.pairs"
+        name = f"{manifest.file.digest}.{hashlib.sha256(row_N.data).hexdigest()[:16]}.{ARRAYS_VERSION}.pairs"
         write = partial(_fill_records, manifest, row_N, on_progress)
         record_N = map_cached_array(name, TABLE_RECORD, len(row_N), write)
         release_mapped_pages(row_N)
@@ -587,7 +595,7 @@ def split_training_validation_rows(
     """
     if manifest.file is None:
         return _split_usable_rows(manifest, share, seed, on_progress)
-    name = f"{manifest.file.digest}.{share!r}.{seed}.split"
+    name = f"{manifest.file.digest}.{share!r}.{seed}.{ARRAYS_VERSION}.split"
     usable = manifest.usable_count
     write = partial(_write_split, manifest, share, seed, on_progress)
     split_N = map_cached_array(name, np.int64, usable + 1, write)

@@ -36,21 +36,35 @@ def map_cached_array(name: str, dtype: Any, length: int, write: WriteRows) -> ND
     """
     try:
         path = _locate_array(name)
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with (path.parent / f"{name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not path.is_file():
-                    _delete_unused(path.parent)
-                    _write_array(path, dtype, length, write)
-        with suppress(OSError):  # another user's cache
-            path.touch()
-        mapped: NDArray[Any] = np.load(path, mmap_mode="r")
-        return mapped
+        if (mapped := _map_array(path, dtype, length)) is not None:
+            return mapped
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (mapped := _map_array(path, dtype, length)) is not None:
+                return mapped
+            _delete_unused(path.parent)
+            _write_array(path, dtype, length, write)
+            if (mapped := _map_array(path, dtype, length)) is not None:
+                return mapped
     except OSError:
-        made = np.empty(length, dtype=dtype)
-        write(made)
-        return made
+        pass
+    made = np.empty(length, dtype=dtype)
+    write(made)
+    return made
+
+
+def _map_array(path: Path, dtype: Any, length: int) -> NDArray[Any] | None:
+    """Return the array in a file; None where there is none, or where it is damaged or of another form."""
+    try:
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    if mapped.dtype != np.dtype(dtype) or mapped.shape != (length,):
+        return None
+    with suppress(OSError):  # another user's cache
+        path.touch()
+    return mapped
 
 
 def _locate_array(name: str) -> Path:
@@ -64,7 +78,8 @@ def _write_array(path: Path, dtype: Any, length: int, write: WriteRows) -> None:
     with stage_file_replacement(path) as staged:
         made = np.lib.format.open_memmap(staged, mode="w+", dtype=np.dtype(dtype), shape=(length,))
         with staged.open("r+b") as file:  # where the disk is full, a write to mapped memory would end the process
-            os.posix_fallocate(file.fileno(), 0, staged.stat().st_size)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, staged.stat().st_size)
         write(made)
         made.flush()
 

@@ -219,7 +219,7 @@ def _read_labels(folder: Path, split: Split, count: int) -> NDArray[np.int64]:
 
     path = folder / MANIFEST_FILE
     try:
-        rows = pl.read_parquet(path).filter(pl.col("split") == split)
+        rows = pl.read_parquet(path, glob=False).filter(pl.col("split") == split)
         digits, labels = rows["digit"].to_numpy(), rows["label"].to_numpy().astype(np.int64)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _build_damage_error(path, f"cannot be read ({error})") from error

@@ -464,7 +464,7 @@ def _read_previous_records(folder: Path) -> Mapping[str, ShardRecord]:
     if description is None:
         return {}
     try:
-        manifest = pl.read_parquet(folder / MANIFEST_FILE)
+        manifest = pl.read_parquet(folder / MANIFEST_FILE, glob=False)
         rows = manifest.group_by("shard", "shard_sha256", maintain_order=True).agg("offset").rows()
     except (OSError, pl.exceptions.PolarsError):
         return {}
@@ -558,7 +558,7 @@ def verify_folder(folder: Path, on_progress: OnProgress = ignore_progress) -> Ve
 def _check_manifest(folder: Path, description: FolderDescription) -> list[ShardFileProblem]:
     """Compare the manifest's shards, with their checksums and numbers of digits, with `mad.json`."""
     try:
-        rows = pl.read_parquet(folder / MANIFEST_FILE).group_by("shard", "shard_sha256").len().rows()
+        rows = pl.read_parquet(folder / MANIFEST_FILE, glob=False).group_by("shard", "shard_sha256").len().rows()
     except (OSError, pl.exceptions.PolarsError) as error:
         return [ShardFileProblem(MANIFEST_FILE, f"cannot be read ({error})")]
     listed = {(name, sha256, count) for name, sha256, count in rows}
