@@ -68,7 +68,16 @@ from gapctl_charts.look import FILE_LOOK
 __all__ = ["parse_notes", "render_claims_page"]
 
 DOCS: Final = Path(__file__).parent
-LEDGERS: Final = ("laptop", "ambiguity", "transience", "batch_duplicates", "thermostat", "recipes", "one_law", "early_gap")
+LEDGERS: Final = (
+    "laptop",
+    "ambiguity",
+    "transience",
+    "batch_duplicates",
+    "thermostat",
+    "recipes",
+    "one_law",
+    "early_gap",
+)
 """Folders of docs/results whose ledgers the page is made from."""
 
 AVERAGE_MARK: Final = "†"
