@@ -19,10 +19,11 @@ settings.register_profile("gapctl", deadline=None, max_examples=50)
 settings.load_profile("gapctl")
 
 SLOW_FIRST = ("sweep", "tracking", "data", "cli", "training", "api", "extensions", "report", ".", "cluster", "analysis")
-"""Folders with files of many seconds, `.` for this one: three processes share the suite, and none should end with one
+"""Folders with files of many seconds, `.` for this one: two processes share the suite, and neither should end with one
 of these alone.
 
-Those that start Ray or MLflow begin. They wait half of their time, so that it takes three to keep two cores busy.
+Those that start Ray or MLflow begin. They wait a third of their time; a third process gains half a minute of eight and
+has others run into their patience.
 """
 
 
