@@ -75,6 +75,7 @@ def test_a_trial_has_its_own_metrics_in_whatever_order_each_result_has_them(ledg
         "bias/moad_text",
         "gap/l2m",
         RMG,
+        "gap/samples_to_small_l2m",  # of the histories
     ]
     assert trials[RMG].to_list() == [0.5 + seed for seed in trials["seed"]]
     assert trials["bias/moad_text"].to_list() == [0.1 * seed for seed in trials["seed"]]

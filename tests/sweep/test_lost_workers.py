@@ -58,7 +58,9 @@ def spoil(file: Path, runs: Path, place: int) -> str:
     narrow = trial.config.model.model_copy(update={"embed_dim": 16})
     config = trial.config.model_copy(update={"model": narrow})
     model = build_trial_model(config, 0)
-    Ledger(str(runs)).trial(trial.id).save_checkpoint(0, pack_checkpoint(model, {}, TrainingState()))
+    folder = Ledger(str(runs)).trial(trial.id)
+    folder.begin(trial)
+    folder.save_checkpoint(0, pack_checkpoint(model, {}, TrainingState()))
     return trial.id
 
 

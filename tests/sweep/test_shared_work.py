@@ -116,6 +116,7 @@ class Group:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self._end = 0, threading.Event()
+        self.error: BaseException | None = None
         monkeypatch.setattr(distributed, "Mailbox", type("Class", (), {"remote": staticmethod(LocalMailbox)}))
         monkeypatch.setattr(ray, "get", lambda value, timeout=None: value)
         monkeypatch.setattr(SharedWork, "_run_workers", lambda work: self._run(work))
