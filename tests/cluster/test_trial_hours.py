@@ -150,10 +150,10 @@ def test_a_kind_that_is_taken_away_more_often_than_others_costs_more(tmp_path: P
 
 
 def test_an_environment_from_an_image_starts_sooner_and_costs_less(tmp_path: Path) -> None:
-    without, _ = planted(tmp_path, AWS, "  - bash ~/gapctl/docs/cluster/unpack-image.sh", "  - true")
+    named, _ = planted(tmp_path, AWS, "unpack-image.sh REGISTRY/", "unpack-image.sh registry.example/")
     sweep = ("--sweep", str(SWEEP), "--json")
-    installed = json.loads(gapctl("cluster", "cost", str(without), *sweep).out)["estimates"][0]
-    unpacked = json.loads(gapctl("cluster", "cost", str(AWS), *sweep).out)["estimates"][0]
+    installed = json.loads(gapctl("cluster", "cost", str(AWS), *sweep).out)["estimates"][0]  # REGISTRY is nobody's
+    unpacked = json.loads(gapctl("cluster", "cost", str(named), *sweep).out)["estimates"][0]
     assumed = load_shipped_prices().assumptions
 
     assert assumed.image_start_minutes is not None

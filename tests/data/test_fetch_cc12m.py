@@ -10,6 +10,8 @@ import pytest
 
 from command_line import Answer, assert_refused, gapctl
 from gapctl.data import published_shards
+from gapctl.data.image_text import index
+from gapctl.data.image_text import manifest as manifests
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import read_manifest, require_unchanged_shards
 from gapctl.data.image_text.storage import ShardReader, list_shards
@@ -74,7 +76,13 @@ def test_a_plan_says_bytes_hours_and_disk_and_downloads_nothing(hub: Hub, tmp_pa
     assert not (tmp_path / "cc12m").exists()
 
 
-def test_shards_arrive_with_a_manifest_that_is_a_source(hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("many", [False, True])
+def test_shards_arrive_with_a_manifest_that_is_a_source(
+    many: bool, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if many:  # too many rows for memory
+        for module in (published_shards, index, manifests):
+            monkeypatch.setattr(module, "MAX_LOADED_SAMPLES", 0)
     ran = fetch(tmp_path / "cc12m", "--json")
     document = json.loads(ran.out)
 
