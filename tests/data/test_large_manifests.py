@@ -221,6 +221,25 @@ def test_a_system_that_cannot_reserve_room_on_its_disk_has_arrays_as_well(
     assert list((cache / "row_arrays").glob("*.npy"))
 
 
+def test_a_file_that_is_replaced_while_it_is_parsed_is_parsed_again(
+    place: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse, parsed = manifest._parse_manifest, list[int]()
+
+    def replace_once(content: bytes | Path, folder: str | None) -> Manifest:
+        found = parse(content, folder)
+        parsed.append(len(found.shards))
+        if len(parsed) == 1:
+            write_pairs(shards / "00003.tar", range(60, 63))
+            write_manifest(place, build_manifest(list_shards([str(shards)]), HERE))
+        return found
+
+    monkeypatch.setattr(manifest, "_parse_manifest", replace_once)
+
+    assert len(read_manifest(place).shards) == 4
+    assert parsed == [3, 4]
+
+
 @pytest.mark.parametrize("many", [False, True])
 def test_a_folder_may_have_the_marks_of_a_pattern_in_its_name(
     many: bool, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

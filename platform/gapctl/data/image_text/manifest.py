@@ -11,6 +11,7 @@ Index letters: N samples of a training.
 """
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -74,6 +75,7 @@ MAX_MANIFEST_BYTES: Final = 16 << 30
 
 ROW_GROUP: Final = 1 << 18
 """Rows that the file has in one piece, and that are read together."""
+PARSE_ATTEMPTS: Final = 5
 ARRAYS_VERSION: Final = 1
 """Raise it when the arrays that are cached of a manifest's rows change, in form or in content."""
 MAX_LOADED_SAMPLES: Final = 500_000
@@ -275,9 +277,19 @@ def _write_rows(file: io.BytesIO | Path, manifest: Manifest, folder: str | None)
 def parse_manifest(content: bytes | Path, folder: str | None = None) -> Manifest:
     """Parse the bytes of `serialise_manifest`, or a file of them. Raise ValueError for anything else.
 
-    The rows of a large file are left there until they are asked for.
+    The rows of a large file are left there until they are asked for. A file that is replaced meanwhile is parsed again.
     """
-    before = content.stat() if isinstance(content, Path) else None
+    if not isinstance(content, Path):
+        return _parse_manifest(content, folder)
+    for _ in range(PARSE_ATTEMPTS):
+        before = content.stat()
+        found = _parse_manifest(content, folder)
+        if os.path.samestat(before, content.stat()):
+            return found
+    raise InputError(f"{content}: was written again while it was read; run the same command again")
+
+
+def _parse_manifest(content: bytes | Path, folder: str | None) -> Manifest:
     reading, captions, shards = _parse_file_metadata(content)
     try:
         large = isinstance(content, Path) and sum(shard.samples for shard in shards) > MAX_LOADED_SAMPLES
@@ -285,8 +297,6 @@ def parse_manifest(content: bytes | Path, folder: str | None = None) -> Manifest
         source = content if isinstance(content, Path) else io.BytesIO(content)
         samples = pl.read_parquet(source, glob=False) if file is None else pl.scan_parquet(source, glob=False)
         schema = samples.schema if isinstance(samples, pl.DataFrame) else samples.collect_schema()
-        if before is not None and isinstance(content, Path) and not os.path.samestat(before, content.stat()):
-            raise InputError(f"{content}: was written again while it was read; run the same command again")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _build_format_error(error) from error
     if reading < CAPTION_READING and list(schema) == [name for name in SCHEMA if name != "captions"]:
@@ -394,10 +404,11 @@ def _fetch_file(address: str) -> bytes | Path:
         return copy
     content = location.read(limit=MAX_MANIFEST_BYTES)
     try:
-        if copy.is_file() and copy.read_bytes() == content:
-            return copy
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write_file_atomically(copy, content)
+        with copy.with_suffix(".lock").open("w") as lock:  # workers begin at once, and none replaces what another reads
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (copy.is_file() and copy.read_bytes() == content):
+                write_file_atomically(copy, content)
     except OSError:
         return content
     return copy
