@@ -294,10 +294,7 @@ def committed() -> tuple[Path, ...]:
     return tuple(path for name in listed.split("\0") if name and (path := REPOSITORY / name).is_file())
 
 
-# The home of the user that the images of AWS come with is no one's machine.
-MACHINES = re.compile(
-    rb"(?<![\w.~:/])/(?!home/ubuntu\b)(?:home|Users|root|work|mnt|media|scratch)/[\w.-]+|\b[A-Z]:\\\\?Users\b"
-)
+MACHINES = re.compile(rb"(?<![\w.~:/])/(?:home|Users|root|work|mnt|media|scratch)/[\w.-]+|\b[A-Z]:\\\\?Users\b")
 REGISTRIES = re.compile(
     rb"(?:py" + rb"pi\.org|python" + rb"hosted\.org|/sim" + rb"ple/?\b|artifact" + rb"ory)", re.IGNORECASE
 )

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from string import Template
 from typing import Final, NamedTuple
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -117,12 +118,16 @@ class ImageRoot:
 
     def set_place(self, text: str) -> None:
         """Make the folder of WORKDIR, and run what follows there."""
-        self.place /= text
+        self.place /= self._expand(text)
         ImageRoot(self.folder).run(f"mkdir -p {self.place}")
 
     def set_variables(self, text: str) -> None:
         """Set the variables of ENV."""
-        self.variables.update(word.split("=", 1) for word in shlex.split(text))
+        self.variables.update(word.split("=", 1) for word in shlex.split(self._expand(text)))
+
+    def _expand(self, text: str) -> str:
+        """Put the variables of earlier steps in place of their names, as a builder does."""
+        return Template(text).substitute(self.variables)
 
     def set_user(self, text: str) -> None:
         """Run what follows as another user."""

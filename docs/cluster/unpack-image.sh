@@ -30,10 +30,10 @@ unpack() {
   log_in > /dev/null
   sudo docker pull --quiet "$image" > /dev/null
   mkdir -p ~/env.part
-  sudo docker run --rm --user 0 --entrypoint cp --volume ~/env.part:/part "$image" -a /home/ubuntu/env/. /part/
+  sudo docker run --rm --user 0 --entrypoint sh --volume ~/env.part:/part "$image" -c 'cp -a "$HOME"/env/. /part/'
   sudo chown -R "$(id -u):$(id -g)" ~/env.part
   mv ~/env.part ~/env
-  # It was made for /home/ubuntu and the Python of Ubuntu 24.04, and runs nowhere else.
+  # It was made for the home of the user ubuntu and the Python of Ubuntu 24.04, and runs nowhere else.
   ~/env/bin/ray --version > /dev/null
   sudo docker rmi "$image" > /dev/null || true
 }
