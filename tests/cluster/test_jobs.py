@@ -55,10 +55,6 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    try:
-        import ray.dashboard.optional_deps  # noqa: F401
-    except ImportError as error:
-        pytest.skip(f"the dashboard of ray[default] is not installed, though the lock has it: {error}")
     folder = Path(tempfile.mkdtemp(prefix="gj-", dir="/tmp"))  # Ray's sockets want a short path
     (folder / "token").write_text("t" * 64)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
