@@ -1,7 +1,10 @@
 """What is worked out once for an arm is what each of its trials gives by itself: ids, operations, sizes and hours."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
@@ -9,11 +12,13 @@ from hypothesis import strategies as st
 
 from gapctl.cluster.cost import estimate_rent, load_shipped_prices
 from gapctl.config.arms import resolve_config
+from gapctl.config.base import format_canonical_json
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import TrialConfig
+from gapctl.extensions import collect_extension_code
 from gapctl.plan.estimate import FLOPS_PER_CPU, count_trial_flops, count_trial_parameters
 from gapctl.plan.plan import Plan, Trial, compute_by_arm, make_plan, pack_trials
-from gapctl.plan.trial_id import PROVISIONAL, ArmHasher, compute_trial_id
+from gapctl.plan.trial_id import PROVISIONAL, RECIPE_VERSION, ArmHasher, format_hashed_config, hash_extensions
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 SHIPPED = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
@@ -33,6 +38,31 @@ FINGERPRINTS = st.text(max_size=12) | st.text(max_size=12).map(lambda text: text
 
 def plan_of(name: str, scale: str | None) -> Plan:
     return make_plan(load_sweep(SWEEPS / f"{name}.yaml", scale), lambda data: data.address, provisional=True)
+
+
+def compute_trial_id(
+    config: TrialConfig,
+    seed: int,
+    data_fingerprint: str,
+    recipe_version: int = RECIPE_VERSION,
+    parent: str | None = None,
+    sets: Mapping[str, str] = MappingProxyType({}),
+    model_fingerprint: str = "",
+) -> str:
+    """The id by its definition: the sha256 of one document, in canonical JSON."""
+    document = {
+        "config": json.loads(format_hashed_config(config)),
+        "data": data_fingerprint,
+        "recipe": recipe_version,
+        "seed": seed,
+        **({"parent": parent} if parent else {}),
+        **({"sets": dict(sets)} if sets else {}),
+        **({"model": model_fingerprint} if model_fingerprint else {}),
+        **hash_extensions(collect_extension_code(config.extensions)),
+    }
+    fingerprints = (data_fingerprint, model_fingerprint, *sets.values())
+    mark = PROVISIONAL if any(each.endswith(PROVISIONAL) for each in fingerprints) else ""
+    return hashlib.sha256(format_canonical_json(document).encode()).hexdigest()[:12] + mark
 
 
 def compute_slowly(trial: Trial) -> str:

@@ -45,29 +45,18 @@ def compute_trial_id(
     are one model; the changes that describe a parent, as its id stands for them; the learning rate of a temperature
     that is not learned; and for a table the order and the words of captions, which change none of its rows.
     """
-    payload = {
-        "seed": seed,
-        "data": data_fingerprint,
-        "recipe": recipe_version,
-        **({"parent": parent} if parent else {}),
-        **({"sets": dict(sets)} if sets else {}),
-        **({"model": model_fingerprint} if model_fingerprint else {}),
-        **hash_extensions(collect_extension_code(config.extensions)),
-    }
-    # Canonical JSON has sorted keys, and `config` comes before all others.
-    text = f'{{"config":{format_hashed_config(config)},{format_canonical_json(payload)[1:]}'
-    found = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return found if _are_known(data_fingerprint, model_fingerprint, sets) else found + PROVISIONAL
+    hasher = ArmHasher(config, data_fingerprint, recipe_version, sets, model_fingerprint)
+    return hasher.compute_trial_id(seed, parent)
 
 
-def _are_known(data_fingerprint: str, model_fingerprint: str, sets: Mapping[str, str]) -> bool:
+def _are_fingerprints_known(data_fingerprint: str, model_fingerprint: str, sets: Mapping[str, str]) -> bool:
     return not any(each.endswith(PROVISIONAL) for each in (data_fingerprint, model_fingerprint, *sets.values()))
 
 
 class ArmHasher:
-    """Compute the ids of an arm's trials, as `compute_trial_id` does, hashing only what differs between them.
+    """Compute the ids of an arm's trials, hashing only what differs between them: the seed, and the id of the parent.
 
-    That is the seed, and the id of the parent. Their keys stand side by side in canonical JSON, which has sorted keys.
+    The hashed text is canonical JSON, whose keys are sorted: `config` comes first, `parent` and `seed` side by side.
     """
 
     def __init__(
@@ -87,7 +76,7 @@ class ArmHasher:
         self._begun = hashlib.sha256(text.encode())
         self._recipe = f',"recipe":{recipe_version},"seed":'
         self._end = f"{format_canonical_json({'sets': dict(sets)}).replace('{', ',', 1)}" if sets else "}"
-        self._mark = "" if _are_known(data_fingerprint, model_fingerprint, sets) else PROVISIONAL
+        self._mark = "" if _are_fingerprints_known(data_fingerprint, model_fingerprint, sets) else PROVISIONAL
 
     def compute_trial_id(self, seed: int, parent: str | None = None) -> str:
         """Return the id of the arm's trial with this seed and parent."""
