@@ -39,13 +39,15 @@ def table_of(held_out_share: float) -> PairTable:
     row_N = np.flatnonzero(np.random.default_rng(0).random(SHARDS * PER_SHARD) >= held_out_share)
     whole_N2 = np.stack([row_N % PER_SHARD * SAMPLE_BYTES, np.full(len(row_N), SAMPLE_BYTES)], axis=1)
     addresses = [f"s3://bucket/pairs/{number}.tar" for number in range(SHARDS)]
-    known = {"addresses": addresses, "row_N": row_N, "shard_N": (row_N // PER_SHARD).astype(np.int32)}
+    shard_N = (row_N // PER_SHARD).astype(np.int32)
+    edges = np.searchsorted(shard_N, np.arange(SHARDS + 1)).tolist()
+    known = {"addresses": addresses, "edges": edges, "row_N": row_N, "shard_N": shard_N}
     return PairTable(**dict.fromkeys(PairTable._fields, ()) | known | {"whole_N2": whole_N2})
 
 
 def count_requests(table: PairTable, batch: int, nodes: Sequence[Sequence[int]]) -> tuple[int, int]:
     """Plan one epoch for all workers of all nodes; return the requests of all nodes, and their bytes."""
-    order, world = PairOrder(split_into_spans(table.shard_N), 0), sum(map(len, nodes))
+    order, world = PairOrder(split_into_spans(table.edges), 0), sum(map(len, nodes))
     found = set[tuple[int, str, int, int, int]]()
     for number in range(order.chunks):
         chunk = order.chunk(0, number)

@@ -109,7 +109,7 @@ def test_it_ends_before_the_batch_that_would_go_too_far(manifest: Manifest) -> N
 @pytest.mark.parametrize("threads", [1, 3])
 def test_parts_and_threads_do_not_matter(manifest: Manifest, threads: int) -> None:
     reading = ReadContext(build_pair_table(manifest, ROWS), RULE, 1)
-    order = PairOrder(split_into_spans(reading.table.shard_N), 1)
+    order = PairOrder(split_into_spans(reading.table.edges), 1)
     chunk = order.chunk(0, 0)
     every = np.arange(30)
     whole = ChunkReader(reading, chunk, every).read_part(every)

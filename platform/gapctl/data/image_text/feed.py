@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from gapctl.data.image_text.class_prompts import PromptSet, read_sample_labels
 from gapctl.data.image_text.index import Sample, parse_metadata
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
-from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, cut_into_spans
+from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.pieces import (
     NODE_CACHE_BYTES,
     NodeWorkers,
@@ -122,7 +122,7 @@ class PairFeed:
         if batch_size < 1 or batch_size % world or not 0 <= rank < world:
             raise ValueError(f"batch of {batch_size} for worker {rank} of {world}; expected a multiple of the workers")
         table = build_pair_table(manifest, rows)
-        self.order = PairOrder(cut_into_spans(table.edges), seed)
+        self.order = PairOrder(split_into_spans(table.edges), seed)
         self.counts = counts or FeedCounts()
         self._reading = ReadContext(table, rule, seed)
         self._blank_L = None if rule.tokenizer is None else rule.get_tokenizer()([""])[0]

@@ -103,12 +103,7 @@ class _EpochPlan(NamedTuple):
     starts_C: NDArray[np.int64]
 
 
-def split_into_spans(shard_N: NDArray[np.int32]) -> list[Span]:
-    """Cut the samples into spans as `cut_into_spans` does; `shard_N` is each sample's shard."""
-    return cut_into_spans([0, *(np.flatnonzero(np.diff(shard_N)) + 1).tolist(), len(shard_N)])
-
-
-def cut_into_spans(edges: Sequence[int]) -> list[Span]:
+def split_into_spans(edges: Sequence[int]) -> list[Span]:
     """Cut the samples into spans of up to `SPAN_SAMPLES` neighbours of one shard, of about equal length.
 
     `edges` are the places where the samples of a shard begin, and the end.
