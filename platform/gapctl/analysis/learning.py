@@ -220,18 +220,8 @@ def _check_accuracy(name: str, seed: int, value: float, config: TrialConfig, mov
 
 @cache
 def find_least_above_chance(images: int, classes: int) -> int:
-    """Return the least number of right answers that guessing gives with a probability below `CHANCE_P`.
-
-    The probability falls with the number, so it is found by halving: asking for each training took seconds.
-    """
-    low, high = 0, images  # all answers right are above chance, as has been looked at
-    while low < high:
-        middle = (low + high) // 2
-        if float(stats.binom.sf(middle - 1, images, 1 / classes)) < CHANCE_P:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    """Return the least number of right answers that guessing gives with a probability below `CHANCE_P`."""
+    return int(stats.binom.isf(CHANCE_P, images, 1 / classes)) + 1
 
 
 def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> str:
