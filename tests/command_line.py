@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,16 +30,7 @@ def gapctl(*arguments: str) -> Answer:
 
 def gapctl_process(*arguments: str, folder: Path | None = None, **environment: str) -> Answer:
     """The command as a user starts it, in `folder`, with these environment variables besides the usual ones."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gapctl", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=60,
-        check=False,
-    )
+    done = _run([sys.executable, "-m", "gapctl", *arguments], folder, environment, 60)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
@@ -68,18 +59,25 @@ def in_turn(*commands: Sequence[str]) -> list[str]:
 
 def gapctl_in_turn(*commands: Sequence[str], folder: Path | None = None, **environment: str) -> list[Answer]:
     """What `gapctl_process` gives for each of these commands, which share one process."""
-    done = subprocess.run(
-        in_turn(*commands),
+    done = _run(in_turn(*commands), folder, environment, 120)
+    done.check_returncode()
+    said, complained = done.stdout.split("\x1e")[:-1], done.stderr.split("\x1e")[:-1]
+    return [Answer(int(code), out, err) for out, code, err in zip(said[::2], said[1::2], complained, strict=True)]
+
+
+def _run(
+    command: Sequence[str], folder: Path | None, environment: Mapping[str, str], seconds: float
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command,
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
         encoding="utf-8",
         errors="replace",
-        timeout=120,
-        check=True,
+        timeout=seconds,
+        check=False,
     )
-    said, complained = done.stdout.split("\x1e")[:-1], done.stderr.split("\x1e")[:-1]
-    return [Answer(int(code), out, err) for out, code, err in zip(said[::2], said[1::2], complained, strict=True)]
 
 
 def _exit_code(arguments: tuple[str, ...]) -> int:

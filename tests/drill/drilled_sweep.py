@@ -1,10 +1,12 @@
 """The sweep of the drill: its file, its plan, and its command, which is given again whenever it ended too early."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from drill.processes import signalled
 from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.load import load_sweep
 from gapctl.plan.plan import Plan, make_plan
@@ -100,3 +102,11 @@ class DrilledSweep:
     def _command(self, *verb: str) -> list[str]:
         places = ["--runs", self.runs, "--set", f"tracking.uri={self._tracking}"]
         return [sys.executable, "-m", "gapctl", *verb, str(self.file), *places]
+
+
+def kill_sweeps(*sweeps: DrilledSweep) -> None:
+    """End the commands that still run, by `kill -9`."""
+    for sweep in sweeps:
+        if sweep.process is not None and sweep.process.poll() is None:
+            signalled([sweep.process.pid], signal.SIGKILL)
+            sweep.process.wait()

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from drill.accidents import Accidents
-from drill.drilled_sweep import DrilledSweep
+from drill.drilled_sweep import DrilledSweep, kill_sweeps
 from drill.local_cluster import LocalCluster
 from drill.outcome import Happened, Outcome
 from drill.processes import Running, adopt_orphans, below, came_true, signalled
@@ -79,10 +79,7 @@ def drill(folder: Path, faults: Sequence[Fault], size: Size, tell: Tell = print)
             outcome.problems += reserved(cluster)
             outcome.problems += [f"still running: {each.command[:80]}" for each in _trainings()]
         finally:
-            for sweep in (quiet, drilled):
-                if sweep.process is not None and sweep.process.poll() is None:
-                    signalled([sweep.process.pid], signal.SIGKILL)
-                    sweep.process.wait()
+            kill_sweeps(quiet, drilled)
             cluster.stop()
             tracking.kill()
             stray = _left()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from drill.drilled_sweep import SHARED_SWEEP, DrilledSweep
+from drill.drilled_sweep import SHARED_SWEEP, DrilledSweep, kill_sweeps
 from drill.local_cluster import LocalCluster
 from drill.outcome import Happened, Outcome
 from drill.processes import adopt_orphans, below, came_true, runs, signalled
@@ -100,10 +100,7 @@ def drill_workers(folder: Path, faults: list[list[WorkerFault]], size: WorkersSi
         came_true(lambda: not _trainings(), END_SECONDS)
         outcome.problems += [f"still running: {command[:80]}" for command in _trainings()]
     finally:
-        for sweep in (quiet, drilled):
-            if sweep.process is not None and sweep.process.poll() is None:
-                signalled([sweep.process.pid], signal.SIGKILL)
-                sweep.process.wait()
+        kill_sweeps(quiet, drilled)
         cluster.stop()
         came_true(lambda: not below(os.getpid()), END_SECONDS)
         stray = below(os.getpid())

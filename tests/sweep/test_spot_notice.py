@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drill.drilled_sweep import DrilledSweep
+from drill.drilled_sweep import DrilledSweep, kill_sweeps
 from drill.local_cluster import LocalCluster
 from drill.processes import adopt_orphans, below, came_true, environment_of, runs, signalled
 from drill.promises import in_the_ledger
@@ -138,10 +138,7 @@ def test_a_trial_whose_machine_is_announced_to_go_goes_on_elsewhere_without_a_lo
             assert came_true(lambda: moved.code() is not None, LONGEST_SECONDS)
             watch.end()
         finally:
-            for sweep in (quiet, moved):
-                if sweep.process is not None and sweep.process.poll() is None:
-                    signalled([sweep.process.pid], signal.SIGKILL)
-                    sweep.process.wait()
+            kill_sweeps(quiet, moved)
             cluster.stop()
             signalled([each.pid for each in below(os.getpid()) if str(folder) in each.command], signal.SIGKILL)
     assert moved.code() == 0, moved.log.read_text()
