@@ -73,27 +73,27 @@ def plan_command(
     """Trials, samples, FLOPs, hours: what a sweep would do, and how much of it is done."""
     plan, ledger = load_plan(file, scale, overrides, provisional=True), Ledger(runs)
     refuse_future_first_question(plan.sweep)
-    slots = count_parallel_trials(plan, os.cpu_count() or 1)
+    slots, prices = count_parallel_trials(plan, os.cpu_count() or 1), load_shipped_prices()
     later = f"Ids that end in {PROVISIONAL} change once it is there"
     missing = [f"{message.rstrip('.')}. {later}" for message in plan.missing_data]
     if plan.sweep.spec.search is not None:
         record = None if missing else read_search_record(plan, ledger)
         cost = estimate_training_cost(list_planned_trainings(plan), slots)
         search = get_search(plan.sweep).model_dump(mode="json", exclude_none=True)
-        rent = estimate_rent(list_planned_trainings(plan), plan.sweep.spec.resources, load_shipped_prices())
+        rent = estimate_rent(list_planned_trainings(plan), plan.sweep.spec.resources, prices)
         totals: dict[str, object] = {**cost.list_fields(), "ended": count_ended_points(record)}
-        asked = estimate_request_cost(list_planned_trainings(plan), load_shipped_prices())
-        totals |= _build_rent_fields(rent) | build_request_fields(asked, load_shipped_prices())
+        asked = estimate_request_cost(list_planned_trainings(plan), prices)
+        totals |= _build_rent_fields(rent) | build_request_fields(asked, prices)
         totals |= {"missing_data": missing} if missing else {}
-        said = [*_describe_rent(rent, cost), *describe_requests(asked, load_shipped_prices()), *missing]
+        said = [*_describe_rent(rent, cost), *describe_requests(asked, prices), *missing]
         document = {"search": search, "totals": totals}
         print_json_or_text(document, lambda: _print_search_plan(plan, record, cost, runs, said), as_json)
         return
     finished = frozenset(ledger.finished([trial.id for trial in plan.trainings]))
     remaining = list_remaining_trials(plan, finished)
     cost, left = estimate_training_cost(plan.trainings, slots), estimate_training_cost(remaining, slots)
-    rent = estimate_rent(remaining, plan.sweep.spec.resources, load_shipped_prices()) if remaining else None
-    asked = estimate_request_cost(remaining, load_shipped_prices())
+    rent = estimate_rent(remaining, plan.sweep.spec.resources, prices) if remaining else None
+    asked = estimate_request_cost(remaining, prices)
     exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
     optima = list_missing_optima(plan, ledger)
     notes = [*list_measurement_notes(plan), *note_own_first_question(plan.sweep.spec), *optima]
@@ -104,7 +104,7 @@ def plan_command(
     def build_document() -> dict[str, object]:
         totals: dict[str, object] = {**cost.list_fields(), "finished": len(finished)}
         totals |= left.list_fields("left_")
-        totals |= _build_rent_fields(rent) | build_request_fields(asked, load_shipped_prices())
+        totals |= _build_rent_fields(rent) | build_request_fields(asked, prices)
         totals["disks"] = [disk._asdict() for disk in disks]
         totals |= {"beyond_limits": exceeded} if exceeded else {}
         totals |= {"few_steps": few_steps} if few_steps else {}
@@ -124,7 +124,7 @@ def plan_command(
             rest = f"{left.trials} left, {_describe_cost(left)}" if left.trials else "nothing is left to train"
             console.print(f"{len(finished)} of them finished in {runs}; {rest}")
         replicates = describe_cohort(spec.cohort) if spec.cohort else _list_recipes(spec)
-        requests = describe_requests(asked, load_shipped_prices())
+        requests = describe_requests(asked, prices)
         for line in (*_describe_rent(rent, left), *requests, *_note_uncounted_sets(plan), *replicates):
             console.print(line)
         said = (

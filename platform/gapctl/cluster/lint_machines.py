@@ -342,7 +342,7 @@ def _find_nameless_keys(cluster: ClusterFile, prices: PriceTable) -> Iterator[Fi
 LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
 
 
-def _find_names_google_refuses(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
+def _find_invalid_google_names(cluster: ClusterFile, prices: PriceTable) -> Iterator[Finding]:
     if cluster.cloud == "gcp":
         name = get_text_or_empty(cluster.source.document.get("cluster_name"))
         for path, text in [(("cluster_name",), name), *((node.path, node.name) for node in cluster.nodes)]:
@@ -376,6 +376,6 @@ MACHINE_FINDERS: Final[Mapping[str, MachineFinder]] = {
     "open-metadata": _find_open_metadata,
     "short-hops": _find_short_hops,
     "nameless-key": _find_nameless_keys,
-    "bad-label": _find_names_google_refuses,
+    "bad-label": _find_invalid_google_names,
 }
 """Finds the places of each rule that needs to know what machines are."""

@@ -101,7 +101,7 @@ def find_installed_torch(cluster: ClusterFile) -> InstalledTorch | None:
     """
     for node in cluster.workers if cluster.cloud == "kuberay" else ():
         if (of_image := parse_cuda_version(node.image)) is not None:
-            return InstalledTorch(node.image_at, f"torch{_describe_cuda(of_image)}", of_image)
+            return InstalledTorch(node.image_at, f"torch{_format_cuda_suffix(of_image)}", of_image)
     for path, command in _list_installs(cluster):
         if index := TORCH_INDEX.search(command):
             return InstalledTorch(path, f"torch of the index {index[1]}", int(index[2] or 0))
@@ -111,11 +111,11 @@ def find_installed_torch(cluster: ClusterFile) -> InstalledTorch | None:
             label = TORCH_LABEL.search(pins["torch"])
             runtime = next((pin for name, pin in pins.items() if name.startswith("nvidia-cuda-runtime")), None)
             cuda = int(label[2] or 0) if label else int(runtime.split(".")[0]) if runtime else None
-            return InstalledTorch(path, f"torch {pins['torch']}{_describe_cuda(cuda)}", cuda)
+            return InstalledTorch(path, f"torch {pins['torch']}{_format_cuda_suffix(cuda)}", cuda)
     return None
 
 
-def _describe_cuda(cuda: int | None) -> str:
+def _format_cuda_suffix(cuda: int | None) -> str:
     return "" if cuda is None else " without CUDA" if cuda == 0 else f" for CUDA {cuda}"
 
 
@@ -133,7 +133,7 @@ def _find_old_pythons(cluster: ClusterFile) -> Iterator[Finding]:
             yield Finding(path, {"python": python})
 
 
-def _find_mismatched_rays(cluster: ClusterFile) -> Iterator[Finding]:
+def _find_other_ray_versions(cluster: ClusterFile) -> Iterator[Finding]:
     stated = get_text_or_empty(get_value_or_none(cluster.source.document, *cluster.root, "rayVersion")) or find_version(
         "ray"
     )
@@ -177,7 +177,7 @@ def _find_images_of_other_cuda(cluster: ClusterFile) -> Iterator[Finding]:
     for path, image in cluster.list_unpacked_images():
         cuda = parse_cuda_version(image)
         if torch is not None and torch.cuda is not None and cuda is not None and cuda != torch.cuda:
-            yield Finding(path, {"has": _describe_cuda(cuda).strip(), "torch": torch.text})
+            yield Finding(path, {"has": _format_cuda_suffix(cuda).strip(), "torch": torch.text})
 
 
 IMAGE_USER: Final = "ubuntu"
@@ -191,7 +191,7 @@ def _find_images_of_other_users(cluster: ClusterFile) -> Iterator[Finding]:
             yield Finding(path, {"user": user or "nobody", "expected": IMAGE_USER})
 
 
-def _find_late_images(cluster: ClusterFile) -> Iterator[Finding]:
+def _find_images_unpacked_too_late(cluster: ClusterFile) -> Iterator[Finding]:
     """Find images that are unpacked after a command made the environment that they would bring."""
     paths = [path for path, _ in cluster.list_commands()]
     made = [place for place, (_, command) in enumerate(cluster.list_commands()) if NEW_ENVIRONMENT.search(command)]
@@ -205,11 +205,11 @@ SOFTWARE_FINDERS: Final[Mapping[str, Finder]] = {
     "unpinned": _find_unpinned_packages,
     "version-drift": _find_version_drift,
     "old-python": _find_old_pythons,
-    "other-ray": _find_mismatched_rays,
+    "other-ray": _find_other_ray_versions,
     "unlike-pythons": _find_unlike_pythons,
     "floating-image": _find_floating_images,
     "image-without-gapctl": _find_images_without_gapctl,
     "image-cuda": _find_images_of_other_cuda,
     "image-user": _find_images_of_other_users,
-    "late-image": _find_late_images,
+    "late-image": _find_images_unpacked_too_late,
 }

@@ -186,7 +186,7 @@ class ObjectStore:
 
     def read(self, name: str) -> bytes:
         """Return the file's content, by one request; large ones by several, after a look at their size."""
-        whole = {} if name.endswith(LARGE_FILES) else self._one_request
+        whole = {} if name.endswith(LARGE_FILES) else self._single_request_options
         return bytes(self._send_request("cat_file", self._resolve_path(name), seconds=10 * REQUEST_SECONDS, **whole))
 
     def write(self, name: str, content: bytes) -> None:
@@ -289,7 +289,7 @@ class ObjectStore:
             return {}
 
     @cached_property
-    def _one_request(self) -> dict[str, Any]:
+    def _single_request_options(self) -> dict[str, Any]:
         """The options that read a file by one request.
 
         Newer s3fs looks at the size first, to read parts side by side, and lists what it does not find: a request or
@@ -305,7 +305,7 @@ class ObjectStore:
 
     def _read_content(self, path: str) -> bytes | None:
         try:
-            return bytes(self._send_request("cat_file", path, **self._one_request))
+            return bytes(self._send_request("cat_file", path, **self._single_request_options))
         except FileNotFoundError:
             return None
 

@@ -77,7 +77,7 @@ class Mailbox:
         self._beaten = time.monotonic()
 
     def note_restart(self) -> None:
-        """Note that the group is started anew."""
+        """Wait for the first worker of a new group, whatever an earlier group said."""
         self._beaten = None
 
     def post_report(self, report: WorkerReport) -> bool:
@@ -122,21 +122,19 @@ class SharedWork:
             raise find_training_error(lost, self._task.trial) from lost
         self._note_reports(reports)
         if self._done:
-            self._require_end_of_group()
+            self._wait_for_end_of_group()
         elif not alive:
             error = find_training_error(self._error, self._task.trial)
             if not isinstance(error, LostWorkersError) or not self._has_advanced():
                 raise error
             self._start_group()
-            return [*_join_reports(reports), {"trial": self._task.trial.id, "lost": True}]
-        elif (
-            silent > self._frozen_seconds + GRACE_SECONDS
-        ):  # Ray Train, which looks at each worker, should know by then
+            return [*_merge_reports(reports), {"trial": self._task.trial.id, "lost": True}]
+        elif silent > self._frozen_seconds + GRACE_SECONDS:  # by then Ray Train should have ended the group
             raise LostWorkersError(
                 f"workers of {self._task.trial.label} have not answered for {silent:.0f} s; it goes on from its last "
                 "checkpoint"
             )
-        return _join_reports(reports)
+        return _merge_reports(reports)
 
     @property
     def unfinished(self) -> list[Trial]:
@@ -167,7 +165,7 @@ class SharedWork:
         """Return whether the checkpoint has advanced since this group was started."""
         return self._saved is not None and self._saved_at_start is not None and self._saved > self._saved_at_start
 
-    def _require_end_of_group(self) -> None:
+    def _wait_for_end_of_group(self) -> None:
         """Wait until Ray Train has released what the workers reserved, which the next trial needs."""
         self._thread.join(timeout=GRACE_SECONDS)
         if self._thread.is_alive():
@@ -201,7 +199,7 @@ class SharedWork:
             self._error = error
 
 
-def _join_reports(reports: list[WorkerReport]) -> list[WorkerReport]:
+def _merge_reports(reports: list[WorkerReport]) -> list[WorkerReport]:
     """Return the last report with the rows of all, or [] if there is none."""
     if not reports:
         return []

@@ -1,7 +1,7 @@
 """Watch whether the machine of this process is to be taken away, so that its trial goes on elsewhere in time.
 
-The cloud's metadata service announces it, or Ray is told to drain the node (by its autoscaler, KubeRay or a person).
-Ray reads no metadata itself, so the node's drain is asked for here: Ray then places nothing there any more.
+AWS and Google announce it in their metadata service. Ray does not read that, so this module asks Ray to drain the node,
+and Ray then starts nothing there any more. Ray's autoscaler, KubeRay or a person may drain the node too.
 """
 
 import threading

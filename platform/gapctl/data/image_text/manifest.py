@@ -222,7 +222,7 @@ class Manifest:
             return rows.collect()
         try:
             if self.file is not None and self.file.stat() != self.file.read:
-                raise InputError(f"{self.file.path}: was written again while it was read; run the same command again")
+                raise _build_rewritten_error(self.file.path)
             return rows.collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             raise InputError(
@@ -286,14 +286,18 @@ def parse_manifest(content: bytes | Path, folder: str | None = None) -> Manifest
         found = _parse_manifest(content, folder)
         if os.path.samestat(before, content.stat()):
             return found
-    raise InputError(f"{content}: was written again while it was read; run the same command again")
+    raise _build_rewritten_error(content)
+
+
+def _build_rewritten_error(path: Path) -> InputError:
+    return InputError(f"{path}: was written again while it was read; run the same command again")
 
 
 def _parse_manifest(content: bytes | Path, folder: str | None) -> Manifest:
     reading, captions, shards = _parse_file_metadata(content)
     try:
         large = isinstance(content, Path) and sum(shard.samples for shard in shards) > MAX_LOADED_SAMPLES
-        file = _describe_file(content) if large and isinstance(content, Path) else None
+        file = _identify_file(content) if large and isinstance(content, Path) else None
         source = content if isinstance(content, Path) else io.BytesIO(content)
         samples = pl.read_parquet(source, glob=False) if file is None else pl.scan_parquet(source, glob=False)
         schema = samples.schema if isinstance(samples, pl.DataFrame) else samples.collect_schema()
@@ -312,7 +316,7 @@ def _parse_manifest(content: bytes | Path, folder: str | None) -> Manifest:
     return Manifest(_join_folder(folder, shards), samples, reading, captions, file)
 
 
-def _describe_file(path: Path) -> ManifestFile:
+def _identify_file(path: Path) -> ManifestFile:
     """Return what tells a file from another one at its place. Raise OSError if it is gone."""
     facts = path.stat()
     with path.open("rb") as file:

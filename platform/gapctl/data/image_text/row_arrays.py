@@ -36,16 +36,16 @@ def map_cached_array(name: str, dtype: Any, length: int, write: WriteRows) -> ND
     """
     try:
         path = _locate_array(name)
-        if (mapped := _map_array(path, dtype, length)) is not None:
+        if (mapped := _map_array_file(path, dtype, length)) is not None:
             return mapped
         path.parent.mkdir(parents=True, exist_ok=True)
         with (path.parent / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if (mapped := _map_array(path, dtype, length)) is not None:
+            if (mapped := _map_array_file(path, dtype, length)) is not None:
                 return mapped
             _delete_unused(path.parent)
             _write_array(path, dtype, length, write)
-            if (mapped := _map_array(path, dtype, length)) is not None:
+            if (mapped := _map_array_file(path, dtype, length)) is not None:
                 return mapped
     except OSError:
         pass
@@ -54,7 +54,7 @@ def map_cached_array(name: str, dtype: Any, length: int, write: WriteRows) -> ND
     return made
 
 
-def _map_array(path: Path, dtype: Any, length: int) -> NDArray[Any] | None:
+def _map_array_file(path: Path, dtype: Any, length: int) -> NDArray[Any] | None:
     """Return the array in a file; None where there is none, or where it is damaged or of another form."""
     try:
         mapped: NDArray[Any] = np.load(path, mmap_mode="r")

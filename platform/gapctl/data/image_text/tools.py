@@ -503,25 +503,23 @@ def verify_manifest_shards(
             f"{min(unknown)}: is not in the manifest, which has {len(addresses):,} other shards; `gapctl data index` "
             "adds it"
         )
+    decoded = set(addresses if only is None else only)
     now = dict(zip(addresses, find_shards(addresses), strict=True))
-    there = [stored for address, stored in now.items() if stored is not None and (only is None or address in only)]
+    there = [stored for address, stored in now.items() if stored is not None and address in decoded]
     verified = verify_shards(there, workers, on_progress, manifest.captions)
     verified = replace(verified, found=replace(verified.found, reading=manifest.reading))
     current = {shard.address: shard for shard in verified.found.shards}
-    wrong = [
-        FaultyShard(record.address, what)
+    found = {
+        record.address: _describe_difference(record, current.get(record.address))
+        if record.address in decoded
+        else _describe_changed_shard(record, now[record.address])
         for record in manifest.shards
-        if (
-            what := _describe_difference(record, current.get(record.address))
-            if only is None or record.address in only
-            else _describe_rewriting(record, now[record.address])
-        )
-        is not None
-    ]
+    }
+    wrong = [FaultyShard(address, what) for address, what in found.items() if what is not None]
     return replace(verified, wrong=[*wrong, *verified.wrong])
 
 
-def _describe_rewriting(record: ManifestShard, there: ShardInfo | None) -> str | None:
+def _describe_changed_shard(record: ManifestShard, there: ShardInfo | None) -> str | None:
     if there is None:
         return SHARD_MISSING
     if there.bytes != record.bytes:
