@@ -102,12 +102,30 @@ def test_public_models_whose_weights_have_one_name_are_counted_apart(tmp_path: P
     assert "2 trainings" in out
 
 
-def test_work_that_would_hardly_ever_end_is_refused(tmp_path: Path) -> None:
+def test_work_that_would_hardly_ever_end_on_one_market_leaves_the_other_s_estimates(tmp_path: Path) -> None:
     prices = table(tmp_path, "preemptions_per_hour: 0.5", "preemptions_per_hour: 20")
+    asked = ("cluster", "cost", str(AWS), "--sweep", str(SWEEP), "--prices", str(prices))
+    document = json.loads(gapctl(*asked, "--json").out)
+    lines = gapctl(*asked).out.splitlines()
+
+    assert {each["market"] for each in document["estimates"]} == {"on demand"}
+    assert {each["market"] for each in document["impossible"]} == {"spot"}
+    assert len(document["impossible"]) == len(document["estimates"]) == 4
+    told = [
+        line for line in lines if line.startswith("no estimate for spot_l4, g6.2xlarge, spot, trials of 1 worker: ")
+    ]
+    assert len(told) == 1
+    assert "found 20 losses an hour of a trial's machines, of which each costs 0.5 h" in " ".join(lines)
+
+
+def test_a_sweep_that_hardly_ever_ends_anywhere_is_refused(tmp_path: Path) -> None:
+    prices = table(tmp_path, "preemptions_per_hour: 0.5", "preemptions_per_hour: 20")
+    prices.write_text(prices.read_text().replace("failures_per_hour: 0", "failures_per_hour: 20"))
     found = gapctl("cluster", "cost", str(AWS), "--sweep", str(SWEEP), "--prices", str(prices))
 
-    assert found.exit_code == 2
-    assert "found 20 losses an hour of a trial's machines, of which each costs 0.5 h" in found.err
+    assert (found.exit_code, found.out) == (2, "")
+    assert "found no kind of worker that could train the sweep; expected one" in found.err
+    assert found.err.count("found 20 losses an hour") == 8
 
 
 @pytest.mark.parametrize("file", [AWS, GCP, KUBERAY], ids=["aws", "gcp", "kuberay"])
@@ -177,7 +195,6 @@ def test_the_table_says_when_prices_were_typed_in_and_that_nobody_checked_them()
         ("gpu: Round", "gpu: Square", "instances.g6.2xlarge: found the GPU 'Square'; expected one of gpus"),
         ("gpus: 1, on_demand: 10", "on_demand: 10", "found gpu without gpus"),
         ("on_demand: 10", "on_demand: -1", "expected a number above 0"),
-        ("  g6.2xlarge", "  g7.2xlarge", "spot_l4: found the machine 'g6.2xlarge', of which no price is known"),
         (
             "  m6i.xlarge",
             "  m6.xlarge",
@@ -194,21 +211,52 @@ def test_a_wrong_table_is_told_with_its_place(tmp_path: Path, old: str, new: str
     assert found.out == ""
 
 
+def test_a_machine_without_a_price_leaves_the_others_estimates(tmp_path: Path) -> None:
+    prices = table(tmp_path, "  g6.2xlarge", "  g7.2xlarge")
+    asked = ("cluster", "cost", str(AWS), "--sweep", str(SWEEP), "--prices", str(prices))
+    document = json.loads(gapctl(*asked, "--json").out)
+
+    assert [each["node"] for each in document["impossible"]] == ["spot_l4", "on_demand_l4"]
+    assert [each["market"] for each in document["impossible"]] == [None, None]
+    assert {each["node"] for each in document["estimates"]} == {"spot_a10g", "spot_4xa10g"}
+    assert "spot_l4: found the machine 'g6.2xlarge', of which no price is known" in " ".join(gapctl(*asked).out.split())
+
+
 def test_a_manifest_that_names_no_machine_has_no_price(tmp_path: Path) -> None:
     path, _ = planted(
         tmp_path, KUBERAY, "node.kubernetes.io/instance-type: g2-standard-8 # EDIT\n", "disk: ssd\n", "        disk"
     )
-    found = gapctl("cluster", "cost", str(path), "--sweep", str(SWEEP))
+    found = json.loads(gapctl("cluster", "cost", str(path), "--sweep", str(SWEEP), "--json").out)
 
-    assert found.exit_code == 2
-    assert "spot-l4: found no machine; expected its nodeSelector with node.kubernetes.io/instance-type" in found.err
+    (impossible,) = found["impossible"]
+    assert "spot-l4: found no machine; expected its nodeSelector with node.kubernetes.io/inst" in impossible["found"]
+    assert {each["node"] for each in found["estimates"]} == {"on-demand-l4"}
 
 
-def test_workers_too_small_for_a_trial_are_told(tmp_path: Path) -> None:
-    found = gapctl("cluster", "cost", str(AWS), "--sweep", str(SWEEP), "--set", "resources.cpus=64")
+def test_each_kind_of_worker_too_small_for_a_trial_is_told_beside_the_others() -> None:
+    asked = ("cluster", "cost", str(AWS), "--sweep", str(SWEEP), "--set")
+    some, none = gapctl(*asked, "resources.cpus=16"), gapctl(*asked, "resources.cpus=64")
+    document = json.loads(gapctl(*asked, "resources.cpus=16", "--json").out)
 
-    assert found.exit_code == 2
-    assert "found no worker on which a trial of 64 CPUs fits" in found.err
+    assert sum(each.startswith("no estimate for") for each in some.out.splitlines()) == 3
+    assert "no estimate for spot_l4, g6.2xlarge, any market, trials of 1 worker: " in some.out
+    told = "found 8 CPUs and 1 GPUs; expected at least 16 and 1, as each worker of a trial takes"
+    assert told in " ".join(some.out.split())
+    assert [each["market"] for each in document["estimates"]] == ["spot", "on demand"]
+    assert {each["node"] for each in document["estimates"]} == {"spot_4xa10g"}
+    assert (none.exit_code, none.out) == (2, "")
+    assert none.err.count("expected at least 64 and 1, as each worker of a trial takes") == 4
+
+
+def test_workers_of_which_one_number_fits_nowhere_are_compared_all_the_same() -> None:
+    captions = str(SWEEP.with_name("cc12m_captions.yaml"))
+    asked = ("cluster", "cost", str(AWS), "--sweep", captions, "--json", "--workers", "1", "--workers", "8")
+    document = json.loads(gapctl(*asked, "--set", "resources.gpus=2").out)
+
+    assert {each["trial_workers"] for each in document["estimates"]} == {1, 8}
+    assert {(each["node"], each["trial_workers"]) for each in document["impossible"]} == {
+        (node, workers) for node in ("spot_l4", "spot_a10g", "on_demand_l4") for workers in (1, 8)
+    }
 
 
 def test_every_shipped_file_has_prices_for_its_machines() -> None:

@@ -32,6 +32,7 @@ from gapctl.cli.store_requests import (
 from gapctl.cluster.cluster_files import ClusterFile, parse_cluster_documents, read_documents
 from gapctl.cluster.cost import (
     CostEstimate,
+    ImpossibleEstimate,
     PriceTable,
     choose_speed_reference_preset,
     estimate_costs,
@@ -141,13 +142,19 @@ def cost_command(
 
     Each line is the whole sweep on that kind of machine alone, with the head, the start of machines, the network where
     several train one trial, and what losses of machines are expected to waste. Disks and the object store are left out.
+    Where there is no estimate, a line says what was found; the exit code is 2 if there is none at all.
     """
     plan, trials = _list_trials_to_pay(sweep, scale, overrides, runs)
     table = read_prices(prices) if prices else load_shipped_prices()
     cluster, *_ = parse_cluster_documents(read_documents(file))
     changes = [(*(overrides or ()), f"resources.workers={number}") for number in workers or ()]
     asked = [load_sweep(sweep, scale, each).spec.resources for each in changes] or [plan.sweep.spec.resources]
-    estimates = [each for resources in asked for each in estimate_costs(cluster, trials, resources, table)]
+    found = [estimate_costs(cluster, trials, resources, table) for resources in asked]
+    estimates = [each for possible, _ in found for each in possible]
+    impossible = [each for _, others in found for each in others]
+    if not estimates:
+        none = f"{file}: found no kind of worker that could train the sweep; expected one"
+        raise InputError("\n".join([none, *map(str, impossible)]))
     flops = sum(count_trial_flops(trial) or 0 for trial in trials)
     nodes = count_nodes_per_trial(cluster, estimates, asked[0])
     requests = estimate_request_cost(trials, table, nodes)
@@ -161,9 +168,10 @@ def cost_command(
             "trials": len(trials),
             "flops": _round_significant(float(flops)),
             "estimates": rows,
+            "impossible": [asdict(each) for each in impossible],
             "prices": table.model_dump(mode="json", include={"as_of", "checked", "currency", "region", "assumptions"}),
         },
-        lambda: _print_costs(cluster, plan, trials, flops, estimates, table),
+        lambda: _print_costs(cluster, plan, trials, flops, estimates, impossible, table),
         as_json,
     )
     if not as_json:
@@ -193,6 +201,7 @@ def _print_costs(
     trials: Sequence[Trial],
     flops: int,
     estimates: Sequence[CostEstimate],
+    impossible: Sequence[ImpossibleEstimate],
     prices: PriceTable,
 ) -> None:
     console = make_plain_console()
@@ -213,6 +222,8 @@ def _print_costs(
             *map(format_money, (each.workers, each.lost, each.head, each.total)),
         )
     console.print(table)
+    for other in impossible:
+        console.print(f"no estimate for {other}")
     console.print("* is how the file buys; each line is the whole sweep on that kind alone, and the head meanwhile.")
     console.print(
         "trial: workers of each; count: machines at once; net: hours in which they wait for each other's data;"

@@ -288,27 +288,60 @@ class CostEstimate:
     zone_traffic: float
 
 
+@dataclass(frozen=True)
+class ImpossibleEstimate:
+    """A kind of machine without an estimate, on one market or, where that is None, on any; `found` says why."""
+
+    node: str
+    instance: str
+    market: Market | None
+    trial_workers: int
+    found: str
+
+    def __str__(self) -> str:
+        workers = f"trials of {self.trial_workers} worker{'s' * (self.trial_workers != 1)}"
+        where = (self.node, self.instance or "no machine", self.market or "any market", workers)
+        return f"{', '.join(where)}: {self.found}"
+
+
 def estimate_costs(
     cluster: ClusterFile, trials: Sequence[Trial], resources: Resources, prices: PriceTable
-) -> list[CostEstimate]:
-    """Return one estimate per kind of worker and market, each as if it alone trained everything.
+) -> tuple[list[CostEstimate], list[ImpossibleEstimate]]:
+    """Return one estimate per kind of worker and market, each as if it alone trained everything, and those without one.
 
-    Trainings that begin with another's weights are assumed not to wait for it. Raises InputError for a machine without
-    a price, and if no trial fits on any worker.
+    A kind of worker has none where its machine has no price, where no trial fits on it, and on a market that loses
+    machines so often that trainings hardly ever end. Trainings that begin with another's weights are assumed not to
+    wait for it. Raises InputError for a head without a price.
     """
     head = _find_head_price(cluster, prices)
-    found = [
-        _estimate_node_cost(cluster, node, slots, market, trials, resources, prices, head)
-        for node in cluster.workers
-        if (slots := count_trials_at_once(node.resources, resources)) is not None
-        for market in MARKETS
-    ]
-    if not found:
+    found, impossible = list[CostEstimate](), list[ImpossibleEstimate]()
+    for node in cluster.workers:
+        try:
+            machine, slots = _find_instance(cluster, node, prices), _find_trials_at_once(cluster, node, resources)
+        except InputError as error:
+            impossible.append(ImpossibleEstimate(node.name, node.instance, None, resources.workers, str(error)))
+            continue
+        for market in MARKETS:
+            try:
+                each = _estimate_node_cost(cluster, node, machine, slots, market, trials, resources, prices, head)
+            except InputError as error:
+                impossible.append(ImpossibleEstimate(node.name, node.instance, market, resources.workers, str(error)))
+            else:
+                found.append(each)
+    return found, impossible
+
+
+def _find_trials_at_once(cluster: ClusterFile, node: NodeType, resources: Resources) -> TrialsAtOnce:
+    """Return what machines of a kind train at once. Raises InputError if not one worker of a trial fits."""
+    slots = count_trials_at_once(node.resources, resources)
+    if slots is None:
+        has = (node.resources.get("CPU", 0.0), node.resources.get("GPU", 0.0))
+        takes = (resources.cpus + resources.readers, count_gpus_per_worker(node.resources, resources))
         raise InputError(
-            f"{cluster.source.path}: found no worker on which a trial of {resources.cpus} CPUs fits; expected one. "
-            "`gapctl cluster lint` with --sweep says what is too small"
+            f"{cluster.source.locate((*node.path, 'resources'))}: found {has[0]:g} CPUs and {has[1]:g} GPUs; expected "
+            f"at least {takes[0]:g} and {takes[1]:g}, as each worker of a trial takes"
         )
-    return found
+    return slots
 
 
 def get_start_hours(cluster: ClusterFile, assumed: CostAssumptions) -> float:
@@ -365,6 +398,7 @@ def _estimate_pack(
 def _estimate_node_cost(
     cluster: ClusterFile,
     node: NodeType,
+    machine: Instance,
     slots: TrialsAtOnce,
     market: Market,
     trials: Sequence[Trial],
@@ -372,7 +406,7 @@ def _estimate_node_cost(
     prices: PriceTable,
     head: float,
 ) -> CostEstimate:
-    machine, assumed = _find_instance(cluster, node, prices), prices.assumptions
+    assumed = prices.assumptions
     rate = machine.spot if market == "spot" else machine.on_demand
     losses, start = get_loss_rate(machine, market, assumed), get_start_hours(cluster, assumed)
     restart = start + assumed.notice_seconds / 3600
