@@ -10,7 +10,8 @@ import pytest
 from cluster.cluster_texts import AWS, SWEEP, planted
 from cluster.spot_simulation import Group, simulate_training
 from command_line import gapctl
-from gapctl.cluster.cost import load_shipped_prices
+from gapctl.cluster.cluster_files import parse_cluster_documents, read_documents
+from gapctl.cluster.cost import get_start_hours, load_shipped_prices
 from gapctl.cluster.trial_hours import (
     CHECKPOINT_SPACING,
     Exchange,
@@ -160,6 +161,67 @@ def test_an_environment_from_an_image_starts_sooner_and_costs_less(tmp_path: Pat
     sooner = (assumed.start_minutes - assumed.image_start_minutes) / 60
     assert installed["hours"] - unpacked["hours"] == pytest.approx(sooner, rel=0.05)
     assert unpacked["total"] < installed["total"]
+
+
+UNPACK = "  - bash ~/gapctl/docs/cluster/unpack-image.sh REGISTRY/gapctl:0.1.0-ray2.60.0-py312-cu13 || true # EDIT\n"
+NAMED = UNPACK.replace("REGISTRY/", "registry.example/")
+WORKERS_IMAGE = "resolve:ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+PLAIN_IMAGE = "resolve:ssm:/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
+OWN_SET_UP = "spot_l4:\n    worker_setup_commands: [~/mine/set-up.sh]\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "installing"),
+    [
+        pytest.param([(UNPACK, NAMED)], set(), id="unpacked"),
+        pytest.param([(UNPACK, NAMED), (WORKERS_IMAGE, PLAIN_IMAGE)], {"spot_l4"}, id="a machine without Docker"),
+        pytest.param([(UNPACK, NAMED), ("  spot_l4:\n", f"  {OWN_SET_UP}")], {"spot_l4"}, id="a set-up of its own"),
+        pytest.param(
+            [(UNPACK, ""), ("head_setup_commands:\n", f"head_setup_commands:\n{NAMED}")], "all", id="the head alone"
+        ),
+        pytest.param(
+            [("\nauth:", "\ndocker: {image: mine/gapctl:1, container_name: ray}\n\nauth:")], set(), id="containers"
+        ),
+        pytest.param(
+            [("\nauth:", "\ndocker: {image: rayproject/ray:2.60.0, container_name: ray}\n\nauth:")],
+            "all",
+            id="containers of Ray's own image",
+        ),
+        pytest.param(
+            [("\nauth:", "\ndocker: {head_image: mine/gapctl:1, container_name: ray}\n\nauth:")],
+            "all",
+            id="a container on the head alone",
+        ),
+    ],
+)
+def test_only_kinds_of_machines_that_get_an_image_start_in_its_time(
+    tmp_path: Path, changes: list[tuple[str, str]], installing: set[str] | str
+) -> None:
+    text = AWS.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    file = tmp_path / "cluster.yaml"
+    file.write_text(text, encoding="utf-8")
+    (cluster,) = parse_cluster_documents(read_documents(file))
+
+    expected = {node.name for node in cluster.workers} if installing == "all" else installing
+    assumed = load_shipped_prices().assumptions
+    hours = {node.name: get_start_hours(cluster, node, assumed) for node in cluster.workers}
+    assert assumed.image_start_minutes is not None
+    assert hours == {
+        name: (assumed.start_minutes if name in expected else assumed.image_start_minutes) / 60 for name in hours
+    }
+
+
+def test_the_starts_of_kinds_that_differ_are_both_told(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    text = AWS.read_text(encoding="utf-8").replace(UNPACK, NAMED).replace(WORKERS_IMAGE, PLAIN_IMAGE, 1)
+    file.write_text(text, encoding="utf-8")
+    out = " ".join(gapctl("cluster", "cost", str(file), "--sweep", str(SWEEP)).out.split())
+
+    assert "5 min to start with its environment from an image (spot_a10g, spot_4xa10g, on_demand_l4)" in out
+    assert "8 min to start with installation (spot_l4)" in out
 
 
 def test_traffic_between_zones_is_told_beside_the_total() -> None:

@@ -31,6 +31,7 @@ from gapctl.cli.store_requests import (
 )
 from gapctl.cluster.cluster_files import ClusterFile, parse_cluster_documents, read_documents
 from gapctl.cluster.cost import (
+    CostAssumptions,
     CostEstimate,
     ImpossibleEstimate,
     PriceTable,
@@ -44,6 +45,7 @@ from gapctl.cluster.cost import (
 )
 from gapctl.cluster.jobs import DEFAULT_ADDRESS, JobServer, JobState, build_job
 from gapctl.cluster.lint import lint_cluster_file
+from gapctl.cluster.machines import starts_from_image
 from gapctl.config.load import load_sweep
 from gapctl.errors import INTERRUPTED, InputError
 from gapctl.ledger import Ledger
@@ -245,11 +247,10 @@ def _list_cost_assumptions(
     kinds = {each.instance: prices.instances[each.instance] for each in estimates}
     rates = sorted({get_loss_rate(machine, "spot", assumed) for machine in kinds.values()})
     spot = " to ".join(f"{rate:g}" for rate in (rates[0], *rates[1:][-1:]))
-    way = "with its environment from an image" if cluster.uses_image else "with installation"
-    start, failures = 60 * get_start_hours(cluster, assumed), assumed.failures_per_hour
+    starts, failures = _describe_starts(cluster, estimates, assumed), assumed.failures_per_hour
     lines = [
         f"Prices in {prices.currency} of {prices.as_of}, {regions}; {state}.",
-        f"Assumed: GPUs reach {reached} of their peak; a machine takes {start:g} min to start {way};",
+        f"Assumed: GPUs reach {reached} of their peak; a machine takes {starts};",
         f"of 1 machine, {spot} are lost an hour on the spot market, and {failures:g} on demand.",
     ]
     if widest := max((each.zone_traffic for each in estimates), default=0.0):
@@ -259,6 +260,22 @@ def _list_cost_assumptions(
             f"would cost up to {format_money(widest)} more: name one zone, or take machines with several GPUs."
         )
     return [*lines, "Disks and the object store are not in it."]
+
+
+def _describe_starts(cluster: ClusterFile, estimates: Sequence[CostEstimate], assumed: CostAssumptions) -> str:
+    """Say how long machines take to start, for those with an environment from an image and for others."""
+    estimated = {each.node for each in estimates}
+    nodes = [node for node in cluster.workers if node.name in estimated]
+    of_image = [node for node in nodes if starts_from_image(cluster, node)]
+    installing = [node for node in nodes if node not in of_image]
+    ways = {"its environment from an image": of_image, "installation": installing}
+    told = [
+        f"{60 * get_start_hours(cluster, kinds[0], assumed):g} min to start with {way}"
+        + (f" ({', '.join(node.name for node in kinds)})" if of_image and installing else "")
+        for way, kinds in ways.items()
+        if kinds
+    ]
+    return ", ".join(told)
 
 
 def _round_significant(value: float, digits: int = 3) -> float:

@@ -168,11 +168,12 @@ class ClusterFile:
         images = get_mapping_or_empty(self.source.document.get("docker"))
         return any(get_text_or_empty(images.get(key)) for key in ("image", "head_image", "worker_image"))
 
-    @property
-    def uses_image(self) -> bool:
-        """Whether nodes get gapctl's environment out of an image, instead of installing it when they start."""
-        named = (image for _, image in self.list_unpacked_images() if not image.startswith("REGISTRY/"))
-        return self.cloud == "kuberay" or self.in_containers or any(named)
+    def find_container_image(self, node: NodeType) -> str:
+        """Return the image of the container in which `ray up` runs a kind of machine's commands, "" without one."""
+        images = get_mapping_or_empty(self.source.document.get("docker"))
+        own = get_mapping_or_empty(get_value_or_none(self.source.document, *node.path, "docker"))
+        key = "head_image" if node.head else "worker_image"
+        return next(filter(None, map(get_text_or_empty, (own.get(key), images.get(key), images.get("image")))), "")
 
     def list_unpacked_images(self) -> Iterator[tuple[KeyPath, str]]:
         """Iterate over the images whose environment commands put on nodes (`docs/cluster/unpack-image.sh`)."""
@@ -188,6 +189,15 @@ class ClusterFile:
         for key, listed in self.source.document.items():
             if key.endswith("_commands") and isinstance(listed, list):
                 yield from (((key, index), line) for index, line in enumerate(listed) if isinstance(line, str))
+
+    def list_node_commands(self, node: NodeType) -> Iterator[str]:
+        """Iterate over the shell commands that run on a kind of machine; its own set-up replaces the common one."""
+        document, side = self.source.document, "head" if node.head else "worker"
+        own = None if node.head else get_value_or_none(document, *node.path, "worker_setup_commands")
+        common = [document.get("setup_commands"), document.get(f"{side}_setup_commands")]
+        starts = document.get(f"{side}_start_ray_commands")
+        for listed in (document.get("initialization_commands"), *(common if own is None else [own]), starts):
+            yield from filter(None, map(get_text_or_empty, get_list_or_empty(listed)))
 
 
 Finder = Callable[[ClusterFile], Iterable[Finding]]

@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gapctl.cluster.cluster_files import INSTANCE_LABEL, ClusterFile, NodeType
+from gapctl.cluster.machines import starts_from_image
 from gapctl.cluster.trial_hours import (
     choose_checkpoint_hours,
     compute_network_share,
@@ -344,9 +345,9 @@ def _find_trials_at_once(cluster: ClusterFile, node: NodeType, resources: Resour
     return slots
 
 
-def get_start_hours(cluster: ClusterFile, assumed: CostAssumptions) -> float:
-    """Return the hours from asking for a machine until a trial trains on it, by an image where the file names one."""
-    of_image = assumed.image_start_minutes if cluster.uses_image else None
+def get_start_hours(cluster: ClusterFile, node: NodeType, assumed: CostAssumptions) -> float:
+    """Return the hours from asking for a machine until a trial trains on it, by an image where its kind gets one."""
+    of_image = assumed.image_start_minutes if starts_from_image(cluster, node) else None
     return (assumed.start_minutes if of_image is None else of_image) / 60
 
 
@@ -408,7 +409,7 @@ def _estimate_node_cost(
 ) -> CostEstimate:
     assumed = prices.assumptions
     rate = machine.spot if market == "spot" else machine.on_demand
-    losses, start = get_loss_rate(machine, market, assumed), get_start_hours(cluster, assumed)
+    losses, start = get_loss_rate(machine, market, assumed), get_start_hours(cluster, node, assumed)
     restart = start + assumed.notice_seconds / 3600
     packs = pack_trials(trials, resources.pack)
     hours = [

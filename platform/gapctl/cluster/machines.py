@@ -4,11 +4,12 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator
 
 from gapctl.cluster.cluster_files import (
+    UNPACKED_IMAGE,
     ClusterFile,
     NodeType,
     get_list_or_empty,
@@ -17,9 +18,11 @@ from gapctl.cluster.cluster_files import (
     get_value_or_none,
     parse_number_or_none,
 )
-from gapctl.cluster.cost import PriceTable
 from gapctl.config.base import FrozenModel
 from gapctl.config.yaml_file import read_yaml
+
+if TYPE_CHECKING:
+    from gapctl.cluster.cost import PriceTable
 
 FACTS_FILE: Final = Path(__file__).parent / "machines.yaml"
 
@@ -46,6 +49,7 @@ class MachineFacts(FrozenModel):
     systems: list[OperatingSystem]
     plain: Pattern
     driver: Pattern
+    docker: Pattern
     driver_number: Pattern
     oldest_driver: dict[str, int]
     old_gpus: Pattern
@@ -65,6 +69,29 @@ def load_machine_facts() -> MachineFacts:
 def get_machine(cluster: ClusterFile, node: NodeType) -> Mapping[str, object]:
     """Return the cloud's description of a node type's machine: `node_config`, or the pod."""
     return get_mapping_or_empty(get_value_or_none(cluster.source.document, *node.machine))
+
+
+OWN_IMAGES_OF_RAY: Final = "rayproject/"
+"""Repositories of images that have Ray and not gapctl, so that commands install it."""
+UNEDITED_REGISTRY: Final = "REGISTRY/"
+DOCKER_INSTALLATION: Final = re.compile(r"get\.docker\.com|docker\.io\b|docker-ce\b|\binstall\b[^;&|]*\bdocker\b")
+
+
+def starts_from_image(cluster: ClusterFile, node: NodeType) -> bool:
+    """Return whether a kind of machine gets gapctl's environment out of an image, instead of installing it.
+
+    KubeRay's pods do, and containers of `ray up` whose image is not Ray's own. Other machines unpack an image where a
+    command of theirs says so and Docker is there.
+    """
+    if cluster.cloud == "kuberay":
+        return True
+    if container := cluster.find_container_image(node):
+        return not container.startswith(OWN_IMAGES_OF_RAY)
+    commands = "\n".join(cluster.list_node_commands(node))
+    named = any(not image.startswith(UNEDITED_REGISTRY) for image in UNPACKED_IMAGE.findall(commands))
+    facts = load_machine_facts()
+    bare = re.search(facts.plain, node.image) and not re.search(facts.docker, node.image)
+    return named and (not bare or DOCKER_INSTALLATION.search(commands) is not None)
 
 
 def is_from_template(machine: Mapping[str, object]) -> bool:
@@ -88,7 +115,7 @@ def list_accelerators(machine: Mapping[str, object]) -> Mapping[str, int]:
     }
 
 
-def count_machine_gpus(cluster: ClusterFile, node: NodeType, prices: PriceTable) -> int | None:
+def count_machine_gpus(cluster: ClusterFile, node: NodeType, prices: "PriceTable") -> int | None:
     """Return how many of NVIDIA's GPUs a node type's machine has, or None if that is not known."""
     attached = sum(list_accelerators(get_machine(cluster, node)).values())
     listed, family = prices.instances.get(node.instance), load_machine_facts().without_gpu.get(cluster.cloud)
@@ -97,6 +124,6 @@ def count_machine_gpus(cluster: ClusterFile, node: NodeType, prices: PriceTable)
     return attached if family and node.instance and re.search(family, node.instance) else None
 
 
-def has_gpu(cluster: ClusterFile, node: NodeType, prices: PriceTable) -> bool:
+def has_gpu(cluster: ClusterFile, node: NodeType, prices: "PriceTable") -> bool:
     """Return whether a node type claims a GPU or is known to have one."""
     return node.resources.get("GPU", 0) > 0 or bool(count_machine_gpus(cluster, node, prices))
