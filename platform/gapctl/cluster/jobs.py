@@ -9,7 +9,6 @@ import http.client
 import os
 import shlex
 import shutil
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +25,7 @@ from gapctl.config.load import LoadedSweep, load_sweep
 from gapctl.config.trial import PairData
 from gapctl.errors import INTERRUPTED, InputError, WorkError, first_line_of_error
 from gapctl.io.passwords import has_password, hide_password, hide_passwords
+from gapctl.io.scratch import ScratchFolder
 from gapctl.proxies import bypass_proxies
 
 if TYPE_CHECKING:
@@ -171,11 +171,11 @@ class JobServer:
 
     def submit(self, job: Job) -> str:
         """Upload the sweep file, start the job, and return its id. The job no longer needs this process."""
-        with tempfile.TemporaryDirectory(prefix="gapctl-job-") as folder, self._translate_errors():
+        with ScratchFolder("job") as folder, self._translate_errors():
             shutil.copy(job.file, folder)
             # Ray stops a sweep as Ctrl-C does.
             stopping = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
-            environment = {"working_dir": folder, "env_vars": stopping}
+            environment = {"working_dir": str(folder), "env_vars": stopping}
             job_id = self._client.submit_job(
                 entrypoint=job.entrypoint, runtime_env=environment, entrypoint_resources=HEAD_PIN
             )

@@ -6,7 +6,6 @@
 
 import errno
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from gapctl.folders import expand_home
 from gapctl.io.atomic import build_temporary_path, stage_file_replacement, write_file_atomically
 from gapctl.io.passwords import has_password, hide_password
 from gapctl.io.retry import UnavailableError, open_file_system, retry
+from gapctl.io.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -198,8 +198,8 @@ class ObjectStore:
     @contextmanager
     def stage_file(self, name: str) -> Iterator[Path]:
         """Yield a temporary file of this machine to write, which is uploaded on success."""
-        with tempfile.TemporaryDirectory() as folder:
-            temporary = Path(folder) / name.rpartition("/")[2]
+        with ScratchFolder("upload") as folder:
+            temporary = folder / name.rpartition("/")[2]
             yield temporary
             seconds = REQUEST_SECONDS + temporary.stat().st_size / SLOWEST
             self._send_request("put_file", str(temporary), self._resolve_path(name), seconds=seconds)

@@ -8,7 +8,6 @@
 """
 
 import os
-import tempfile
 import threading
 import time
 import traceback
@@ -21,6 +20,7 @@ from ray.exceptions import RayError
 
 from gapctl.data.load import Dataset
 from gapctl.errors import GapctlError, WorkError
+from gapctl.io.scratch import ScratchFolder
 from gapctl.ledger import Lease, Ledger
 from gapctl.plan.plan import Trial
 from gapctl.sweep.progress import WorkerReport
@@ -184,7 +184,7 @@ class SharedWork:
         # Features and gradients meet on GPUs, a batch's caption numbers on the host.
         backend = "cpu:gloo,cuda:nccl" if task.gpu else "gloo"
         try:
-            with tempfile.TemporaryDirectory(prefix="gapctl-train-") as scratch:
+            with ScratchFolder("train") as scratch:
                 TorchTrainer(
                     run_shared_worker,
                     train_loop_config={"task": task, "mailbox": self._mailbox},
@@ -192,7 +192,7 @@ class SharedWork:
                     torch_config=TorchConfig(backend=backend, timeout_s=int(MEETING_SECONDS)),
                     # Ray Train would start a group anew after an error of the training itself too.
                     run_config=RunConfig(
-                        name=task.trial.id, storage_path=scratch, failure_config=FailureConfig(max_failures=0)
+                        name=task.trial.id, storage_path=str(scratch), failure_config=FailureConfig(max_failures=0)
                     ),
                 ).fit()
         except BaseException as error:

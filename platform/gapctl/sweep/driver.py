@@ -11,7 +11,6 @@ Results go from the workers to the ledger. Reports through Tune only say how far
 """
 
 import logging
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data
 from gapctl.errors import GapctlError, WorkError
+from gapctl.io.scratch import ScratchFolder
 from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
 from gapctl.ledger.trial import WEIGHTS
 from gapctl.plan.plan import Plan, Trial, list_remaining_trials, pack_trials
@@ -293,12 +293,12 @@ def open_sweep_context(
 ) -> Iterator[SweepContext]:
     """Open Ray and yield the context of a sweep on it. Raises InputError if Ray cannot offer what a trial requests."""
     elastic = address is not None
-    with open_ray_session(address), tempfile.TemporaryDirectory(prefix="gapctl-tune-") as scratch:
+    with open_ray_session(address), ScratchFolder("tune") as scratch:
         request = build_resource_request(resources, elastic=elastic)
         if not elastic:  # fail before a trial begins; on a cluster each worker selects its own device
             select_training_device(gpu=request.gpu)
         watch = ClusterWatch(build_trial_bundles(resources, request), elastic=elastic, stopped=stopped)
-        yield SweepContext(ledger, claimant, resources, data, watchers, scratch, request, watch)
+        yield SweepContext(ledger, claimant, resources, data, watchers, str(scratch), request, watch)
 
 
 def _train_round(context: SweepContext, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> RoundOutcome:

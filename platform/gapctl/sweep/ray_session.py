@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 
 from gapctl.errors import InputError, WorkError, first_line_of_error
 from gapctl.folders import find_cache_root
+from gapctl.io.scratch import ScratchFolder
 
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
 LONGEST_SOCKET_PATH: Final = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
@@ -60,7 +60,7 @@ def choose_ray_folder() -> Iterator[dict[str, str]]:
         yield {}
         return
     try:
-        private = tempfile.TemporaryDirectory(prefix="gapctl-ray-", dir=SHORT_FOLDER, ignore_cleanup_errors=True)
+        private = ScratchFolder("ray", Path(SHORT_FOLDER))
     except OSError as error:
         raise InputError(
             f"Ray cannot keep its sockets in {wanted}: {fault}; nor in {SHORT_FOLDER}: {error.strerror}. "
@@ -69,7 +69,7 @@ def choose_ray_folder() -> Iterator[dict[str, str]]:
         ) from error
     usable = wanted.is_dir() and os.access(wanted, os.W_OK | os.X_OK)
     with private as folder:
-        yield {"_temp_dir": folder, **({"object_spilling_directory": str(wanted.absolute())} if usable else {})}
+        yield {"_temp_dir": str(folder), **({"object_spilling_directory": str(wanted.absolute())} if usable else {})}
 
 
 POLL_SECONDS = 0.01

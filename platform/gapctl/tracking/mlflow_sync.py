@@ -18,8 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pydantic import TypeAdapter
@@ -27,6 +25,7 @@ from pydantic import TypeAdapter
 from gapctl.config.trial import Model, get_model_name
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.io.passwords import hide_password
+from gapctl.io.scratch import ScratchFolder
 from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CLOUDS, CONFIGURATION, NEIGHBORS
 from gapctl.ledger.trial import WEIGHTS as WEIGHTS_FILE
@@ -245,12 +244,12 @@ class RunMirror:
 @contextmanager
 def _spread_files(files: Mapping[str, bytes]) -> Iterator[str]:
     """Yield a temporary folder with these files."""
-    with TemporaryDirectory(prefix="gapctl-artifacts-") as folder:
+    with ScratchFolder("artifacts") as folder:
         for name, content in files.items():
-            target = Path(folder) / name
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        yield folder
+        yield str(folder)
 
 
 def _is_equal(one: float | None, other: float) -> bool:

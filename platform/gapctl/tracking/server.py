@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import entry_points
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from gapctl.errors import InputError, WorkError
+from gapctl.io.scratch import ScratchFolder
 from gapctl.proxies import bypass_proxies
 from gapctl.tracking.pages_app import APP_NAME
 from gapctl.tracking.store import locate_artifact_root, make_sqlite_uri_absolute
@@ -148,8 +148,8 @@ def open_mlflow_server(uri: str, host: str, port: int) -> Iterator[Server]:
     assert files is not None
     name = "127.0.0.1" if host in EVERYWHERE else host
     address = f"http://{f'[{name}]' if ':' in name else name}:{port}"
-    with TemporaryDirectory(prefix="gapctl-ui-") as folder, _handle_signals():
-        log = Path(folder) / "server.log"
+    with ScratchFolder("ui") as folder, _handle_signals():
+        log = folder / "server.log"
         process = start_server(make_sqlite_uri_absolute(uri), files, host, port, log)
         bypass_proxies(address)
         try:

@@ -20,13 +20,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from gapctl.errors import InputError
 from gapctl.io.atomic import build_temporary_path
 from gapctl.io.passwords import hide_password, hide_passwords
+from gapctl.io.scratch import ScratchFolder
 from gapctl.proxies import bypass_proxies
 
 if TYPE_CHECKING:
@@ -402,8 +402,8 @@ def build_database_aside(file: Path) -> Iterator[Path]:
     MLflow cannot repair a database that a kill left with half of its tables.
     """
     silence_mlflow()
-    with TemporaryDirectory(prefix="gapctl-mlflow-") as folder:
-        made = Path(folder).resolve() / "mlflow.db"
+    with ScratchFolder("mlflow") as folder:
+        made = folder.resolve() / "mlflow.db"
         with _disable_disk_sync(made):
             _require_default_experiment(format_sqlite_address(made), format_sqlite_address(file))
             try:

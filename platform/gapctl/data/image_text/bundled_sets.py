@@ -8,8 +8,6 @@ Trainings on `bundled` see most of these pictograms, so that accuracies on them 
 
 import hashlib
 import re
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,6 +22,7 @@ from gapctl.data.image_text.storage import list_tar_files
 from gapctl.data.image_text.tar_layouts import CLASS_KEY, CLASS_NAMES, CLASS_TEMPLATES
 from gapctl.errors import InputError
 from gapctl.folders import find_cache_root
+from gapctl.io.scratch import ScratchFolder
 
 BUNDLED_SET: Final = f"{BUNDLED}/"
 """Begins the sources of these sets."""
@@ -86,8 +85,7 @@ def _write_set(chosen: _PictogramSet, folder: Path) -> None:
     from webdataset import TarWriter
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with ScratchFolder(folder.name, folder.parent) as scratch:
         with (
             (scratch / "00000.tar").open("wb") as file,
             TarWriter(file, encoder=False, mtime=0) as writer,
@@ -100,8 +98,6 @@ def _write_set(chosen: _PictogramSet, folder: Path) -> None:
             (scratch / CLASS_TEMPLATES).write_text("\n".join(TEMPLATES), encoding="utf-8")
         scratch.chmod(0o755)
         scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _choose_groups(samples: Sequence[Sample]) -> _PictogramSet:

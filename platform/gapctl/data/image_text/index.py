@@ -8,7 +8,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -54,6 +53,7 @@ from gapctl.folders import find_cache_root
 from gapctl.io.atomic import write_file_atomically
 from gapctl.io.files import Folder
 from gapctl.io.retry import is_hidden_or_system_file
+from gapctl.io.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -193,12 +193,12 @@ def build_manifest(
 
     `captions` says what several lines of a text are; without it each sample does.
     """
-    folder = tempfile.TemporaryDirectory(prefix="gapctl-index-")
+    folder = ScratchFolder("index")
     pieces: dict[int, Manifest] = {}
     done, total = 0, sum(shard.bytes for shard in shards)
     workers = workers if check else _limit_workers(workers, shards)
     for place, content in workers.each(partial(make_manifest_part, check=check, captions=captions), shards):
-        part = Path(folder.name) / f"{place}.parquet"
+        part = folder.path / f"{place}.parquet"
         part.write_bytes(content)
         pieces[place] = open_part(part)
         done += shards[place].bytes

@@ -7,8 +7,6 @@
 
 import hashlib
 import lzma
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,6 +18,7 @@ from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home, find_cache_root
 from gapctl.io.atomic import write_file_atomically
 from gapctl.io.hub import convert_hub_file_address
+from gapctl.io.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,15 +74,12 @@ def _unpack_archives(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # A concurrent process unpacks the same shards, so the first rename may win.
-        scratch = Path(tempfile.mkdtemp(prefix=".openmoji-", dir=folder.parent))
-        try:
+        with ScratchFolder("openmoji", folder.parent) as scratch:
             for path in _list_archives():
                 (scratch / path.name.removesuffix(".xz")).write_bytes(lzma.decompress(path.read_bytes()))
             write_manifest(scratch / MANIFEST_NAME, build_manifest(list_shards([str(scratch)]), Workers(1)))
             scratch.chmod(0o755)
             scratch.rename(folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     except (OSError, lzma.LZMAError) as error:
         if not (folder / MANIFEST_NAME).exists():
             raise InputError(

@@ -9,7 +9,6 @@ Shards of a hub's data set are asked for by `hf://`, whatever address was given,
 import errno
 import mmap
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from gapctl.errors import InputError, MissingDataError, WorkError
 from gapctl.folders import expand_home
 from gapctl.io.hub import convert_hub_file_address
 from gapctl.io.retry import is_hidden_or_system_file, open_file_system, retry
+from gapctl.io.scratch import ScratchFolder
 
 EXPECTED: Final = "expected tar shards in the img2dataset layout (key.jpg, key.txt, key.json)"
 MAX_UNMAPPED_BYTES: Final = 64 << 20
@@ -119,8 +119,8 @@ def open_shard(address: str) -> Iterator[ShardBytes]:
             yield content
         return
     file_system, path = _open_file_system(address)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "shard.tar"
+    with ScratchFolder("shard") as folder:
+        copy = folder / "shard.tar"
         try:
             retry(lambda: file_system.get_file(path, str(copy)), RETRY_SECONDS)
         except OSError as error:
