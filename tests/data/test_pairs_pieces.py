@@ -21,7 +21,15 @@ from gapctl.data.image_text import order, pieces
 from gapctl.data.image_text.feed import PairFeed, ThreadReader
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
-from gapctl.data.image_text.pieces import NodeCache, NodeWorkers, Piece, find_shared_folder, plan_pieces, request_piece
+from gapctl.data.image_text.pieces import (
+    NodeCache,
+    NodeWorkers,
+    Piece,
+    delete_task_cache,
+    find_shared_folder,
+    plan_pieces,
+    request_piece,
+)
 from gapctl.data.image_text.read import PairBatch, ReadOptions
 from gapctl.data.image_text.storage import ShardReader, list_shards
 from gapctl.data.parallel_shards import Workers
@@ -254,6 +262,23 @@ def test_folders_of_trainings_that_ended_are_deleted_and_those_of_others_stay(tm
         assert (tmp_path / "living" / "piece").exists()
     cache.close()
     assert not (tmp_path / "new").exists()
+
+
+def test_the_end_of_a_session_deletes_its_folder_also_where_its_pieces_took_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.setattr(pieces, "SHARED_PARENTS", (str(first), str(second)))
+    monkeypatch.setattr(pieces, "RELEASE_SECONDS", 0.1)
+    used = NodeCache(second / f"gapctl-{os.getuid()}" / "session", keeps=True)
+
+    delete_task_cache("session")
+    assert used.folder.exists()
+    used.close()
+    delete_task_cache("session")
+    assert not used.folder.exists()
 
 
 def test_a_folder_that_others_could_write_to_is_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

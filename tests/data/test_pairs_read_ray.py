@@ -13,6 +13,7 @@ import pytest
 
 from gapctl.config.trial import PairCaptions
 from gapctl.data.image_text import feed as read_ray
+from gapctl.data.image_text import pieces
 from gapctl.data.image_text.feed import PairFeed, RayReader, require_cpus
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
@@ -37,6 +38,12 @@ def feed(manifest: Manifest, reader: RayReader | None, **options: Any) -> PairFe
     return PairFeed(manifest, range(30), RULE, 1, 4, reader=reader, **options)
 
 
+def at_addresses(manifest: Manifest) -> Manifest:
+    """The same samples at addresses, as in an object store."""
+    shards = [replace(shard, address=f"file://{shard.address}") for shard in manifest.shards]
+    return Manifest(shards, manifest.samples.with_columns(shard="file://" + pl.col("shard")))
+
+
 def test_ray_data_indexes_shards_as_one_process_does(ray_session: None, manifest: Manifest, tmp_path: Path) -> None:
     by_ray = build_manifest(list_shards([str(tmp_path)]), Workers(1, nullcontext))
 
@@ -59,9 +66,7 @@ def test_ray_data_reads_the_same_pairs_in_the_same_order(
 def test_tasks_of_several_workers_share_what_they_fetch_and_read_the_same_pairs(
     ray_session: None, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shards = [replace(shard, address=f"file://{shard.address}") for shard in manifest.shards]
-    far = Manifest(shards, manifest.samples.with_columns(shard="file://" + pl.col("shard")))
-    folder, session = find_shared_folder(), uuid.uuid4().hex
+    far, folder, session = at_addresses(manifest), find_shared_folder(), uuid.uuid4().hex
     assert folder is not None
     with ThreadPoolExecutor(2) as pool:
         by_ray = pool.map(
@@ -72,6 +77,20 @@ def test_tasks_of_several_workers_share_what_they_fetch_and_read_the_same_pairs(
             for (one, position), (other, expected) in zip(mine, by_threads, strict=True):
                 assert position == expected
                 assert all(np.array_equal(mine, its) for mine, its in zip(one, other, strict=True))
+    assert not (folder / session).exists()
+
+
+def test_a_node_that_only_reads_keeps_no_pieces_once_the_training_has_ended(
+    ray_session: None, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, session = find_shared_folder(), uuid.uuid4().hex
+    assert folder is not None
+    monkeypatch.setattr(pieces, "SHARED_PARENTS", ())  # this process stands for a trainer on another node
+    batches = iter(feed(at_addresses(manifest), RayReader(session=session), rank=0, world=2, stop=16))
+    next(batches)
+
+    assert (folder / session / pieces.ALIVE).exists()  # with pieces that the other worker never reads
+    assert len(list(batches)) == 3
     assert not (folder / session).exists()
 
 

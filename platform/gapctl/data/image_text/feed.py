@@ -15,8 +15,9 @@ Index letters: N samples, B samples of a worker's batch.
 import importlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
@@ -30,10 +31,10 @@ from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.pieces import (
     NODE_CACHE_BYTES,
+    RELEASE_SECONDS,
     NodeWorkers,
     PieceFetcher,
-    delete_unused_folder,
-    find_shared_folder,
+    delete_task_cache,
     open_node_cache,
     open_task_cache,
 )
@@ -82,6 +83,8 @@ STORE_BYTES: Final = 1 << 30
 CHUNK_COLUMN: Final = "chunk"
 FAILED_COLUMN: Final = "failed"
 """The column that returns a task's WorkError; raised, Ray would wrap it in advice about transient failures."""
+NODE_COLUMN: Final = "node"
+"""The column that returns the Ray node of a task that shares pieces there."""
 
 
 class PairReader(Protocol):
@@ -269,7 +272,7 @@ class RayReader:
     Results ahead of the training take up to `store_bytes` of Ray's store. Tasks run inside the trial's reservation, or
     beside it if that is not `reserved` for them. The workers of one trial fill theirs, and a sweep then starts no more
     trials than there are CPUs for. Workers of one training have one `session`, a name by which those of their tasks
-    that run on one node share what they fetch from object stores.
+    that run on one node share what they fetch from object stores, until the last of them has read all that it wants.
     """
 
     cpus: int = 1
@@ -290,14 +293,14 @@ class RayReader:
         held = ray.put((reading, order, share, session))  # once on each node
         first = order.find_chunk(share.origin)
         number = first.epoch * order.chunks + first.number
-        last = None
+        last, nodes = None, set[str]()
         if share.stop is not None:
             end = order.find_chunk(max(share.origin, share.stop - 1))
             last = end.epoch * order.chunks + end.number + 1
         try:
             while last is None or number < last:
                 chunks = WINDOW_CHUNKS if last is None else min(WINDOW_CHUNKS, last - number)
-                yield from self._read_window(held, number, chunks, room)
+                yield from self._read_window(held, number, chunks, room, nodes)
                 number += chunks
         except RayError as error:
             raise WorkError(
@@ -305,12 +308,13 @@ class RayReader:
                 "command goes on from the last checkpoint"
             ) from error
         finally:
-            if session and (parent := find_shared_folder()) is not None:
-                delete_unused_folder(parent / session)
+            if session and nodes:
+                _release_pieces(session, nodes)
 
     def _read_window(
-        self, held: "ObjectRef[TaskInputs]", first: int, chunks: int, room: dict[str, Any]
+        self, held: "ObjectRef[TaskInputs]", first: int, chunks: int, room: dict[str, Any], nodes: set[str]
     ) -> Iterator[PairBatch]:
+        """Yield what the tasks of these chunks have read, and add the Ray nodes on which they did."""
         import ray.data
         from ray.data import ExecutionResources
 
@@ -327,6 +331,7 @@ class RayReader:
         )
         read = tasks.map_batches(_ChunkTask(held), batch_size=1, num_cpus=1, **room)
         for block in read.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
+            nodes.update(block.pop(NODE_COLUMN))
             failed = [message for message in block.pop(FAILED_COLUMN) if message]
             if failed:
                 raise WorkError(failed[0])
@@ -338,7 +343,10 @@ class _ChunkTask:
     held: "ObjectRef[TaskInputs]"
 
     def __call__(self, row: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[np.generic]]]:
+        import ray
+
         reading, order, share, session = _fetch_inputs(self.held)
+        node = ray.get_runtime_context().get_node_id() if session else ""
         chunk = order.chunk(*divmod(int(row[CHUNK_COLUMN][0]), order.chunks))
         number_N = share.of(chunk)
         if not len(number_N):
@@ -349,13 +357,34 @@ class _ChunkTask:
             with PieceFetcher(open_task_cache(session)) as fetcher:
                 reader = ChunkReader(reading, chunk, number_N, fetcher, others)
                 for part_N in split_chunk(number_N, reading.rule.image_size):
-                    yield _make_columns(reader.read_part(part_N))
+                    yield _make_columns(reader.read_part(part_N), node)
         except WorkError as error:
-            yield _make_columns(allocate_pair_batch(1, reading.rule), str(error))
+            yield _make_columns(allocate_pair_batch(1, reading.rule), node, str(error))
 
 
-def _make_columns(read: PairBatch, failed: str = "") -> dict[str, NDArray[np.generic]]:
-    return {**read._asdict(), FAILED_COLUMN: np.full(len(read.sample_B), failed)}
+def _make_columns(read: PairBatch, node: str, failed: str = "") -> dict[str, NDArray[np.generic]]:
+    samples = len(read.sample_B)
+    return {**read._asdict(), FAILED_COLUMN: np.full(samples, failed), NODE_COLUMN: np.full(samples, node)}
+
+
+def _release_pieces(session: str, nodes: Iterable[str]) -> None:
+    """Delete what tasks of a session share, on all nodes where they ran; the workers that still read keep theirs.
+
+    A node that does not answer in time keeps its pieces until another training reads there.
+    """
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if not ray.is_initialized():  # the session of Ray has ended, and a call would begin another
+        return
+    delete = ray.remote(num_cpus=0, max_retries=0)(delete_task_cache)
+    with suppress(RayError):
+        asked = [
+            delete.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(session)
+            for node in sorted(nodes)
+        ]
+        ray.wait(asked, num_returns=len(asked), timeout=2 * RELEASE_SECONDS)
 
 
 @lru_cache(maxsize=2)

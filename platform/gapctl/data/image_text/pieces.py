@@ -52,6 +52,8 @@ ROOM_SECONDS: Final = 10.0
 """How long a worker waits to look for room, which takes microseconds unless the one before is frozen."""
 IDLE_SECONDS: Final = 60.0
 """How long a folder that nobody uses is left alone by other trainings: tasks of Ray Data come and go."""
+RELEASE_SECONDS: Final = 5.0
+"""How long the end of a session waits for tasks that have returned their samples and are about to close its folder."""
 ROOM: Final = "room"
 ALIVE: Final = "alive"
 """The file that each worker locks as long as it uses the folder."""
@@ -186,19 +188,26 @@ def request_piece(piece: Piece) -> bytes:
 
 
 def find_shared_folder() -> Path | None:
-    """Return a folder of this user's that all processes of the node see, or None where none has room.
+    """Return a folder of this user's that all processes of the node see, or None where none has room."""
+    for folder in _list_shared_folders():
+        with suppress(OSError):
+            if shutil.disk_usage(folder).free > 2 * NODE_CACHE_BYTES:
+                return folder
+    return None
 
-    It must be this user's own, as everybody may write beside it.
+
+def _list_shared_folders() -> Iterator[Path]:
+    """Iterate over the folders of this user's own that all processes of the node see.
+
+    None else may own them or write to them, as everybody may write beside them.
     """
     for parent in SHARED_PARENTS:
         folder = Path(parent) / f"gapctl-{os.getuid()}"
         with suppress(OSError):
             folder.mkdir(mode=0o700, exist_ok=True)
             about = folder.lstat()
-            own = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o022
-            if own and shutil.disk_usage(folder).free > 2 * NODE_CACHE_BYTES:
-                return folder
-    return None
+            if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o022:
+                yield folder
 
 
 def identify_folder(folder: Path) -> int:
@@ -341,6 +350,16 @@ def open_task_cache(session: str) -> NodeCache | None:
         if session and (parent := find_shared_folder()) is not None:
             return NodeCache(parent / session, keeps=True)
     return None
+
+
+def delete_task_cache(session: str) -> None:
+    """Delete what tasks of a session share on this node, within `RELEASE_SECONDS` unless another task still uses it."""
+    deadline = time.monotonic() + RELEASE_SECONDS
+    for folder in [parent / session for parent in _list_shared_folders()]:  # also where the pieces have taken the room
+        delete_unused_folder(folder)
+        while folder.exists() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            delete_unused_folder(folder)
 
 
 def delete_unused_folder(folder: Path, idle_seconds: float = 0.0) -> None:
