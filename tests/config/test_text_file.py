@@ -7,7 +7,8 @@ import pytest
 
 from command_line import gapctl
 from gapctl.data.image_text.class_prompts import read_attribute_prompts, read_class_prompts
-from gapctl.data.image_text.index import index_shard, iterate_shard_samples
+from gapctl.data.image_text.index import iterate_shard_samples
+from gapctl.data.image_text.shard_index import index_shard
 from gapctl.errors import InputError
 from pair_shards import pair, write_shard
 

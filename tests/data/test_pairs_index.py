@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from command_line import gapctl
-from gapctl.data.image_text.index import build_manifest, index_shard, index_shards, make_manifest_part
+from gapctl.data.image_text.index import build_manifest, index_shards, make_manifest_part
 from gapctl.data.image_text.manifest import read_manifest, require_unchanged_shards
 from gapctl.data.image_text.read import read_rows_with_samples
+from gapctl.data.image_text.shard_index import index_shard
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tar import SampleProblem, scan_tar
 from gapctl.data.parallel_shards import Workers

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from command_line import gapctl
-from gapctl.data.image_text.index import ShardIndex, build_manifest, index_shard
+from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import read_manifest, tally_manifest
 from gapctl.data.image_text.read import read_rows_with_samples
+from gapctl.data.image_text.shard_index import ShardIndex, index_shard
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.image_text.tar import SampleProblem
 from gapctl.data.parallel_shards import Workers

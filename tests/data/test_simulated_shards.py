@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from gapctl.data.image_text import storage
-from gapctl.data.image_text.index import index_shard
 from gapctl.data.image_text.manifest import SCHEMA, read_manifest, require_unchanged_shards
+from gapctl.data.image_text.shard_index import index_shard
 from gapctl.data.image_text.storage import ShardReader, find_shard, find_shards, list_shards, open_shard
 from simulated_shards import SAMPLE_BYTES, SimulatedShards, serve_shards, write_simulated_manifest
 from size_drill import Measured, Outcome

@@ -27,7 +27,7 @@ from gapctl.data.hub import explain_missing_shards
 from gapctl.data.image_text.bundled_sets import find_bundled_set, is_bundled_set
 from gapctl.data.image_text.class_prompts import PLACEHOLDER, PromptSet, split_caption_lines
 from gapctl.data.image_text.image import decode_rgb_image
-from gapctl.data.image_text.index import SampleRow, build_damage_error, build_manifest, parse_metadata
+from gapctl.data.image_text.index import build_damage_error, build_manifest
 from gapctl.data.image_text.locations import resolve_location
 from gapctl.data.image_text.manifest import (
     READING_VERSION,
@@ -38,6 +38,7 @@ from gapctl.data.image_text.manifest import (
 )
 from gapctl.data.image_text.pack import find_or_pack_shards
 from gapctl.data.image_text.records import CLASS_PLACEHOLDER, ClassFiles
+from gapctl.data.image_text.shard_index import SampleRow, parse_metadata
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, list_shards
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.image_text.tar_layouts import CLASS_NAMES, CLASS_TEMPLATES, find_class_files

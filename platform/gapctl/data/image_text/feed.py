@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gapctl.data.image_text.class_prompts import PromptSet, read_sample_labels
-from gapctl.data.image_text.index import Sample, parse_metadata
+from gapctl.data.image_text.index import Sample
 from gapctl.data.image_text.manifest import Manifest, build_pair_table
 from gapctl.data.image_text.order import Chunk, PairOrder, WorkerShare, split_into_spans
 from gapctl.data.image_text.pieces import (
@@ -52,6 +52,7 @@ from gapctl.data.image_text.read import (
     split_pair_batch,
 )
 from gapctl.data.image_text.row_arrays import release_mapped_pages
+from gapctl.data.image_text.shard_index import parse_metadata
 from gapctl.data.image_text.storage import ShardReader
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.errors import InputError, WorkError

@@ -1,14 +1,12 @@
 """Index a set of shards into a manifest, and read single samples by it.
 
 1. `index_shards` keeps the parts of the manifest and of interrupted work that are current, and reads other shards.
-2. `index_shard` scans one tar (`tar.scan_tar`), groups its members into samples and inspects captions and headers.
+2. `make_manifest_part` makes the part of one shard (`shard_index.index_shard`).
 3. `join_manifests` joins the parts and marks duplicates.
 4. `read_sample_from_shard` and `iterate_shard_samples` return the bytes of samples.
 """
 
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from gapctl.data.image_text.class_prompts import LINE_ENDS, CaptionLineMode, count_captions, split_caption_lines
+from gapctl.data.image_text.class_prompts import CaptionLineMode, split_caption_lines
 from gapctl.data.image_text.image import decode_rgb_image
 from gapctl.data.image_text.locations import resolve_location
 from gapctl.data.image_text.manifest import (
@@ -35,93 +33,24 @@ from gapctl.data.image_text.manifest import (
     serialise_manifest,
     write_manifest,
 )
+from gapctl.data.image_text.shard_index import SampleRow, index_shard, parse_metadata
 from gapctl.data.image_text.storage import ShardInfo, open_shard
-from gapctl.data.image_text.tar import (
-    MAX_CAPTION_BYTES,
-    TAR_BLOCK_BYTES,
-    ImageHeader,
-    SampleProblem,
-    ShardBytes,
-    TarMember,
-    UnreadableMember,
-    parse_image_header,
-    scan_tar,
-)
+from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress, lock_unfinished_folder
 from gapctl.errors import InputError, WorkError
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import write_file_atomically
 from gapctl.io.files import Folder
-from gapctl.io.retry import is_hidden_or_system_file
 from gapctl.io.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGE_ENDINGS: Final = (b"jpg", b"jpeg", b"png", b"webp")
-READ_ENDINGS: Final = frozenset({*IMAGE_ENDINGS, b"txt", b"json"})
-NO_ENDING: Final = b"(no ending)"
-FOREIGN_FILES: Final = b"(left by another system)"
-HASHED_END_BYTES: Final = 512
-"""Bytes of each end of an image that its mark covers; hashing all would halve the speed."""
-MAX_COLUMN_VALUE: Final = (1 << 31) - 1
-"""Largest value of the manifest's columns of sizes; only a corrupt PNG states larger sides."""
-MAX_JSON_BYTES: Final = 1 << 20
-"""Bytes of a json beyond which it is not asked whether it has the caption: the longest caption is far shorter."""
-HASH_PIECE_BYTES: Final = 16 << 20
-"""Bytes that are hashed together."""
-_EMPTY_RANGE: Final = (0, 0)
-
-ByteRange = tuple[int, int]
-"""The offset of a member's content, and its size in bytes."""
-
-
 BYTES_PER_PROCESS: Final = 1 << 30
 """Bytes that a process indexes in the time that another takes to start."""
 
 
-class SampleRow(NamedTuple):
-    """The location and marks of a sample in its shard: columns of the manifest, in this order.
-
-    `offset` and `bytes` span all its members. A missing part has offset 0 and 0 bytes. `captions` counts the captions
-    in the text, each a line; 1 is the whole text. Marks are 64-bit digests: of the image's length and both its ends,
-    and of the caption's words.
-    """
-
-    key: str
-    offset: int
-    bytes: int
-    image_offset: int
-    image_bytes: int
-    form: str
-    width: int
-    height: int
-    caption_offset: int
-    caption_bytes: int
-    characters: int
-    words: int
-    captions: int
-    json_offset: int
-    json_bytes: int
-    image_mark: int
-    caption_mark: int
-    problem: str | None
-
-
 SampleCheck = Callable[[ShardBytes, SampleRow], SampleRow]
-
-
-class ShardIndex(NamedTuple):
-    """A shard's samples, and the problems of the shard itself.
-
-    `fingerprint` is the sha256 of all that is not an image, and of the images' marks. `ignored` counts members of other
-    kinds by their ending or type; their content is not read.
-    """
-
-    samples: list[SampleRow]
-    fingerprint: str
-    damage: str | None
-    ignored: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -389,219 +318,6 @@ def locate_part(making: Path, shard: ShardInfo, captions: CaptionLineMode | None
     return making / f"{name}.parquet"
 
 
-class _MemberGroup(NamedTuple):
-    key: bytes
-    offset: int
-    end: int
-    parts: dict[bytes, ByteRange]
-    problem: SampleProblem | None
-
-    @property
-    def complete(self) -> bool:
-        """Whether it has an image and a caption."""
-        return b"txt" in self.parts and any(ending in self.parts for ending in IMAGE_ENDINGS)
-
-
-def index_shard(content: ShardBytes, captions: CaptionLineMode | None = None) -> ShardIndex:
-    """Return the samples up to the end of the tar, or up to its first damage.
-
-    `captions` says what several lines of a text are; without it each sample does.
-    """
-    scan = scan_tar(content)
-    ignored: Counter[bytes] = Counter()
-    grouped, misplaced = _group_members(scan.members, ignored)
-    groups = _mark_unreadable(_merge_split_groups(grouped), scan.unreadable)
-    samples = [_build_sample_row(content, group, captions) for group in groups]
-    digest, at = hashlib.sha256(), 0
-    # In the order of the images, so that each byte is read once even if members of a sample are separated.
-    for row in sorted(samples, key=lambda sample: sample.image_offset):
-        if row.image_bytes:
-            _hash_span(digest, content, at, row.image_offset)
-            digest.update(row.image_mark.to_bytes(8))
-            at = row.image_offset + row.image_bytes
-    last = scan.members[-1] if scan.members else TarMember(b"", 0, 0, 0)
-    _hash_span(digest, content, at, last.start + last.size)
-    if misplaced or groups != grouped:
-        # Earlier versions numbered the rows of such shards differently, and trainings draw by those numbers.
-        digest.update(b"counted by key")
-    if any(sample.captions > 1 for sample in samples):
-        # Earlier versions read each text as one caption, as trainings on their manifests still do.
-        digest.update(f"captions {[sample.captions for sample in samples]}".encode())
-    named = {name.decode("utf-8", "replace"): count for name, count in sorted(ignored.items())}
-    if scan.others:
-        named["(links, folders and devices)"] = scan.others
-    return ShardIndex(samples, digest.hexdigest(), scan.damage, named)
-
-
-def _hash_span(digest: "hashlib._Hash", content: ShardBytes, start: int, stop: int) -> None:
-    """Add these bytes to the digest piece by piece: a mapped shard may have members larger than memory."""
-    for piece in range(start, stop, HASH_PIECE_BYTES):
-        digest.update(content[piece : min(stop, piece + HASH_PIECE_BYTES)])
-
-
-def _group_members(members: list[TarMember], ignored: Counter[bytes]) -> tuple[list[_MemberGroup], bool]:
-    """Group consecutive members that share a key: the name up to its first dot.
-
-    Return as well whether files that other systems leave stood at the place of a sample, or within one.
-    """
-    groups: list[_MemberGroup] = []
-    key: bytes | None = None
-    offset, end, parts, problem = 0, 0, dict[bytes, ByteRange](), None
-    passed_over, misplaced = False, False
-    for name, header, start, size in members:
-        slash = name.rfind(b"/") + 1
-        dot = name.find(b".", slash)
-        if dot <= slash:
-            ignored[FOREIGN_FILES if dot == slash else NO_ENDING] += 1
-            continue
-        ending = name[dot + 1 :].lower()
-        if name[:dot] != key:
-            if is_hidden_or_system_file(name.decode("utf-8", "replace")):
-                ignored[FOREIGN_FILES] += 1
-                passed_over, misplaced = True, misplaced or ending in READ_ENDINGS
-                continue
-            if key is not None and parts:
-                groups.append(_MemberGroup(key, offset, end, parts, problem))
-            key, offset, parts, problem, passed_over = name[:dot], header, {}, None, False
-            if key[:1] == b"/" or b".." in key.split(b"/") or b"\\" in key:
-                problem = SampleProblem.ODD_NAME
-        misplaced = misplaced or passed_over
-        end = start + (size + TAR_BLOCK_BYTES - 1 & -TAR_BLOCK_BYTES)
-        if ending not in READ_ENDINGS:
-            ignored[ending] += 1
-        elif ending in parts:
-            problem = problem or SampleProblem.TWICE
-        else:
-            parts[ending] = (start, size)
-    if key is not None and parts:
-        groups.append(_MemberGroup(key, offset, end, parts, problem))
-    return groups, misplaced
-
-
-def _merge_split_groups(groups: list[_MemberGroup]) -> list[_MemberGroup]:
-    """Merge the separated parts of a key, at the place of the first one.
-
-    Only groups without an image or a caption are merged: a key with complete samples may occur several times.
-    """
-    times = Counter(group.key for group in groups)
-    if len(times) == len(groups):
-        return groups
-    whole = {group.key for group in groups if group.complete}
-    gathered: dict[bytes | int, _MemberGroup] = {}
-    for place, group in enumerate(groups):
-        first = gathered.get(group.key)
-        if group.complete or times[group.key] == 1 or (first and first.parts.keys() & group.parts.keys()):
-            gathered[place] = group
-        elif first:
-            parts, end = first.parts | group.parts, max(first.end, group.end)
-            gathered[group.key] = _MemberGroup(group.key, first.offset, end, parts, first.problem or group.problem)
-        else:
-            gathered[group.key] = group
-    return [
-        group._replace(problem=group.problem or SampleProblem.APART)
-        if isinstance(place, bytes) and (group.complete or group.key in whole)
-        else group
-        for place, group in gathered.items()
-    ]
-
-
-def _mark_unreadable(groups: list[_MemberGroup], unreadable: list[UnreadableMember]) -> list[_MemberGroup]:
-    """Mark samples whose image or caption is a link or a sparse file."""
-    others: dict[bytes, dict[bytes, ByteRange]] = {}
-    for name, header in unreadable:
-        dot = name.find(b".", name.rfind(b"/") + 1)
-        ending = name[dot + 1 :].lower()
-        if ending in READ_ENDINGS and not is_hidden_or_system_file(name.decode("utf-8", "replace")):
-            others.setdefault(name[:dot], {})[ending] = (header, 0)
-    if not others:
-        return groups
-    named = []
-    for group in groups:
-        whole = group._replace(parts=others.get(group.key, {}) | group.parts)
-        wrong = whole.complete and not group.complete
-        named.append(group._replace(problem=group.problem or SampleProblem.NOT_A_FILE) if wrong else group)
-    for key in others.keys() - {group.key for group in groups}:
-        header = min(header for header, _ in others[key].values())
-        named.append(_MemberGroup(key, header, header + TAR_BLOCK_BYTES, {}, SampleProblem.NOT_A_FILE))
-    return sorted(named, key=lambda group: group.offset)
-
-
-def _build_sample_row(content: ShardBytes, group: _MemberGroup, mode: CaptionLineMode | None) -> SampleRow:
-    parts = group.parts
-    image = parts.get(b"jpg") or next((parts[ending] for ending in IMAGE_ENDINGS if ending in parts), _EMPTY_RANGE)
-    caption, about = parts.get(b"txt", _EMPTY_RANGE), parts.get(b"json", _EMPTY_RANGE)
-    start, size = image
-    picture, mark = ImageHeader("", 0, 0, SampleProblem.NO_IMAGE), 0
-    if size:
-        picture, mark = parse_image_header(content, start, start + size), _hash_image(content, start, size)
-    found, wrong = _inspect_caption(content, caption, about, mode)
-    if about[1] > MAX_COLUMN_VALUE:
-        about, wrong = _EMPTY_RANGE, wrong or SampleProblem.JSON_HUGE
-    if caption[1] > MAX_COLUMN_VALUE:
-        caption = _EMPTY_RANGE
-    problem = group.problem or picture.problem or wrong
-    return SampleRow(
-        group.key.decode("utf-8", "replace"),
-        group.offset,
-        group.end - group.offset,
-        start,
-        size,
-        picture.form,
-        min(picture.width, MAX_COLUMN_VALUE),
-        min(picture.height, MAX_COLUMN_VALUE),
-        *caption,
-        found.characters,
-        found.words,
-        found.captions,
-        *about,
-        mark,
-        found.mark,
-        problem.value if problem else None,
-    )
-
-
-def _hash_image(content: ShardBytes, start: int, size: int) -> int:
-    first = content[start : start + min(size, HASHED_END_BYTES)]
-    return hash_to_64_bits(size.to_bytes(8) + first + content[start + max(0, size - HASHED_END_BYTES) : start + size])
-
-
-def hash_to_64_bits(content: bytes) -> int:
-    """Return 64 bits of the content's digest."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
-
-
-class _CaptionFacts(NamedTuple):
-    """A text's columns in the manifest."""
-
-    words: int = 0
-    characters: int = 0
-    captions: int = 1
-    mark: int = 0
-
-
-def _inspect_caption(
-    content: ShardBytes, caption: ByteRange, about: ByteRange, mode: CaptionLineMode | None
-) -> tuple[_CaptionFacts, SampleProblem | None]:
-    """Return the facts of a text and its problem; the json at `about` is read only if the text has several lines."""
-    start, size = caption
-    if size > MAX_CAPTION_BYTES:
-        return _CaptionFacts(), SampleProblem.CAPTION_HUGE
-    try:
-        text = content[start : start + size].decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return _CaptionFacts(), SampleProblem.CAPTION_NOT_UTF8
-    words = text.split()
-    if not words:
-        return _CaptionFacts(), SampleProblem.NO_CAPTION
-    captions = 1
-    if LINE_ENDS.search(text.strip()):
-        where, length = about
-        metadata = parse_metadata(content[where : where + length]) if length <= MAX_JSON_BYTES else {}
-        captions = count_captions(text, metadata, mode)
-    joined = " ".join(words)
-    return _CaptionFacts(len(words), len(joined), captions, hash_to_64_bits(joined.encode())), None
-
-
 class Sample(NamedTuple):
     """A sample's content; `about` is its JSON member, empty if there is none.
 
@@ -662,12 +378,3 @@ def decode_image(sample: Sample) -> "Image.Image":
     """Return the image in RGB. Raise ValueError if it cannot be decoded."""
     assert sample.image is not None
     return decode_rgb_image(sample.image)
-
-
-def parse_metadata(content: bytes | None) -> dict[str, object]:
-    """Return a sample's JSON object; an empty one if the member is missing, damaged, or not an object."""
-    try:
-        metadata = json.loads(content or b"{}")
-    except (ValueError, RecursionError):
-        return {}
-    return metadata if isinstance(metadata, dict) else {}

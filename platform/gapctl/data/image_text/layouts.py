@@ -11,7 +11,6 @@ from typing import Final
 
 from gapctl.data.image_text.class_prompts import split_caption_lines
 from gapctl.data.image_text.coco import find_coco_layout
-from gapctl.data.image_text.index import parse_metadata
 from gapctl.data.image_text.locations import FileInfo, Location, resolve_location
 from gapctl.data.image_text.records import (
     EXPECTED,
@@ -23,6 +22,7 @@ from gapctl.data.image_text.records import (
     Record,
     list_file_stamps,
 )
+from gapctl.data.image_text.shard_index import parse_metadata
 from gapctl.data.image_text.storage import expand_braces
 from gapctl.data.image_text.tables import find_table_layout, group_table_pieces, is_manifest_file
 from gapctl.data.image_text.tar_layouts import recognise_tar_layout

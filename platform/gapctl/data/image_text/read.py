@@ -38,10 +38,11 @@ from gapctl.data.image_text.image import (
     resize_as_open_clip,
     sample_crop_boxes,
 )
-from gapctl.data.image_text.index import Sample, build_manifest, parse_metadata, read_sample_from_shard
+from gapctl.data.image_text.index import Sample, build_manifest, read_sample_from_shard
 from gapctl.data.image_text.manifest import Manifest, PairTable, read_manifest, require_unchanged_shards
 from gapctl.data.image_text.order import Chunk
 from gapctl.data.image_text.pieces import ByteRange, FetchedPiece, Piece, PieceFetcher, plan_pieces
+from gapctl.data.image_text.shard_index import parse_metadata
 from gapctl.data.image_text.storage import ShardReader, list_shards, open_shard
 from gapctl.data.image_text.tokens import Tokenizer, get_tokenizer
 from gapctl.data.parallel_shards import Workers

@@ -11,9 +11,10 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from gapctl.data.image_text.class_prompts import split_caption_lines
-from gapctl.data.image_text.index import READ_ENDINGS, build_damage_error, parse_metadata
+from gapctl.data.image_text.index import build_damage_error
 from gapctl.data.image_text.locations import Location, iterate_parents, resolve_location
 from gapctl.data.image_text.records import CLASS_PLACEHOLDER, ClassFiles, Layout, LayoutOptions, Record
+from gapctl.data.image_text.shard_index import READ_ENDINGS, parse_metadata
 from gapctl.data.image_text.storage import list_shards, open_shard
 from gapctl.data.image_text.tar import ShardBytes, scan_tar
 from gapctl.errors import InputError

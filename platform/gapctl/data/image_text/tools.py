@@ -24,15 +24,9 @@ from numpy.typing import NDArray
 
 from gapctl.data.image_text.class_prompts import CaptionLineMode
 from gapctl.data.image_text.image import decode_rgb_image
-from gapctl.data.image_text.index import (
-    Sample,
-    SampleRow,
-    build_manifest,
-    decode_image,
-    hash_to_64_bits,
-    read_sample_by_row,
-)
+from gapctl.data.image_text.index import Sample, build_manifest, decode_image, read_sample_by_row
 from gapctl.data.image_text.manifest import Manifest, ManifestShard, choose_validation_images
+from gapctl.data.image_text.shard_index import SampleRow, hash_to_64_bits
 from gapctl.data.image_text.storage import ShardInfo, ShardReader, find_shards
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress
