@@ -75,7 +75,7 @@ def keep(files: Sequence[str]) -> None:
 def row_of(place: str, megabytes: float, theirs: float, ours: float) -> Row:
     """A figure beside `cat`'s; the design asks for it where reading is from a disk."""
     what = f"indexing {megabytes:,.0f} MB of shards from {place}, {count_available_cores()} cores"
-    why = "the start of processes, and three headers, a caption and two marks a sample in Python"
+    why = "the start of processes; of a sample, its fingerprint and marks, and the way from header to header in Python"
     return Row(what, "MB/s", ours, why, "cat", theirs, ours / theirs, target=TARGET if place == "disk" else None)
 
 

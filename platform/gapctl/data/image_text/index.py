@@ -33,7 +33,7 @@ from gapctl.data.image_text.manifest import (
     serialise_manifest,
     write_manifest,
 )
-from gapctl.data.image_text.shard_index import SampleRow, index_shard, parse_metadata
+from gapctl.data.image_text.shard_index import SampleRow, build_rows, index_shard, parse_metadata
 from gapctl.data.image_text.storage import ShardInfo, open_shard
 from gapctl.data.image_text.tar import SampleProblem, ShardBytes
 from gapctl.data.parallel_shards import OnProgress, Workers, ignore_progress, lock_unfinished_folder
@@ -151,22 +151,20 @@ def make_manifest_part(
     try:
         with open_shard(stored.address) as content:
             index = index_shard(content, captions)
-            samples = [check(content, sample) for sample in index.samples] if check else index.samples
+            rows = index.rows if check is None else build_rows([check(content, sample) for sample in index.samples])
     except OSError as error:
         raise WorkError(f"{stored.address}: cannot be read ({error.strerror}); fix that and run again") from error
-    usable = sum(sample.problem is None for sample in samples)
     record = ManifestShard(
         stored.address,
         stored.bytes,
         stored.modified,
         index.fingerprint,
-        len(samples),
-        usable,
+        len(rows),
+        rows["problem"].null_count(),
         index.damage,
         index.ignored,
     )
-    columns = [[stored.address] * len(samples), *zip(*samples, strict=True)] if samples else [()] * len(SCHEMA)
-    rows = pl.DataFrame(dict(zip(SCHEMA, columns, strict=True)), schema=SCHEMA)
+    rows = rows.insert_column(0, pl.Series("shard", [stored.address] * len(rows), pl.String))
     return serialise_manifest(Manifest([record], rows, captions=captions))
 
 
@@ -352,8 +350,8 @@ def iterate_shard_samples(shard: Path, left_out: Collection[int] = ()) -> Iterat
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror}); expected a tar shard") from error
     if index.damage:
-        raise build_damage_error(str(shard), len(index.samples), index.damage)
-    if not index.samples:
+        raise build_damage_error(str(shard), len(index.rows), index.damage)
+    if index.rows.is_empty():
         raise InputError(f"{shard}: an empty shard; expected samples of key.jpg, key.txt, key.json")
 
 

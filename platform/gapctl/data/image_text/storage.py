@@ -134,9 +134,14 @@ def _map_file(path: Path) -> Iterator[ShardBytes]:
     if path.stat().st_size <= MAX_UNMAPPED_BYTES:
         yield path.read_bytes()
         return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
         content.madvise(mmap.MADV_WILLNEED)  # read ahead while the beginning is parsed
         yield content
+    finally:
+        with suppress(BufferError):  # arrays of an error's frames still look into it, and it ends with them
+            content.close()
 
 
 def expand_braces(place: str) -> list[str]:

@@ -39,8 +39,8 @@ MAX_PIXELS: Final = 89_478_485
 """Largest image: Pillow's own limit, beyond which it warns of a decompression bomb."""
 
 
-_BARE_MARKERS: Final = frozenset({0x01, *range(0xD0, 0xD9)})
-_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+BARE_MARKERS: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class ShardBytes(Protocol):
@@ -185,14 +185,14 @@ class _HeaderScanner:
         """
         if first != at:
             raise _TarDamage(f"the extended header at byte {first:,} belongs to no member")
-        after = _skip_zeros(self.content, at)
+        after = skip_zeros(self.content, at)
         if after < self.end:
             raise _TarDamage(
                 f"zeros stand at byte {at:,}, where a tar ends, but more follows from byte {after:,} on: tars that "
                 "were joined, or a hole. `tar --ignore-zeros -xf` takes out all there is, to pack it again"
             )
         last = self.members[-1] if self.members else None
-        if last is not None and _is_zero_tailed(self.content, last):
+        if last is not None and is_zero_tailed(self.content, last):
             self.members.pop()
             raise _TarDamage(
                 f"the member at byte {last.start - TAR_BLOCK_BYTES:,} ends in zeros, as does all that follows it: the "
@@ -220,7 +220,7 @@ class _ExtendedHeader(NamedTuple):
 _NO_EXTENDED_HEADER: Final = _ExtendedHeader(b"", -1, False)
 
 
-def _skip_zeros(content: ShardBytes, at: int) -> int:
+def skip_zeros(content: ShardBytes, at: int) -> int:
     """Return the offset of the first byte from `at` on that is not zero, or the end of the file."""
     while chunk := content[at : at + _CHUNK_BYTES]:
         if rest := chunk.lstrip(b"\0"):
@@ -229,7 +229,7 @@ def _skip_zeros(content: ShardBytes, at: int) -> int:
     return at
 
 
-def _is_zero_tailed(content: ShardBytes, last: TarMember) -> bool:
+def is_zero_tailed(content: ShardBytes, last: TarMember) -> bool:
     """Return whether the zeros at the end of a tar begin within its last member.
 
     That is so for a text that ends in zeros, or for a picture's last block.
@@ -276,19 +276,24 @@ def _parse_pax_records(content: bytes, header: int) -> Iterator[tuple[bytes, byt
 
 
 def _count_sound_headers(content: ShardBytes, headers: list[int]) -> int:
-    """Return the number of consecutive headers with the right checksum.
-
-    It is the sum of a header's bytes, with the checksum's own field as spaces.
-    """
+    """Return the number of consecutive headers with the right checksum."""
     if not headers:
         return 0
     whole = len(content) // TAR_BLOCK_BYTES * TAR_BLOCK_BYTES
     blocks: NDArray[np.uint8] = np.frombuffer(content, np.uint8, whole).reshape(-1, TAR_BLOCK_BYTES)  # type: ignore[call-overload]
-    rows = blocks[np.asarray(headers) // TAR_BLOCK_BYTES]
-    field = rows[:, _CHECKSUM]
-    sums = rows.sum(axis=1, dtype=np.uint32) - field.sum(axis=1, dtype=np.uint32) + 8 * 0x20
-    wrong = np.flatnonzero(sums != _parse_octal(field))
-    return int(wrong[0]) if len(wrong) else len(headers)
+    sound = select_sound_headers(blocks[np.asarray(headers) // TAR_BLOCK_BYTES])
+    return len(headers) if sound.all() else int(sound.argmin())
+
+
+def select_sound_headers(head_N: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which headers, of 512 bytes each, have the right checksum.
+
+    It is the sum of a header's bytes, with the checksum's own field as spaces.
+    """
+    field = head_N[:, _CHECKSUM]
+    sums = head_N.sum(axis=1, dtype=np.uint32) - field.sum(axis=1, dtype=np.uint32) + 8 * 0x20
+    right: NDArray[np.bool_] = sums == _parse_octal(field)
+    return right
 
 
 def _parse_octal(field_N8: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -342,14 +347,15 @@ def parse_image_header(content: ShardBytes, start: int, end: int) -> ImageHeader
         return _parse_jpeg(content, start, end)
     if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 33:
         size = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
-        return _judge_image("png", *size, b"acTL" in content[start : min(end, start + 4096)])
+        return judge_image("png", *size, b"acTL" in content[start : min(end, start + 4096)])
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return _parse_webp(head)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return ImageHeader("", 0, 0, SampleProblem.HTML if text[:1] == b"<" else SampleProblem.NOT_AN_IMAGE)
 
 
-def _judge_image(form: str, width: int, height: int, animated: bool = False, cmyk: bool = False) -> ImageHeader:
+def judge_image(form: str, width: int, height: int, animated: bool = False, cmyk: bool = False) -> ImageHeader:
+    """Return the header of an image of this format and size, with what keeps it from being trained on."""
     problem = None
     if not width or not height:
         problem = SampleProblem.UNREADABLE
@@ -369,12 +375,12 @@ def _parse_jpeg(content: ShardBytes, start: int, end: int) -> ImageHeader:
         if segment[0] != 0xFF:
             break
         marker = segment[1]
-        if marker in _FRAME_MARKERS:
+        if marker in FRAME_MARKERS:
             height, width = segment[5] << 8 | segment[6], segment[7] << 8 | segment[8]
-            return _judge_image("jpeg", width, height, cmyk=segment[9] == 4)
+            return judge_image("jpeg", width, height, cmyk=segment[9] == 4)
         if marker == 0xFF:
             at += 1
-        elif marker in _BARE_MARKERS:
+        elif marker in BARE_MARKERS:
             at += 2
         else:
             at += 2 + max(2, segment[2] << 8 | segment[3])
@@ -387,11 +393,11 @@ def _parse_webp(head: bytes) -> ImageHeader:
         return ImageHeader("webp", 0, 0, SampleProblem.UNREADABLE)
     if form == b"VP8X":
         size = 1 + int.from_bytes(bits[4:7], "little"), 1 + int.from_bytes(bits[7:10], "little")
-        return _judge_image("webp", *size, animated=bool(bits[0] & 0x02))
+        return judge_image("webp", *size, animated=bool(bits[0] & 0x02))
     if form == b"VP8L":
         packed = int.from_bytes(bits[1:5], "little")
-        return _judge_image("webp", 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF))
+        return judge_image("webp", 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF))
     if form == b"VP8 ":
         size = int.from_bytes(bits[6:8], "little") & 0x3FFF, int.from_bytes(bits[8:10], "little") & 0x3FFF
-        return _judge_image("webp", *size)
+        return judge_image("webp", *size)
     return ImageHeader("webp", 0, 0, SampleProblem.UNREADABLE)
