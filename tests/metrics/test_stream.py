@@ -1,6 +1,7 @@
 """A stream of blocks gives what the whole gives, in any order of blocks and workers, and does not drift."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gapctl.errors import InputError
+from gapctl.metrics.bias import BiasSums
 from gapctl.metrics.embedding_set import Embeddings, normalise_rows
+from gapctl.metrics.gap import GapSums
 from gapctl.metrics.streaming import EmbeddingStream
 from gapctl.metrics.suite import measure_embeddings
 
@@ -28,13 +32,11 @@ def labelled(count: int, width: int, seed: int) -> Embeddings:
 
 
 def rows_of(whole: Embeddings, rows: NDArray[np.int64]) -> Embeddings:
-    assert whole.labels_N is not None
-    assert whole.attributes_NF is not None
     return Embeddings(
         whole.image_ND[rows],
         whole.text_MD[rows],
-        labels_N=whole.labels_N[rows],
-        attributes_NF=whole.attributes_NF[rows],
+        labels_N=None if whole.labels_N is None else whole.labels_N[rows],
+        attributes_NF=None if whole.attributes_NF is None else whole.attributes_NF[rows],
         class_CD=whole.class_CD,
     )
 
@@ -88,6 +90,42 @@ def test_a_thousand_objects_are_summed_as_a_few_are() -> None:
 
     expected = measure_embeddings(many)
     assert found == pytest.approx({key: expected[key] for key in found}, **TIGHT)
+
+
+@pytest.mark.parametrize("labels", ["none", "few", "far apart", "too many to combine"])
+def test_a_large_block_without_second_moments_gives_what_its_rows_give_in_float64(labels: str) -> None:
+    whole = labelled(5000, 16, 5)
+    if labels == "far apart" and whole.labels_N is not None:
+        whole = replace(whole, labels_N=whole.labels_N * 10**9)
+    elif labels == "too many to combine":
+        whole = replace(whole, labels_N=np.arange(5000) % 700)
+    elif labels == "none":
+        whole = replace(whole, labels_N=None, attributes_NF=None)
+    text_ND = whole.text_MD.copy()
+    text_ND[7] = whole.image_ND[7] * (1 + 1e-9)  # a pair too close for its cosine
+    whole = replace(whole, image_ND=whole.image_ND.astype(np.float32), text_MD=text_ND.astype(np.float32))
+    stream = EmbeddingStream(second_moments=False)
+    stream.update(whole)
+    stream.update(rows_of(whole, np.arange(100)))
+
+    again = np.concatenate([np.arange(5000), np.arange(100)])
+    image_ND, text_ND = normalise_rows(whole.image_ND[again]), normalise_rows(whole.text_MD[again])
+    gap, found = GapSums.of(image_ND, text_ND), stream.sums().gap
+    assert found.rmg() == pytest.approx(gap.rmg(), rel=1e-12)
+    assert found.l2m() == pytest.approx(gap.l2m(), rel=1e-12)
+    assert found.l2i() == pytest.approx(gap.l2i(), rel=1e-9)
+    assert found.rmg_shifted() == pytest.approx(gap.rmg_shifted(), rel=1e-12)
+    if whole.labels_N is not None and whole.attributes_NF is not None:
+        bias = BiasSums.of(text_ND, whole.labels_N[again], whole.attributes_NF[again]).metrics("text")
+        assert {key: stream.compute()[key] for key in bias} == pytest.approx(bias, rel=1e-12, abs=1e-14)
+
+
+def test_a_large_block_names_the_row_that_has_no_direction() -> None:
+    whole = replace(labelled(5000, 4, 6), labels_N=None, attributes_NF=None)
+    whole.text_MD[4321] = 0
+
+    with pytest.raises(InputError, match="`text`: row 4321 is all zeros"):
+        EmbeddingStream(second_moments=False).update(whole)
 
 
 def test_float32_rows_are_added_in_float64() -> None:

@@ -1,7 +1,8 @@
 """Compute the metrics that reduce to sums, in one pass over any number of embeddings and in bounded memory.
 
 1. `EmbeddingStream` takes blocks of pairs in any floating-point type; streams of several workers merge in any order.
-2. `sum_block` normalises a block and adds it up in float64, in pieces that stay in the cache.
+2. `sum_block` normalises a block and adds it up in float64, in pieces that stay in the cache. `_sum_large_block` does
+   so with fewer passes over the rows where no second moments are asked for.
 3. `EmbeddingSums` holds the sums and names the metrics that follow from them.
 4. `sum_embeddings` does all of it for embeddings in memory.
 
@@ -9,9 +10,10 @@ Metrics that compare rows with each other (entropies, recall, neighbours, probes
 `suite.measure_with_samples`.
 
 Index letters: N images, M texts, P pairs, C classes, D embedding, B rows of a block or piece, K labels, J a row of ones
-and one row per label.
+and one row per label, T combinations of labels.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -43,6 +45,12 @@ MANY_LABELS: Final = 64
 """With more labels than this the block is sorted by label, since a product with indicators would mostly add zeros."""
 
 STREAM_BLOCK: Final = 65_536
+LEAST_LARGE_BLOCK: Final = 4_096
+"""Rows of a block from which on its label sums may be added in another order, which changes their last bits."""
+MANY_COMBINATIONS: Final = 256
+"""With more combinations of labels than this their sums no longer stay in the cache."""
+CLOSE_LABELS: Final = 1 << 14
+"""Labels that span less than this are numbered without being sorted."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +219,9 @@ class _PieceSums(Sums):
 def sum_block(block: Embeddings, *, second_moments: bool) -> EmbeddingSums:
     """Return the sums over a block of pairs of any floating-point type; rows are normalised on the way."""
     one_to_one = block.text_to_image_M is None
+    large = len(block.image_ND) >= LEAST_LARGE_BLOCK and one_to_one and block.class_CD is None
+    if large and not second_moments and (combinations := _combine_labels(block)) is not None:
+        return _sum_large_block(block, combinations)
     kinds: list[_LabelKind] = []  # objects, then each factor's attributes
     if block.labels_N is not None and block.attributes_NF is not None:
         columns = [block.labels_N, *block.attributes_NF.reshape(len(block.labels_N), -1).T]
@@ -297,4 +308,108 @@ def _compute_row_products(one_PD: Array, other_PD: Array) -> Array:
 def _sum_bias(cloud_BD: Rows, kinds: list[_LabelKind], of_few: Iterator[LabelSums]) -> BiasSums:
     unit_BD = normalise_rows(cloud_BD) if any(kind.many for kind in kinds) else None
     sums = [next(of_few) if unit_BD is None or not kind.many else LabelSums.of(unit_BD, kind.label_B) for kind in kinds]
+    return BiasSums(sums[0], tuple(sums[1:]))
+
+
+class _LabelCombinations(NamedTuple):
+    """Each row's combination of labels (B,), counted from 0.
+
+    For each kind of label there are its values in ascending order (K,), and the place among these of each combination's
+    value (T,). Without labels there is one combination and no kind.
+    """
+
+    row_B: Integers
+    combinations: int
+    kinds: tuple[tuple[Integers, Integers], ...]
+
+
+def _combine_labels(block: Embeddings) -> _LabelCombinations | None:
+    """Return the combinations of a block's labels, or None if they are too many."""
+    rows = len(block.image_ND)
+    if block.labels_N is None or block.attributes_NF is None:
+        return _LabelCombinations(np.zeros(rows, np.int64), 1, ())
+    numbered = [_number_labels(column_B) for column_B in (block.labels_N, *block.attributes_NF.reshape(rows, -1).T)]
+    sizes = tuple(len(label_K) for label_K, _ in numbered)
+    combinations = math.prod(sizes)
+    if combinations > MANY_COMBINATIONS:
+        return None
+    row_B = np.ravel_multi_index(tuple(place_B for _, place_B in numbered), sizes)
+    place_KT = np.unravel_index(np.arange(combinations), sizes)
+    kinds = tuple((label_K, place_T) for (label_K, _), place_T in zip(numbered, place_KT, strict=True))
+    return _LabelCombinations(row_B.astype(np.int32), combinations, kinds)
+
+
+def _number_labels(label_B: Integers) -> tuple[Integers, Integers]:
+    """Return the labels in ascending order (K,), and each row's place among them (B,)."""
+    least, largest = int(label_B.min()), int(label_B.max())
+    if largest - least >= CLOSE_LABELS:
+        label_K, place_B = np.unique(label_B, return_inverse=True)
+        return label_K, place_B
+    present = np.bincount(label_B - least) > 0
+    return np.flatnonzero(present) + least, (np.cumsum(present) - 1)[label_B - least]
+
+
+def _sum_large_block(block: Embeddings, labels: _LabelCombinations) -> EmbeddingSums:
+    """Return the sums of a block of pairs, of which each row is widened once and added once.
+
+    The sums are by combination of labels; those by object and by attribute follow.
+    """
+    clouds = (block.image_ND, block.text_MD)
+    count, width = block.image_ND.shape
+    rows = max(1, 2 * CACHE_BYTES // (8 * width))  # a sparse product costs as much as adding a hundred rows
+    room_2BD = np.empty((2, min(rows, count), width))
+    total_2TD = np.zeros((2, labels.combinations, width))
+    squared_2N, cosine_N = np.empty((2, count)), np.empty(count)
+    with np.errstate(all="ignore"):  # rows without a direction are named below
+        for start in range(0, count, rows):
+            piece = slice(start, min(start + rows, count))
+            wide_2BD = room_2BD[:, : piece.stop - start]
+            for side, cloud_ND in enumerate(clouds):
+                wide_2BD[side] = cloud_ND[piece]
+                squared_2N[side, piece] = _compute_row_products(wide_2BD[side], wide_2BD[side])
+            inverse_2B = 1 / np.sqrt(squared_2N[:, piece])
+            cosine_N[piece] = _compute_row_products(*wide_2BD) * inverse_2B[0] * inverse_2B[1]
+            _add_by_combination(total_2TD, wide_2BD, inverse_2B, labels.row_B[piece])
+    for name, cloud_ND, squared_N in zip(("image", "text"), clouds, squared_2N, strict=True):
+        if not (np.isfinite(squared_N) & (squared_N > 0)).all():
+            check_row_norms(name, cloud_ND)
+    image, text = (CloudSums(count, total_TD.sum(axis=0), float(count)) for total_TD in total_2TD)
+    distance = _sum_distances(block, cosine_N)
+    matched = MatchedSums(count, float(cosine_N.sum()), distance, image.total_D - text.total_D)
+    image_bias, text_bias = (_sum_kinds(labels, total_TD) for total_TD in total_2TD)
+    return EmbeddingSums(GapSums(image, text, matched), image_bias=image_bias, text_bias=text_bias)
+
+
+def _add_by_combination(total_2TD: Array, wide_2BD: Array, inverse_2B: Array, row_B: Integers) -> None:
+    """Add the unit rows of both modalities to the sums of their combination."""
+    combinations, rows = total_2TD.shape[1], len(row_B)
+    if combinations == 1:
+        total_2TD += inverse_2B[:, None, :] @ wide_2BD
+        return
+    from scipy.sparse import csc_array
+
+    for total_TD, wide_BD, inverse_B in zip(total_2TD, wide_2BD, inverse_2B, strict=True):
+        # One entry per column: each row is added where it belongs, and nothing is multiplied by zero.
+        total_TD += csc_array((inverse_B, row_B, np.arange(rows + 1)), shape=(combinations, rows)) @ wide_BD
+
+
+def _sum_distances(block: Embeddings, cosine_N: Array) -> float:
+    """Return the sum of the distances of pairs; of close ones from their rows."""
+    squared_N = 2 - 2 * cosine_N
+    close_P = np.flatnonzero(squared_N < CLOSE_DISTANCE)
+    if len(close_P):
+        image_PD, text_PD = normalise_rows(block.image_ND[close_P]), normalise_rows(block.text_MD[close_P])
+        squared_N[close_P] = np.square(image_PD - text_PD).sum(axis=1)
+    return float(np.sqrt(squared_N).sum())
+
+
+def _sum_kinds(labels: _LabelCombinations, total_TD: Array) -> BiasSums | None:
+    """Return the sums by each kind of label from those by combination, or None without labels."""
+    if not labels.kinds:
+        return None
+    count_T = np.bincount(labels.row_B, minlength=labels.combinations)
+    sums = []
+    for label_K, place_T in labels.kinds:
+        member_KT = np.arange(len(label_K))[:, None] == place_T
+        sums.append(LabelSums(label_K, member_KT @ count_T, member_KT @ total_TD, float(len(labels.row_B))))
     return BiasSums(sums[0], tuple(sums[1:]))
