@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.errors import InputError
+from gapctl.metrics.unit_rows import UnitRows, release_pages
 
 AnyArray = NDArray[Any]
 """An array whose type is checked here."""
 Rows = NDArray[np.floating]
+RowSource = Rows | UnitRows
+"""Rows of unit length, in memory or normalised when they are taken."""
 Integers = NDArray[np.int64]
 
 CLOUDS: Final = ("image", "text", "image_with_attributes")
@@ -63,6 +66,7 @@ def check_row_norms(name: str, rows_AD: AnyArray, first: int = 0) -> None:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             norm_A = np.linalg.norm(rows_AD[start : start + CHECK_BLOCK].astype(np.float64), axis=1)
         bad.extend(start + np.flatnonzero(~np.isfinite(norm_A) | (norm_A == 0)))
+        release_pages(rows_AD)
     if bad:
         row_D = rows_AD[bad[0]].astype(np.float64)
         if np.isnan(row_D).any():
@@ -82,13 +86,15 @@ def check_row_norms(name: str, rows_AD: AnyArray, first: int = 0) -> None:
         )
 
 
-def check_unit_rows(**clouds: AnyArray) -> None:
+def check_unit_rows(**clouds: AnyArray | UnitRows) -> None:
     """Raise InputError unless all arrays are of one width and all rows of length one.
 
     Rows of bfloat16's numbers, in whatever type they are stored, may be off by that format's rounding.
     """
     width = None
     for name, rows_AD in clouds.items():
+        if isinstance(rows_AD, UnitRows):
+            continue
         check_embedding_shape(name, rows_AD, width)
         width = rows_AD.shape[1]
         half = rows_AD.dtype.itemsize < 4
@@ -108,7 +114,7 @@ def check_unit_rows(**clouds: AnyArray) -> None:
             )
 
 
-def check_integer_keys(**keyed: tuple[AnyArray, AnyArray]) -> None:
+def check_integer_keys(**keyed: tuple[AnyArray | UnitRows, AnyArray]) -> None:
     """Raise InputError unless each array has an integer for every row."""
     for name, (rows_AD, key_A) in keyed.items():
         check_integers_per_row(f"key of {name}", key_A, len(rows_AD), name)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from gapctl.metrics.checks import Integers, Rows, check_integer_keys, check_unit_rows
+from gapctl.metrics.checks import Integers, Rows, RowSource, check_integer_keys, check_unit_rows
 from gapctl.metrics.comparisons import cluster_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.sampling import DrawPurpose, SampleEstimate, make_metric_generator, sample_row_numbers
@@ -24,7 +24,7 @@ class Clusters(NamedTuple):
 
 
 def estimate_clustering_v_measure(
-    image_ND: Rows, image_label_N: Integers, text_MD: Rows, text_label_M: Integers, most: int
+    image_ND: RowSource, image_label_N: Integers, text_MD: RowSource, text_label_M: Integers, most: int
 ) -> SampleEstimate:
     """Measure the V-measure of k-means over the unit rows of both modalities together.
 

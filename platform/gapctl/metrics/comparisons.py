@@ -7,7 +7,9 @@ it.
 
 from importlib.util import find_spec
 
-if find_spec("torch") is not None:
+HAS_TORCH = find_spec("torch") is not None
+
+if HAS_TORCH:
     from gapctl.metrics.comparisons_torch import (
         cluster_rows,
         compute_entropies,
@@ -27,6 +29,7 @@ else:
     )
 
 __all__ = [
+    "HAS_TORCH",
     "cluster_rows",
     "compute_entropies",
     "compute_neighbor_overlaps",

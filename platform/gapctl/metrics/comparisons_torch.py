@@ -74,7 +74,11 @@ def _weigh_neighbors(rows_B: torch.Tensor, cloud_ND: torch.Tensor, neighbors: in
     It is 1, 0, or the row's share of the places that ties leave open.
     """
     cosine_BN = cloud_ND[rows_B] @ cloud_ND.T
-    cosine_BN.scatter_(1, rows_B[:, None], -2)
+    return weigh_nearest(cosine_BN.scatter_(1, rows_B[:, None], -2), neighbors)
+
+
+def weigh_nearest(cosine_BN: torch.Tensor, neighbors: int) -> torch.Tensor:
+    """Return the probability of each item that it is among a query's nearest, from all cosines or the largest ones."""
     last_B1 = torch.topk(cosine_BN, neighbors, dim=1).values[:, -1:]
     nearer_BN, near_BN = cosine_BN > last_B1 + TIE_TOLERANCE, cosine_BN >= last_B1 - TIE_TOLERANCE
     nearer_B1, near_B1 = nearer_BN.sum(dim=1, keepdim=True), near_BN.sum(dim=1, keepdim=True)
@@ -151,10 +155,15 @@ def _compute_ndcg(cosine_BA: torch.Tensor, matched_BM: torch.Tensor, depth: int)
     place_BK = find_nearest(cosine_BA, depth)
     of_other_BK = place_BK < matched_BM.shape[1]
     hit_BK = of_other_BK & torch.gather(matched_BM, 1, place_BK.clamp(max=matched_BM.shape[1] - 1))
+    return compute_ndcg(hit_BK, counted_B)[counted_B > 0]
+
+
+def compute_ndcg(hit_BK: torch.Tensor, counted_B: torch.Tensor) -> torch.Tensor:
+    """Return each query's normalised discounted gain (B,): which of its nearest items match, of how many that do."""
+    depth = hit_BK.shape[1]
     discount_K = 1 / torch.log2(torch.arange(2, depth + 2, dtype=torch.float64))
     ideal_B = torch.cumsum(discount_K, 0)[counted_B.clamp(1, depth) - 1]
-    gain_B = (hit_BK * discount_K).sum(dim=1) / ideal_B
-    return gain_B[counted_B > 0]
+    return (hit_BK * discount_K).sum(dim=1) / ideal_B
 
 
 def cluster_rows(row_RD: Rows, clusters: int, rng: np.random.Generator) -> tuple[Integers, float]:

@@ -26,6 +26,7 @@ from gapctl.metrics.checks import (
     make_pairing_error,
 )
 from gapctl.metrics.gap import Array
+from gapctl.metrics.unit_rows import release_pages
 
 NORMALISE_BLOCK: Final = 65_536
 
@@ -99,8 +100,11 @@ def build_embeddings(arrays: Mapping[str, AnyArray], pairing: Pairing) -> Embedd
 def _group_equal_rows(text_MD: AnyArray) -> NDArray[np.int64] | None:
     """Return a number per text (M,), shared by rows equal to the last bit as one caption's are; None if all differ."""
     first: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(row_D.tobytes(), digest_size=16).digest() for row_D in text_MD)
-    group_M = np.array([first.setdefault(digest, m) for m, digest in enumerate(digests)])
+    group_M = np.empty(len(text_MD), np.int64)
+    for m, row_D in enumerate(text_MD):
+        group_M[m] = first.setdefault(hashlib.blake2b(row_D.tobytes(), digest_size=16).digest(), m)
+        if m % NORMALISE_BLOCK == 0:
+            release_pages(text_MD)
     return group_M if len(first) < len(group_M) else None
 
 

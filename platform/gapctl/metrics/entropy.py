@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gapctl.metrics.checks import Rows, check_unit_rows
+from gapctl.metrics.checks import Rows, RowSource, check_unit_rows
 from gapctl.metrics.comparisons import compute_entropies
 from gapctl.metrics.sampling import (
     DrawPurpose,
@@ -38,7 +38,7 @@ def estimate_mean_entropy(query_QD: Rows, gallery_GD: Rows, scale: float, most: 
 
 
 def estimate_entropy_at_gallery_size(
-    query_ND: Rows, gallery_ND: Rows, scale: float, size: int, galleries: int
+    query_ND: RowSource, gallery_ND: RowSource, scale: float, size: int, galleries: int
 ) -> SampleEstimate:
     """Estimate the mean entropy over galleries of `size` pairs, in nats; row i of both arrays is a pair.
 

@@ -119,10 +119,15 @@ def _measure_uniformity(
 ) -> SampleEstimate:
     rows_Q = sample_row_numbers(DrawPurpose.QUERIES, len(query_ND), queries)
     potential_Q, others_Q = sum_gaussian_potentials(query_ND[rows_Q], query_key_N[rows_Q], gallery_MD, gallery_key_M)
+    return estimate_uniformity(potential_Q, others_Q, len(query_ND))
+
+
+def estimate_uniformity(potential_Q: Array, others_Q: Integers, population: int) -> SampleEstimate:
+    """Estimate uniformity from each query's sum of potentials and the number of rows that it was compared with."""
     others = others_Q.sum()
     if others == 0:
-        return SampleEstimate(math.nan, math.nan, math.nan, len(rows_Q), len(query_ND))
-    mean = estimate_mean(potential_Q * (len(rows_Q) / others), len(query_ND))
+        return SampleEstimate(math.nan, math.nan, math.nan, len(potential_Q), population)
+    mean = estimate_mean(potential_Q * (len(potential_Q) / others), population)
     value, low, high = map(_log_or_infinity, mean[:3])
     return mean._replace(value=value, low=low, high=high)
 

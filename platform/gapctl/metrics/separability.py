@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gapctl.metrics.checks import Integers, Rows, check_integer_keys, check_unit_rows
+from gapctl.metrics.checks import Integers, RowSource, check_integer_keys, check_unit_rows
 from gapctl.metrics.gap import Array
 from gapctl.metrics.sampling import (
     DrawPurpose,
@@ -42,7 +42,7 @@ class ProbePredictions(NamedTuple):
 
 
 def linear_separability(
-    image_ND: Rows, image_key_N: Integers, text_MD: Rows, text_key_M: Integers, most: int
+    image_ND: RowSource, image_key_N: Integers, text_MD: RowSource, text_key_M: Integers, most: int
 ) -> SampleEstimate:
     """Estimate the held-out accuracy of a logistic probe of the modality, 0.5 to 1 (arXiv 2203.02053; 2411.14517).
 
@@ -70,7 +70,7 @@ def linear_separability(
 
 
 def predict_modalities(
-    image_ND: Rows, image_key_N: Integers, text_MD: Rows, text_key_M: Integers, most: int
+    image_ND: RowSource, image_key_N: Integers, text_MD: RowSource, text_key_M: Integers, most: int
 ) -> ProbePredictions:
     """Return the predictions of `linear_separability`'s probe for each held-out row."""
     image_R = sample_row_numbers(DrawPurpose.PAIRS, len(image_ND), most)
@@ -94,7 +94,7 @@ class _HeldOutSplit(NamedTuple):
     unseen_J: Integers
 
 
-def _split_by_key(cloud_ND: Rows, drawn_R: Integers, key_N: Integers, key_U: Integers) -> _HeldOutSplit:
+def _split_by_key(cloud_ND: RowSource, drawn_R: Integers, key_N: Integers, key_U: Integers) -> _HeldOutSplit:
     """Return the drawn rows in the random order of their keys, cut where half of the keys have come."""
     place_U = np.argsort(permute_row_numbers(DrawPurpose.HELD_OUT, len(key_U)))
     place_R = place_U[np.searchsorted(key_U, key_N[drawn_R])]

@@ -36,6 +36,7 @@ from gapctl.metrics.gap import (
     count_dimensions_for_share,
 )
 from gapctl.metrics.geometry import SecondMoments, effective_rank, smallest_principal_angle
+from gapctl.metrics.unit_rows import release_pages
 
 CACHE_BYTES: Final = 1 << 20
 """Size of one modality's piece in float64."""
@@ -161,6 +162,8 @@ def sum_embeddings(embeddings: Embeddings) -> EmbeddingSums:
             attributes_NF=None if attributes_NF is None else attributes_NF[rows],
         )
         stream.update(block)
+        release_pages(embeddings.image_ND)
+        release_pages(embeddings.text_MD)
     return stream.sums()
 
 

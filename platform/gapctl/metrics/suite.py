@@ -4,7 +4,8 @@
 2. Metrics that reduce to sums come from `streaming.sum_embeddings`.
 3. Metrics that compare rows use unit rows from `normalise_clouds` and samples within `SampleLimits`.
 4. `measure_entropies_by_scale` measures entropies alone, at several logit scales.
-5. `measure_extension_metrics` computes the metrics of other packages, named or all.
+5. `_measure_large_pairs` computes the same metrics of sets too large to compare all pairs, in one pass.
+6. `measure_extension_metrics` computes the metrics of other packages, named or all.
 
 Index letters: N images, M texts, C classes, F attribute factors, D embedding.
 """
@@ -18,9 +19,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from gapctl.extensions import ExtensionError, list_extensions, raise_as_extension_error, require_extension
-from gapctl.metrics.checks import Rows, make_single_row_error
+from gapctl.metrics.checks import Rows, RowSource, make_single_row_error
 from gapctl.metrics.classification import ZeroShotTasks, flip_rate, measure_accuracies
 from gapctl.metrics.clustering import estimate_clustering_v_measure
+from gapctl.metrics.comparisons import HAS_TORCH
 from gapctl.metrics.embedding_set import (
     Embeddings,
     assign_match_keys,
@@ -46,6 +48,7 @@ from gapctl.metrics.retrieval import KeyedRows, estimate_recall_at_depths, mixed
 from gapctl.metrics.sampling import THOROUGH_LIMITS, SampleEstimate, SampleLimits
 from gapctl.metrics.separability import linear_separability
 from gapctl.metrics.streaming import get_normalised_class_prompts, sum_embeddings
+from gapctl.metrics.unit_rows import UnitRows
 
 GALLERY_SIZES: Final = (100, 1000)
 """Gallery sizes of the calibrated entropies, whatever the gallery's own size is."""
@@ -106,9 +109,10 @@ def measure_at_logit_scales(
     foreign = measure_extension_metrics(
         embeddings, others, effort
     )  # first, so that no long measurement is lost to them
-    estimates = measure_with_samples(embeddings, effort)
+    large = _is_large(embeddings, effort)
+    estimates = _measure_large_pairs(embeddings, scales, effort) if large else measure_with_samples(embeddings, effort)
     values, sampled = estimates.values | dict(temperature or {}), dict(estimates.samples)
-    if tuple(scales) != (embeddings.logit_scale,):
+    if not large and tuple(scales) != (embeddings.logit_scale,):
         by_scale = measure_entropies_by_scale(embeddings, scales, effort)
         values, sampled = values | by_scale.values, sampled | by_scale.samples
     if zero_shot is not None:
@@ -168,10 +172,64 @@ def normalise_clouds(embeddings: Embeddings, effort: SampleLimits) -> tuple[Rows
     for name, cloud_ND in zip(MODALITY_NAMES, clouds, strict=True):
         if len(cloud_ND) < 2:
             raise make_single_row_error(name)
-    single = effort.single or sum(cloud_ND.size for cloud_ND in clouds) > MAX_DOUBLES
-    normalise = normalise_rows_float32 if single else normalise_rows
+    normalise = normalise_rows_float32 if _uses_float32(embeddings, effort) else normalise_rows
     image_ND, text_MD = (normalise(cloud_ND, name) for name, cloud_ND in zip(MODALITY_NAMES, clouds, strict=True))
     return image_ND, text_MD
+
+
+def _uses_float32(embeddings: Embeddings, effort: SampleLimits) -> bool:
+    return effort.single or embeddings.image_ND.size + embeddings.text_MD.size > MAX_DOUBLES
+
+
+def _is_large(embeddings: Embeddings, effort: SampleLimits) -> bool:
+    """Return whether pairs are too many to compare all, and are to be compared in one pass; trials' are not."""
+    unmatched = (embeddings.text_to_image_M, embeddings.prompt_of_N, embeddings.class_CD)
+    pairs = not effort.single and all(each is None for each in unmatched)
+    return HAS_TORCH and pairs and len(embeddings.image_ND) * len(embeddings.text_MD) > effort.comparisons
+
+
+def _measure_large_pairs(embeddings: Embeddings, scales: Sequence[float], effort: SampleLimits) -> MetricEstimates:
+    """Return all metrics by name, with entropies at the embeddings' own logit scale, if they have one, and at `scales`.
+
+    In float64 they differ from those of `measure_with_samples` by less than 1e-12, as sums are added in another order;
+    in float32, which both use beyond `MAX_DOUBLES`, by that type's rounding. Recalls may see a tie that float32 hides.
+    """
+    from gapctl.metrics.one_pass import compare_pairs
+
+    values = sum_embeddings(embeddings).metrics()
+    dtype = np.float32 if _uses_float32(embeddings, effort) else np.float64
+    image, text = (UnitRows(cloud_ND, dtype) for cloud_ND in (embeddings.image_ND, embeddings.text_MD))
+    own = () if embeddings.logit_scale is None else (embeddings.logit_scale,)
+    endings = [(scale, "") for scale in own] + ([] if tuple(scales) == own else [*_name_scales(scales).items()])
+    found = compare_pairs(
+        image,
+        text,
+        assign_match_keys(embeddings)[0],
+        {scale for scale, _ in endings},
+        effort,
+        neighbors=NEIGHBORS,
+        depth=NDCG_DEPTH,
+    )
+    values[f"geometry/neighbor_overlap_{NEIGHBORS}_chance"] = compute_chance_overlap(len(image), NEIGHBORS)
+    values["entropy/gallery"] = float(len(text))
+    image_key_N, text_key_N = assign_partner_keys(embeddings)
+    samples = {
+        "gap/linear_separability": linear_separability(image, image_key_N, text, text_key_N, effort.pairs),
+        "geometry/uniformity_image": found.uniformity_image,
+        "geometry/uniformity_text": found.uniformity_text,
+        "geometry/uniformity_cross": found.uniformity_cross,
+        **_name_search_samples(found.mixed_ndcg, found.forward_recalls, found.backward_recalls),
+        f"geometry/neighbor_overlap_{NEIGHBORS}": found.neighbor_overlap,
+    }
+    if embeddings.labels_N is not None:
+        samples["quality/v_measure"] = estimate_clustering_v_measure(
+            image, embeddings.labels_N, text, embeddings.labels_N, effort.pairs
+        )
+    for scale, ending in endings:
+        entropies = _name_entropies(*found.entropies[scale], len(text))
+        entropies |= _measure_entropies_at_sizes(image, text, scale, effort)
+        samples |= {key + ending: sampled for key, sampled in entropies.items()}
+    return MetricEstimates(values | {key: sampled.value for key, sampled in samples.items()}, samples)
 
 
 def _measure_samples(
@@ -212,14 +270,20 @@ def _measure_pairs(embeddings: Embeddings, image: Rows, text: Rows, effort: Samp
     images, texts = (rows_ND.astype(np.float32, copy=False) for rows_ND in (image, text))
     forward = estimate_recall_at_depths(images, texts, image_key_N, text_key_M, effort.against(len(text)))
     backward = estimate_recall_at_depths(texts, images, text_key_M, image_key_N, effort.against(len(image)))
-    samples = {
+    samples = _name_search_samples(mixed, forward, backward)
+    if len(image) > NEIGHBORS:
+        samples[f"geometry/neighbor_overlap_{NEIGHBORS}"] = neighbor_overlap(image, text_ND, NEIGHBORS, queries)
+    return samples
+
+
+def _name_search_samples(
+    mixed: SampleEstimate, forward: Mapping[int, SampleEstimate], backward: Mapping[int, SampleEstimate]
+) -> dict[str, SampleEstimate]:
+    return {
         f"quality/mixed_ndcg_{NDCG_DEPTH}": mixed,
         **{f"quality/i2t_recall_{depth}": value for depth, value in forward.items()},
         **{f"quality/t2i_recall_{depth}": value for depth, value in backward.items()},
     }
-    if len(image) > NEIGHBORS:
-        samples[f"geometry/neighbor_overlap_{NEIGHBORS}"] = neighbor_overlap(image, text_ND, NEIGHBORS, queries)
-    return samples
 
 
 def _measure_entropies(
@@ -227,14 +291,25 @@ def _measure_entropies(
 ) -> dict[str, SampleEstimate]:
     """Return entropies both ways at one logit scale, over the whole gallery and over galleries of fixed sizes."""
     forward = estimate_mean_entropy(image_ND, text_MD, scale, effort.against(len(text_MD)))
-    samples = {
-        "entropy/i2t_nats": forward,
-        "entropy/t2i_nats": estimate_mean_entropy(text_MD, image_ND, scale, effort.against(len(image_ND))),
-        "entropy/i2t_normalized": forward.scale_by(1 / math.log(len(text_MD))),
-    }
+    backward = estimate_mean_entropy(text_MD, image_ND, scale, effort.against(len(image_ND)))
+    samples = _name_entropies(forward, backward, len(text_MD))
     text_ND = select_first_texts(embeddings, text_MD)
-    if text_ND is None:
-        return samples
+    return samples if text_ND is None else samples | _measure_entropies_at_sizes(image_ND, text_ND, scale, effort)
+
+
+def _name_entropies(forward: SampleEstimate, backward: SampleEstimate, texts: int) -> dict[str, SampleEstimate]:
+    return {
+        "entropy/i2t_nats": forward,
+        "entropy/t2i_nats": backward,
+        "entropy/i2t_normalized": forward.scale_by(1 / math.log(texts)),
+    }
+
+
+def _measure_entropies_at_sizes(
+    image_ND: RowSource, text_ND: RowSource, scale: float, effort: SampleLimits
+) -> dict[str, SampleEstimate]:
+    """Return entropies both ways over galleries of fixed sizes; row i of both arrays is a pair."""
+    samples = {}
     for size in (size for size in GALLERY_SIZES if size <= len(image_ND)):
         most = max(1, effort.galleries * max(GALLERY_SIZES) // size)
         samples[f"entropy/i2t_nats_at_{size}"] = estimate_entropy_at_gallery_size(image_ND, text_ND, scale, size, most)
@@ -248,11 +323,16 @@ def measure_entropies_by_scale(
     """Return entropies at each logit scale. With several scales, each name but the gallery's ends in its scale."""
     clouds = normalise_clouds(embeddings, effort)
     samples = {}
-    suffixes = [f"_scale_{scale:g}" for scale in scales] if len(scales) > 1 else [""]
-    if len(set(suffixes)) < len(scales):  # six digits do not tell them apart
-        suffixes = [f"_scale_{scale!r}" for scale in scales]
-    for scale, ending in zip(scales, suffixes, strict=True):
+    for scale, ending in _name_scales(scales).items():
         for key, sampled in _measure_entropies(embeddings, *clouds, scale, effort).items():
             samples[key + ending] = sampled
     gallery = {"entropy/gallery": float(len(embeddings.text_MD))}
     return MetricEstimates(gallery | {key: sampled.value for key, sampled in samples.items()}, samples)
+
+
+def _name_scales(scales: Sequence[float]) -> dict[float, str]:
+    """Return how the names of each scale's entropies end."""
+    endings = [f"_scale_{scale:g}" for scale in scales] if len(scales) > 1 else [""]
+    if len(set(endings)) < len(scales):  # six digits do not tell them apart
+        endings = [f"_scale_{scale!r}" for scale in scales]
+    return dict(zip(scales, endings, strict=True))
