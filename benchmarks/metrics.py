@@ -3,9 +3,10 @@
     python benchmarks/metrics.py [--json FILE] [--details FILE] [--folder DIR] [--rows 1000000] [--part gap ...]
 
 Parts: `gap` (RMG and object bias at N = 20,000, D = 512), `neighborhood` (1,000 classes), `stream` (N x 512 float32
-from disk; writes two files of `--rows` rows into `--folder` and removes them) and `drift` (float32 sums over ten
-million rows). The peers are the official definitions written out here in plain
-torch and numpy: all pairs in N x N matrices, and a comparison of all pairs of classes for each class.
+from disk; writes two files of `--rows` rows into `--folder` and removes them), `measure` (`gapctl measure` of such
+files, a process of its own with all cores) and `drift` (float32 sums over ten million rows). The peers are the official
+definitions written out here in plain torch and numpy: all pairs in N x N matrices, and a comparison of all pairs of
+classes for each class.
 
 Times are CPU seconds of this process, the least of three for anything short; wall time stands beside them where files
 are read.
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,6 +34,7 @@ from gapctl.metrics.embedding_set import Embeddings, normalise_rows
 from gapctl.metrics.formats import locate_npy_rows
 from gapctl.metrics.geometry import compare_class_orders
 from gapctl.metrics.streaming import EmbeddingStream
+from process_cost import measured
 from row import Row, write_rows
 
 Answer = TypeVar("Answer")
@@ -218,6 +221,24 @@ def _all_streamed(paths: list[Path]) -> None:
     stream.compute()
 
 
+def measure_part(folder: Path, count: int) -> Found:
+    """The whole of `gapctl measure` on two files of different rows, with all cores."""
+    with tempfile.TemporaryDirectory(dir=folder) as room:
+        paths = [Path(room) / f"{side}.npy" for side in ("image", "text")]
+        for seed, path in enumerate(paths):
+            array = np.lib.format.open_memmap(path, "w+", np.float32, (count, WIDTH))
+            for start in range(0, count, 10_000):
+                drawn = rows(min(10_000, count - start), WIDTH, seed * count + start)
+                array[start : start + 10_000] = drawn
+            del array
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.pop(name)
+        cost, _ = measured(
+            [sys.executable, "-m", "gapctl", "measure", "--embeddings", ",".join(map(str, paths)), "--json"]
+        )
+    return {"rows": count, "width": WIDTH, **cost._asdict()}
+
+
 def drift_part() -> Found:
     """The mean cosine of ten million rows, all (0.6, 0.8) or (0.8, 0.6), from sums in either precision."""
     block_BD = np.tile(np.array([[0.6, 0.8], [0.8, 0.6]], np.float32), (50_000, 1))
@@ -249,6 +270,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parts: dict[str, Callable[[], Found]] = {
         "stream": lambda: stream_part(arguments.folder, arguments.rows),
+        "measure": lambda: measure_part(arguments.folder, arguments.rows),
         "gap": gap_part,
         "neighborhood": neighborhood_part,
         "drift": drift_part,
@@ -283,14 +305,20 @@ def table_rows(found: Found) -> list[Row]:
                     what=f"gap and MOAD of {stream['rows']:,} x {WIDTH} from {state}, over reading",
                     unit="times as long",
                     ours=ours["wall"] / read["wall"],
-                    target=3.0,
+                    target=2.0 if state == "cache" else 3.0,
+                    wanted=1.3 if state == "cache" else None,
                     better="lower",
-                    limited_by="normalising in float64 and the sums by label" if state == "cache" else "the disk",
+                    limited_by="widening rows and two float64 products of each" if state == "cache" else "the disk",
                 )
             )
         peak = stream["peak_gigabytes"]
         why = "torch and the packages take most of it"
         lines.append(Row("the same, memory", "GB", peak, why, target=1.5, better="lower"))
+    if whole := found.get("measure"):
+        what, why = f"`measure` whole, {whole['rows']:,} x {WIDTH}", "products of queries with the whole gallery"
+        lines.append(Row(what, "s", whole["seconds"], why, target=240.0, better="lower"))
+        why = "rows checked together in float64"
+        lines.append(Row("the same, memory", "GB", whole["megabytes"] / 1e3, why, target=4.0, better="lower"))
     return lines
 
 
