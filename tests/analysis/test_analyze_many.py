@@ -56,6 +56,19 @@ def test_json_of_several_holds_each_ones_own_document(made: TwoSweeps) -> None:
     assert [found["sweep"] for found in several["comparisons"][0]["findings"]].count("rates (base)") == 1
 
 
+def test_data_that_is_not_here_is_not_needed_to_judge_a_ledger(own: Path, tmp_path: Path) -> None:
+    file = sweep_file(tmp_path, TREND, CONTRAST)
+    document = json.loads(file.read_text())
+    document["base"]["data"] = {"dataset": "mad", "source": "mnist"}
+    file.write_text(json.dumps(document))
+
+    said = wrong(gapctl("analyze", "--runs", str(own), str(file)))
+
+    assert "mnist: the data source does not exist" in said
+    assert f"`gapctl analyze --all --runs {own}` judges all that the ledger keeps, without its data" in said
+    assert "--all" not in wrong(gapctl("analyze", "--runs", str(tmp_path / "none"), str(file)))
+
+
 def test_all_needs_no_files_and_gives_the_same(tmp_path: Path) -> None:
     made = two_sweeps(tmp_path)
     named = json.loads(analyzed(made, *made.files, "--json").out)

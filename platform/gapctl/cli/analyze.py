@@ -6,6 +6,7 @@
 3. `_write_report` writes the report that `--out` or `--format` asks for.
 """
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -39,9 +40,10 @@ from gapctl.cli.output import (
 from gapctl.cli.report_contents import read_run_record_with_pages, render_search_page
 from gapctl.cli.search import print_search_points
 from gapctl.cli.verdict_table import describe_declaration, print_comparison, print_sweep_analysis
-from gapctl.errors import GapctlError, InputError, WorkError
+from gapctl.errors import GapctlError, InputError, MissingDataError, WorkError
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.ledger.preregistration import rebuild_declared_plan, rebuild_plan
+from gapctl.plan.command_line import build_ledger_arguments
 from gapctl.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -238,7 +240,13 @@ def load_plans(
     files: Sequence[Path], scale: str | None, overrides: Sequence[str] | None, ledger: Ledger, *, declared: bool
 ) -> list[Plan]:
     """Load the files' plans; with `declared`, as they stood before their first trials."""
-    plans = [load_plan_or_drawn_points(file, scale, overrides, ledger) for file in files]
+    try:
+        plans = [load_plan_or_drawn_points(file, scale, overrides, ledger) for file in files]
+    except MissingDataError as error:
+        if not ledger.list_sweeps():
+            raise
+        command = shlex.join(["gapctl", "analyze", "--all", *build_ledger_arguments(ledger.root)])
+        raise InputError(f"{error} `{command}` judges all that the ledger keeps, without its data") from error
     first: dict[str, Path] = {}
     for plan in plans:
         name, path = plan.sweep.spec.name, plan.sweep.path

@@ -222,7 +222,7 @@ def make_plan(
     grid = list({id(arm): arm for _, some in rounds for arm in some}.values())
     fingerprints, unknown, missing = _collect_fingerprints(sweep, grid, fingerprint_of)
     if missing and not provisional:
-        raise InputError(missing[0])
+        raise MissingDataError(missing[0], absent=True)
     if unknown and not provisional:
         raise _build_unknown_weights_error(sweep, unknown)
     sets, missing_sets = _plan_evaluation_sets(sweep, grid, fingerprint_of, provisional=provisional)
