@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations, product
+from operator import mul
 from typing import Final, NamedTuple
 
 from gapctl.config.trial import FACTOR_VALUES, LOSSES, MadData, TrialConfig, is_table
@@ -151,7 +152,7 @@ def compute_bayes_loss(data: MadData, kind: str, batch_size: int) -> float:
     groups = _list_ratios(data)
     if kind == "siglip":
         return _compute_sigmoid_loss(groups, batch_size - 1)
-    everything = [_Ratio(group.chance * chance, ratio) for group in groups for chance, ratio in group.ratios_W]
+    everything = tuple(_Ratio(group.chance * chance, ratio) for group in groups for chance, ratio in group.ratios_W)
     of_images = _compute_softmax_loss(everything, batch_size - 1)
     of_texts = sum(group.chance * _compute_softmax_loss(group.ratios_W, batch_size - 1) for group in groups)
     return (of_images + of_texts) / 2
@@ -165,7 +166,8 @@ NEGLIGIBLE: Final = 1e-18
 """A pair that is less likely than this adds nothing to a loss."""
 
 
-def _compute_softmax_loss(ratios_W: Sequence[_Ratio], others: int) -> float:
+@lru_cache(maxsize=1024)
+def _compute_softmax_loss(ratios_W: tuple[_Ratio, ...], others: int) -> float:
     """Return the expected -ln of the own candidate's share among `others` independent ones.
 
     E[ln Z] of a sum Z of independent terms is the integral over t > 0 of (exp(-t) - E[exp(-t Z)]) / t, and the
@@ -176,12 +178,12 @@ def _compute_softmax_loss(ratios_W: Sequence[_Ratio], others: int) -> float:
     largest, smallest = max(each.ratio for each in positive), min(each.ratio for each in positive)
     low = math.log(VANISHING / ((1 + others) * largest))
     high = math.log(-math.log(VANISHING) / min(smallest, 1.0))
-    expected = 0.0
+    chances, ratios = [each.chance for each in ratios_W], [each.ratio for each in ratios_W]
+    weights, expected = [each.chance * each.ratio for each in ratios_W], 0.0
     for place in range(round((high - low) / STEP) + 1):
         t = math.exp(low + STEP * place)
-        decays = [math.exp(-t * each.ratio) for each in ratios_W]
-        own = sum(each.chance * each.ratio * decay for each, decay in zip(ratios_W, decays, strict=True))
-        other = sum(each.chance * decay for each, decay in zip(ratios_W, decays, strict=True))
+        decays = [math.exp(-t * ratio) for ratio in ratios]
+        own, other = sum(map(mul, weights, decays)), sum(map(mul, chances, decays))
         expected += STEP * (math.exp(-t) - own * other**others)
     return expected - sum(each.chance * each.ratio * math.log(each.ratio) for each in positive)
 
