@@ -3,24 +3,18 @@
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.segment import Segment
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from gapctl.cli.output import escape_controls, find_raw_stream
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.status import Status
 
 
 class SafeConsole(Console):
@@ -48,7 +42,7 @@ class SafeConsole(Console):
             )
         return super().render(renderable, options)
 
-    def status(self, status: RenderableType, **options: Any) -> Status:
+    def status(self, status: RenderableType, **options: Any) -> "Status":
         """Show a spinner beside a text, in which nothing is markup."""
         return super().status(self.render_str(status) if isinstance(status, str) else status, **options)
 
@@ -79,6 +73,15 @@ def show_progress(
     Bars are on standard error if no console is given. Without a terminal there are none; with `announce`, the name of
     each task is printed there instead.
     """
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     shown = make_plain_console(stderr=True) if console is None else console
     amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), amount, TimeRemainingColumn())

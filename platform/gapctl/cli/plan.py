@@ -18,9 +18,7 @@ from gapctl.cli.options import (
     refuse_future_first_question,
 )
 from gapctl.cli.output import print_json_or_text
-from gapctl.cli.search import count_ended_points
 from gapctl.cli.store_requests import build_request_fields, describe_requests, estimate_request_cost
-from gapctl.cli.sweep import list_exceeded_limits
 from gapctl.cluster.cost import RentEstimate, estimate_rent, format_money, load_shipped_prices
 from gapctl.config.cohort import describe_cohort
 from gapctl.config.hypotheses import Level
@@ -30,7 +28,7 @@ from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import OpenClipModel, TrialConfig
 from gapctl.errors import is_installed
 from gapctl.ledger import Ledger
-from gapctl.ledger.search_record import SearchRecord
+from gapctl.ledger.search_record import SearchRecord, count_ended_points
 from gapctl.plan.estimate import (
     Cost,
     count_pair_flops,
@@ -38,6 +36,7 @@ from gapctl.plan.estimate import (
     count_trial_flops,
     count_trial_parameters,
     estimate_training_cost,
+    explain_exceeded_limits,
 )
 from gapctl.plan.plan import (
     Plan,
@@ -94,7 +93,7 @@ def plan_command(
     cost, left = estimate_training_cost(plan.trainings, slots), estimate_training_cost(remaining, slots)
     rent = estimate_rent(remaining, plan.sweep.spec.resources, prices) if remaining else None
     asked = estimate_request_cost(remaining, prices)
-    exceeded, few_steps = list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
+    exceeded, few_steps = _list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
     optima = list_missing_optima(plan, ledger)
     notes = [*list_measurement_notes(plan), *note_own_first_question(plan.sweep.spec), *optima]
     unreachable = explain_unreachable_smallest_effects(plan.sweep.spec)
@@ -147,6 +146,20 @@ def plan_command(
             console.print(line)
 
     print_json_or_text(build_document() if as_json else {}, render, as_json)
+
+
+def _list_exceeded_limits(plan: Plan, ledger: Ledger, left: Cost) -> list[str]:
+    """List the limits that the estimate exceeds, before anything runs."""
+    limits = plan.sweep.spec.limits
+    if not limits.any:
+        return []
+    spent = ledger.spent(plan.sweep.spec.name, plan.sweep.scale_name_or_base)
+    price = None
+    if limits.cost is not None:
+        from gapctl.cluster.running_cost import find_machine_price
+
+        price = find_machine_price(limits)
+    return explain_exceeded_limits(limits, left.wall_hours, price, spent.hours, spent.cost)
 
 
 def _describe_disk_space(disk: DiskSpace) -> str:

@@ -23,7 +23,7 @@ from gapctl.cli.sweep import (
     warn_of_full_disks,
 )
 from gapctl.ledger import Ledger
-from gapctl.ledger.search_record import SearchRecord
+from gapctl.ledger.search_record import SearchRecord, count_ended_points
 from gapctl.plan.plan import Plan, get_search, list_planned_trainings, name_study, shorten_paths
 from gapctl.sweep.budget import Budget
 from gapctl.sweep.progress import SearchLog
@@ -88,11 +88,6 @@ def run_search_sweep(plan: Plan, ledger: Ledger, budget: Budget, address: str | 
     problems = [*controller.damaged.values(), *controller.elsewhere.values(), tracked.problem]
     labels = {trial.id: trial.label for trial in controller.trials.values()}
     exit_after_training(problems, outcome, labels, stopped, console)
-
-
-def count_ended_points(record: SearchRecord | None) -> int:
-    """Count the points of a search that are done or were stopped."""
-    return 0 if record is None else sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
 
 
 def _prepare_disks(plan: Plan, ledger: Ledger, address: str | None, console: SafeConsole) -> None:

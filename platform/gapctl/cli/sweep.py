@@ -34,15 +34,12 @@ from gapctl.cli.options import (
 from gapctl.cli.output import format_megabytes, print_problems
 from gapctl.cli.report_contents import REPORT_FILE, analyze_for_report, read_run_record_with_pages, summarise_run
 from gapctl.cli.verdict_table import print_verdicts
-from gapctl.cluster.cost import load_shipped_prices
-from gapctl.cluster.running_cost import RunningCost, detect_machine_kind, find_price
+from gapctl.cluster.running_cost import RunningCost, find_machine_price
 from gapctl.config.base import Problem
-from gapctl.config.sweep import Limits
 from gapctl.errors import INTERRUPTED, InputError, WorkError
 from gapctl.io.passwords import hide_password
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.plan.command_line import build_ledger_arguments, build_ui_arguments, format_result_file_prefix
-from gapctl.plan.estimate import Cost, explain_exceeded_limits
 from gapctl.plan.plan import Plan, Trial
 from gapctl.sweep.budget import Budget
 from gapctl.sweep.disk_space import check_disk_space, measure_disks
@@ -218,28 +215,13 @@ def _build_budget(plan: Plan, ledger: Ledger, address: str | None) -> Budget:
     Raise InputError for a limit of money on this machine where its price is not known.
     """
     limits = plan.sweep.spec.limits
-    if limits.cost is not None and address is None and _find_machine_price(limits) is None:
+    if limits.cost is not None and address is None and find_machine_price(limits) is None:
         text = (
             f"found {limits.cost:g}, but of this machine no price is known; expected limits.price_per_hour beside it "
             "(what an hour of this machine costs you), or limits.hours instead"
         )
         raise InputError(plan.sweep.locate_problem(Problem(("limits", "cost"), text)))
     return Budget(plan, ledger, RunningCost(limits.price_per_hour))
-
-
-def _find_machine_price(limits: Limits) -> float | None:
-    """Return the price of an hour of this machine: by the table for a cloud's machine, else by the sweep file."""
-    return find_price(detect_machine_kind(), load_shipped_prices(), limits.price_per_hour)
-
-
-def list_exceeded_limits(plan: Plan, ledger: Ledger, left: Cost) -> list[str]:
-    """List the limits that the estimate exceeds, for `gapctl plan`, before anything runs."""
-    limits = plan.sweep.spec.limits
-    if not limits.any:
-        return []
-    spent = ledger.spent(plan.sweep.spec.name, plan.sweep.scale_name_or_base)
-    price = _find_machine_price(limits) if limits.cost is not None else None
-    return explain_exceeded_limits(limits, left.wall_hours, price, spent.hours, spent.cost)
 
 
 def _explain_stop(plan: Plan, ledger: Ledger, budget: Budget, reason: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gapctl.cluster.cost import PriceTable, load_shipped_prices
+from gapctl.config.sweep import Limits
 from gapctl.io.cloud_metadata import GOOGLE_HEADERS, METADATA_ADDRESS, fetch_amazon_token, fetch_metadata
 
 if TYPE_CHECKING:
@@ -104,6 +105,11 @@ def find_price(kind: MachineKind | None, prices: PriceTable, otherwise: float | 
     if kind is None or known is None:
         return otherwise
     return known.spot if kind.spot else known.on_demand
+
+
+def find_machine_price(limits: Limits) -> float | None:
+    """Return the price of an hour of this machine: by the table for a cloud's machine, else by the sweep file."""
+    return find_price(detect_machine_kind(), load_shipped_prices(), limits.price_per_hour)
 
 
 class RunningCost:

@@ -64,6 +64,11 @@ class SearchRecord:
         return drawn.value if self.direction == "minimize" else -drawn.value
 
 
+def count_ended_points(record: SearchRecord | None) -> int:
+    """Count the points of a search that are done or were stopped; None has none."""
+    return 0 if record is None else sum(drawn.state in ("done", "stopped") for drawn in record.drawn)
+
+
 SEARCH: Final = DocumentKind(
     TypeAdapter(SearchRecord),
     "Move it away and run the search again: it draws its points anew, and trials are kept",
