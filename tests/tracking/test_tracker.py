@@ -10,7 +10,8 @@ from small_sweep import ROWS, Runs, Shown
 
 from gapctl.ledger import LeaseOwner
 from gapctl.plan.plan import Plan
-from gapctl.tracking.mlflow_sync import read_run_links
+from gapctl.sweep.progress import TrialReport
+from gapctl.tracking.mlflow_sync import Projection, read_run_links
 from gapctl.tracking.server import open_mlflow_server
 from gapctl.tracking.tracker import Tracker
 from gapctl.tracking.views import SweepFindings
@@ -39,6 +40,7 @@ def test_a_sweep_shows_while_it_runs_and_is_complete_when_it_ends(
     with Tracker(plan, runs.ledger, uri) as tracker:
         tracker.note_start(first)
         runs.begin(first, ROWS[:1])
+        tracker.note_progress(TrialReport(first, 128, 2_560, 1.0, 0.5, ()))
         wait_until(lambda: status(first.id) == "RUNNING")
         assert shown.sweeps()["full"].info.status == "RUNNING"
         runs.finish(first)
@@ -56,6 +58,20 @@ def test_a_sweep_shows_while_it_runs_and_is_complete_when_it_ends(
     assert shown.history(shown.trials()[first.id], "gap/rmg") == {0: 0.9, 1280: 0.5, 2560: 0.30000000000000004}
     parent = shown.sweeps()["full"].info.run_id
     assert "report.html" in [file.path for file in shown.client.list_artifacts(parent)]
+
+
+def test_mlflow_waits_until_a_trial_trains(plan: Plan, runs: Runs, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr("gapctl.tracking.tracker.STARTING_SECONDS", 3600.0)
+    monkeypatch.setattr("gapctl.tracking.tracker.Projection", lambda *of: opened.append(of) or Projection(*of))
+    with Tracker(plan, runs.ledger, uri) as tracker:
+        tracker.note_start(plan.trials[0])
+        runs.begin(plan.trials[0], ROWS[:1])
+        time.sleep(0.2)
+        assert not opened
+        tracker.note_progress(TrialReport(plan.trials[0], 128, 2_560, 1.0, 0.5, ()))
+        wait_until(lambda: bool(opened))
+        assert tracker.close().problem is None
 
 
 def test_what_an_interrupted_sweep_leaves_was_killed(plan: Plan, runs: Runs, uri: str, shown: Shown) -> None:

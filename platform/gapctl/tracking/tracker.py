@@ -29,6 +29,8 @@ def format_sync_command(plan: Plan, ledger: Ledger) -> str:
     return f"`{command}`" + (" with the same --set" if overridden else "")
 
 
+STARTING_SECONDS = 10.0
+"""The longest time for which the thread waits until a trial trains; the imports of both would hinder each other."""
 BATCH_SECONDS = 2.0
 FEW_TRIALS = 64
 """The most trials whose folders are looked into one by one, begun or not; for more, the ledger is listed."""
@@ -62,7 +64,8 @@ class EvaluationReport(Protocol):
 class Tracker:
     """Mark changed trials in the driver, as a watcher; a thread reads them from the ledger and writes MLflow.
 
-    The thread starts with the first change: importing MLflow earlier would compete with importing Ray.
+    The thread starts with the first change, and imports MLflow once a trial trains: earlier that would compete with
+    importing Ray and torch.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, uri: str) -> None:
@@ -71,7 +74,7 @@ class Tracker:
         self._pending: dict[str, Trial] = {}
         self._running: dict[str, bool] = {}
         self._findings: SweepFindings | None = None
-        self._closing, self._wake = threading.Event(), threading.Event()
+        self._training, self._closing, self._wake = threading.Event(), threading.Event(), threading.Event()
         self._rounds_begun = self._rounds_done = 0
         self._thread: threading.Thread | None = None
         self._projection: Projection | None = None
@@ -101,6 +104,7 @@ class Tracker:
 
     def note_progress(self, report: EvaluationReport) -> None:
         """Mark a trial that was evaluated; other reports change nothing in the ledger."""
+        self._training.set()
         if report.rows:
             self._mark_trials(report.trial)
 
@@ -110,6 +114,7 @@ class Tracker:
 
     def note_result(self, trial: Trial, result: object = None) -> None:
         """Mark a trial that has ended, with a result or without."""
+        self._training.set()
         self._running[trial.id] = False
         self._mark_trials(trial)
 
@@ -123,6 +128,7 @@ class Tracker:
     def tell(self, findings: SweepFindings) -> None:
         """Show the verdicts and the report in the sweep's own run."""
         self._findings = findings
+        self._training.set()
         self._start_thread()
 
     def wait_until_shown(self) -> None:
@@ -130,6 +136,7 @@ class Tracker:
 
         Returns at once if MLflow refused the last changes.
         """
+        self._training.set()
         self._start_thread()
         if self._problem is None:
             wanted = self._rounds_begun + 1
@@ -142,6 +149,7 @@ class Tracker:
             self._running.update(dict.fromkeys(self._running, False))
             self._mark_trials(*self._plan.trainings)
             self._closing.set()
+            self._training.set()
             self._wake.set()
             self._wait_for_thread(lambda: False)
             problem = self._problem and (
@@ -173,6 +181,7 @@ class Tracker:
                 return
 
     def _run_rounds(self) -> None:
+        self._training.wait(STARTING_SECONDS)
         while True:
             closing = self._closing.is_set()
             self._wake.clear()
