@@ -31,6 +31,7 @@ NAMES = (
     "evaluation",
     "packing",
     "tables",
+    "starting",
     "sweep_overhead",
     "planning",
     "tracking",
