@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "platform" / "gapctl"
 
 # What each package imports at most, besides what those may import themselves. Every package may
-# import gapctl.errors, gapctl.io, gapctl.extensions, gapctl.folders, gapctl.proxies and gapctl.text.
+# import gapctl.errors, gapctl.io, gapctl.extensions, gapctl.folders, gapctl.imports, gapctl.proxies and gapctl.text.
 IMPORTS = {
     "io": set(),
     "config": set(),
@@ -118,7 +118,7 @@ def test_every_package_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("package", IMPORTS)
 def test_a_package_imports_nothing_downstream_of_it(package: str) -> None:
-    allowed = reachable(package) | {"errors", "io", "extensions", "folders", "proxies", "text"}
+    allowed = reachable(package) | {"errors", "io", "extensions", "folders", "imports", "proxies", "text"}
     wrong = [
         f"{found.where}: {found.module}"
         for found in imports_of(package)
@@ -188,13 +188,18 @@ def imported_with(module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["cli.sweep", "sweep.driver", "sweep.search", "sweep.worker"])
-def test_a_sweep_s_own_process_does_without_open_clip_which_takes_seconds_to_import(module: str) -> None:
+@pytest.mark.parametrize("module", ["cli.sweep", "sweep.driver", "sweep.tuner", "sweep.search", "sweep.worker"])
+def test_a_sweep_s_own_process_does_without_torch_and_open_clip_which_take_seconds_to_import(module: str) -> None:
     found = imported_with(f"gapctl.{module}")
 
     assert "gapctl.plan.plan" in found
-    assert not {name for name in found if name.split(".")[0] in {"open_clip", "torchvision"}}
-    assert "open_clip.model" in imported_with("gapctl.training.trainer")
+    assert not {name for name in found if name.split(".")[0] in {"torch", "open_clip", "torchvision"}}
+    assert {"torch", "open_clip.model"} <= imported_with("gapctl.sweep.pack_work")
+
+
+@pytest.mark.parametrize("module", ["cli.sweep", "sweep.driver"])
+def test_a_sweep_says_what_is_left_before_it_imports_ray(module: str) -> None:
+    assert not {name for name in imported_with(f"gapctl.{module}") if name.split(".")[0] == "ray"}
 
 
 def test_the_rules_find_an_import_in_a_function_and_one_for_types(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from gapctl.config.load import load_sweep
 from gapctl.data.mad.feed import load_mad_arrays
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Trial, make_plan
-from gapctl.sweep.worker import PackWork
+from gapctl.sweep.pack_work import PackWork
 from sweeping import SMOKE
 
 

@@ -14,8 +14,8 @@ from gapctl.ledger import Ledger
 from gapctl.ledger.trial import CHECKPOINTS_KEPT
 from gapctl.plan.estimate import CHECKPOINT_BYTES, CHECKPOINTS_PER_TRIAL, RECORD_BYTES, count_parameters, estimate_disk
 from gapctl.plan.plan import Trial
-from gapctl.sweep.driver import TuneEvents
-from gapctl.sweep.worker import PackWork
+from gapctl.sweep.pack_work import PackWork
+from gapctl.sweep.tuner import TuneEvents
 from gapctl.training import trial_state as member
 from small_disk import SmallDisk, small_disk
 from trained_alone import plan_trials, trained_alone

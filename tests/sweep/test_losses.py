@@ -154,7 +154,7 @@ def plan(tmp_path: Path) -> Plan:
 def test_tune_heeds_it(plan: Plan, tmp_path: Path) -> None:
     from ray import tune
 
-    from gapctl.sweep.driver import TuneEvents
+    from gapctl.sweep.tuner import TuneEvents
 
     getting_on, stuck = (trial.id for trial in plan.trials)
     deaths = tmp_path / "deaths"
@@ -200,7 +200,7 @@ def test_tune_heeds_it(plan: Plan, tmp_path: Path) -> None:
 def test_a_trial_that_was_lost_for_good_and_that_another_sweep_trains_by_now_is_left_to_it(
     plan: Plan, tmp_path: Path
 ) -> None:
-    from gapctl.sweep.driver import TuneEvents
+    from gapctl.sweep.tuner import TuneEvents
 
     ledger, (theirs, ours) = Ledger(str(tmp_path / "runs")), plan.trials
     ledger.trial(theirs.id).acquire(LeaseOwner("another run", "another"))

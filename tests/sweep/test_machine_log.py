@@ -15,7 +15,7 @@ from gapctl.ledger import Ledger
 from gapctl.ledger.trial import HISTORY, MACHINE
 from gapctl.plan.plan import Plan
 from gapctl.sweep.gauges import MachineLog
-from gapctl.sweep.worker import PackWork
+from gapctl.sweep.pack_work import PackWork
 from gapctl.tracking.mlflow_sync import sync_sweep
 from gapctl.training import hardware as machine
 from gapctl.training.hardware import CPU, MEMORY, MachineMonitor

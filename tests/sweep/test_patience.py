@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from ray.tune.execution.tune_controller import TuneController
 
 from gapctl.ledger import LeaseOwner, Ledger
-from gapctl.sweep.lease_watch import GRACE_SECONDS, GracefulStopScheduler, clear_dead_leases
+from gapctl.sweep.lease_watch import GRACE_SECONDS, clear_dead_leases
+from gapctl.sweep.tuner import GracefulStopScheduler
 
 
 def test_tune_waits_longer_than_its_ten_seconds() -> None:

@@ -9,8 +9,8 @@ import pytest
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Plan, make_plan
-from gapctl.sweep.driver import TuneEvents
 from gapctl.sweep.gauges import SweepGauges
+from gapctl.sweep.tuner import TuneEvents
 from sweep_texts import TINY
 
 

@@ -11,7 +11,7 @@ from gapctl.data.mad.feed import load_mad_arrays
 from gapctl.inference.trial import encode_gallery_with_trial_model
 from gapctl.ledger import Ledger, Result
 from gapctl.plan.plan import Trial, pack_trials
-from gapctl.sweep.worker import PackWork
+from gapctl.sweep.pack_work import PackWork
 from sweeping import SMOKE
 from trained_alone import plan_trials, trained_alone
 

@@ -6,7 +6,7 @@ import pytest
 from ray.tune.error import TuneError
 
 from gapctl.errors import WorkError
-from gapctl.sweep.driver import raise_own_errors
+from gapctl.sweep.tuner import raise_own_errors
 
 
 def fail_within_tune(error: Exception) -> None:

@@ -21,7 +21,8 @@ from gapctl.sweep import lease_watch as others
 from gapctl.sweep import lease_watch as renewals
 from gapctl.sweep import worker
 from gapctl.sweep.lease_watch import LeaseRenewer, LeaseState, LeaseWatcher
-from gapctl.sweep.worker import PackWork, TrialWorker
+from gapctl.sweep.pack_work import PackWork
+from gapctl.sweep.worker import TrialWorker
 from sweep_without_ray import worker_for
 from sweeping import SMOKE
 from trained_alone import plan_trials

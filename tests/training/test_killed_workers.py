@@ -47,7 +47,7 @@ def the_trial() -> Trial:
 def work(rank: int, world: int, place: Place) -> None:
     """One worker until the training is done; each step appends a line: its end, and what this worker saw in it."""
     import gapctl.data.image_text.feed as feed
-    from gapctl.sweep.worker import PackWork
+    from gapctl.sweep.pack_work import PackWork
     from gapctl.training.workers import get_worker_group
 
     torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from gapctl.data.image_text.manifest import write_manifest
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.load import load_dataset
 from gapctl.data.parallel_shards import Workers
-from gapctl.sweep.worker import _build_reader
+from gapctl.sweep.pack_work import _build_reader
 from gapctl.training.batches import find_node_workers, iterate_batches
 from gapctl.training.trial_state import TrialState
 from gapctl.training.workers import SINGLE_WORKER, WorkerGroup, get_worker_group

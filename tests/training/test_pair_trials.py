@@ -11,7 +11,7 @@ import torch
 from gapctl.cli.options import load_plan
 from gapctl.data.load import load_dataset
 from gapctl.ledger import Ledger
-from gapctl.sweep.worker import PackWork
+from gapctl.sweep.pack_work import PackWork
 from gapctl.training.checkpoint import unpack_weights
 from gapctl.training.trial_state import NOT_METRICS
 from memory_store import MemoryStore

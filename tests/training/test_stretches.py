@@ -8,7 +8,7 @@ import torch
 from gapctl.data.load import load_dataset
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
-from gapctl.sweep.worker import PackWork
+from gapctl.sweep.pack_work import PackWork
 from gapctl.training.checkpoint import TrainingState
 from gapctl.training.trial_state import TrialState
 from pair_trials import BATCH, pair_config
@@ -20,7 +20,7 @@ def trial() -> Trial:
 
 def attempt(runs: Path, monkeypatch: pytest.MonkeyPatch, runs_on: str, steps: int) -> PackWork:
     """Some steps of the training, then an interruption, on a machine of this name."""
-    monkeypatch.setattr("gapctl.sweep.worker.describe_workers", lambda device, workers: f"{workers} on {runs_on}")
+    monkeypatch.setattr("gapctl.sweep.pack_work.describe_workers", lambda device, workers: f"{workers} on {runs_on}")
     work = PackWork([trial()], load_dataset(trial().config.data), str(runs), threads=1, gpu=False)
     if steps:
         work.train_for(0.0, steps=steps)

@@ -4,12 +4,10 @@ A verb's module, `gapctl.cli.<verb>`, is imported when the verb is called: `gapc
 other verb's imports. The module has the function `<verb>_command`, or `<verb>_app` for a group of commands.
 """
 
-import gc
 import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -20,6 +18,7 @@ from gapctl import __version__
 from gapctl.cli.output import build_address_error, escape_controls, guard_output, print_problems
 from gapctl.errors import INTERRUPTED, GapctlError, is_installed, make_missing_package_error
 from gapctl.folders import provide_home, require_working_folder
+from gapctl.imports import import_uncollected
 
 VERBS: Final = {
     "sweep": "Train what is left of a sweep on Ray, with MLflow beside it, then judge its hypotheses.",
@@ -83,7 +82,9 @@ class UnloadedVerb(TyperCommand):
         """Load the verb, and parse its arguments."""
         if self.hidden:
             print(f"gapctl {self.name} is now called gapctl {self._verb}", file=sys.stderr)
-        module = _import_verb(self._verb)
+        name = f"gapctl.cli.{self._verb}"
+        import_uncollected(name)
+        module = sys.modules[name]
         group = getattr(module, f"{self._verb}_app", None)
         if group is None:
             group = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -91,24 +92,6 @@ class UnloadedVerb(TyperCommand):
         command = typer.main.get_command(group)
         refuse_addresses(command)
         return command.make_context(info_name, args, parent=parent, **extra)
-
-
-def _import_verb(verb: str) -> Any:
-    """Return a verb's module, the first time without letting Python collect garbage.
-
-    Imports make hundreds of thousands of objects that last to the end. To look through them again and again, and once
-    more at the end, takes a fifth of a short command's time.
-    """
-    name, collects = f"gapctl.cli.{verb}", gc.isenabled()
-    if name in sys.modules:
-        return sys.modules[name]
-    gc.disable()
-    try:
-        return import_module(name)
-    finally:
-        gc.freeze()
-        if collects:
-            gc.enable()
 
 
 class VerbGroup(TyperGroup):

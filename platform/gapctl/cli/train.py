@@ -20,13 +20,14 @@ from gapctl.cli.options import (
 )
 from gapctl.config.sweep import Resources
 from gapctl.errors import INTERRUPTED, GapctlError, WorkError
+from gapctl.imports import import_uncollected
 from gapctl.ledger import LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
 from gapctl.plan.plan import Trial, find_trial
 
 if TYPE_CHECKING:
     from gapctl.data.load import Dataset
     from gapctl.sweep.lease_watch import LeaseState, LeaseWatcher
-    from gapctl.sweep.worker import PackWork
+    from gapctl.sweep.pack_work import PackWork
 
 
 def train_command(
@@ -61,8 +62,7 @@ def train_command(
     preparations = [each for each in plan.trainings if each.id == chosen.parent and ledger.result(each.id) is None]
     claimant = LeaseOwner.for_sweep(plan.sweep.spec.name)
     # Import before taking a lease: Ctrl-C in the middle of torch's import ends the process at once.
-    import gapctl.sweep.worker
-    import gapctl.training.trainer  # noqa: F401
+    import_uncollected("gapctl.sweep.pack_work")
 
     try:
         for each in (*preparations, chosen):
@@ -135,7 +135,7 @@ def _train_trial(
 ) -> None:
     import torch
 
-    from gapctl.sweep.worker import PackWork
+    from gapctl.sweep.pack_work import PackWork
 
     gpu = torch.cuda.is_available() if resources.gpus == "auto" else resources.gpus > 0
     try:

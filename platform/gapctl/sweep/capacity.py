@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from ray.tune import Stopper
-
 from gapctl.config.sweep import Resources
 from gapctl.errors import InputError
 from gapctl.sweep.ray_private import AutoscalerState, list_dead_reservations, read_autoscaler_state
@@ -178,7 +176,7 @@ ASK_AGAIN_SECONDS: Final = 60.0
 """Seconds between two questions to an autoscaler that neither starts a machine nor refuses."""
 
 
-class ClusterWatch(Stopper):
+class ClusterWatch:
     """End Tune's run once no machine can hold a trial, or `stopped` is true; `reason` says why in the first case.
 
     `bundles` are what a trial reserves, each on one node. A local Ray cannot lose machines, so they are checked only if
@@ -201,14 +199,6 @@ class ClusterWatch(Stopper):
         self._nodes, self._grows, self._release, self._clock = nodes or list_living_nodes, grows, release, clock
         self._checked = self._had_room = self._clock()
         self._asked: float | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        """Return {}: Tune pickles its stoppers to resume by itself, but a sweep resumes from the ledger."""
-        return {}
-
-    def __call__(self, trial_id: str, result: object) -> bool:
-        """Return False: single trials are never stopped."""
-        return False
 
     def stop_all(self) -> bool:
         """Return whether the sweep must end. Tune calls this several times a second."""

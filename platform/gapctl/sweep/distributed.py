@@ -232,7 +232,7 @@ def run_shared_worker(config: dict[str, Any]) -> None:
 def _train_shared_trial(task: SharedTask, mailbox: Any, group: WorkerGroup, ended: threading.Event) -> None:
     import torch
 
-    from gapctl.sweep.worker import PackWork
+    from gapctl.sweep.pack_work import PackWork
 
     if torch.distributed.is_initialized():
         torch.distributed.set_timeout(timedelta(seconds=COLLECTIVE_SECONDS))

@@ -4,43 +4,36 @@
 2. `run_trials` loads each data set once, opens Ray, and starts `SweepRounds`.
 3. `SweepRounds` repeats rounds until no trial is left. A trial enters a round once its parent is done and no other
    process holds its lease. Between rounds it watches the leases of other processes.
-4. `run_tuner` trains one round: Tune starts a `TrialWorker` per pack of trials.
-5. `TuneEvents` receives what Tune notices, and forwards it to the watchers (progress display, MLflow, gauges).
+4. `tuner.py` trains one round on Ray Tune. It is imported while Ray starts.
 
 Results go from the workers to the ledger. Reports through Tune only say how far a trial is.
 """
 
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from ray.tune import Callback
-from ray.tune.experiment import Trial as TuneTrial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gapctl.config.sweep import Resources
 from gapctl.config.trial import Data
-from gapctl.errors import GapctlError, WorkError
+from gapctl.errors import WorkError
 from gapctl.io.scratch import ScratchFolder
 from gapctl.ledger import Lease, LeaseOwner, Ledger, Result
 from gapctl.ledger.trial import WEIGHTS
-from gapctl.plan.plan import Plan, Trial, list_remaining_trials, pack_trials
+from gapctl.plan.plan import Plan, Trial, list_remaining_trials
 from gapctl.sweep.capacity import ClusterWatch, ResourceRequest, build_resource_request, build_trial_bundles
 from gapctl.sweep.lease_watch import LEASE_CHECK_SECONDS, FailedRemotely, LeaseState, LeaseWatcher, Released
-from gapctl.sweep.progress import TrialReport, Watcher, WorkerReport
-from gapctl.sweep.ray_private import count_memory_kills_as_losses
-from gapctl.sweep.ray_session import open_ray_session, restore_interrupt_handler
-from gapctl.sweep.retries import RETRIES, RetryBudget
-from gapctl.sweep.worker import HARMED_KEY
-from gapctl.training.hardware import select_training_device
+from gapctl.sweep.progress import Watcher
+from gapctl.sweep.ray_session import open_ray_session
 
 if TYPE_CHECKING:
     from gapctl.data.load import Dataset
-    from gapctl.sweep.worker import TrialWorker
+
+TUNER: Final = "gapctl.sweep.tuner"
+"""The module that trains a round; it imports Ray Tune, which takes a second."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,9 @@ def run_trials(
     data = {address: load(config) for address, config in configs.items()}
     owner = LeaseOwner.for_sweep(sweep)
     with open_sweep_context(ledger, owner, resources, data, watchers, address=address, stopped=stopped) as context:
-        train, others = partial(_train_round, context), LeaseWatcher(ledger)
+        from gapctl.sweep.tuner import train_round
+
+        train, others = partial(train_round, context), LeaseWatcher(ledger)
         rounds = SweepRounds(trials, ledger, watchers, train, others, context.watch.has_ended)
         return replace(rounds.run(), reason=context.watch.reason)
 
@@ -293,201 +288,11 @@ def open_sweep_context(
 ) -> Iterator[SweepContext]:
     """Open Ray and yield the context of a sweep on it. Raises InputError if Ray cannot offer what a trial requests."""
     elastic = address is not None
-    with open_ray_session(address), ScratchFolder("tune") as scratch:
+    with open_ray_session(address, TUNER), ScratchFolder("tune") as scratch:
         request = build_resource_request(resources, elastic=elastic)
-        if not elastic:  # fail before a trial begins; on a cluster each worker selects its own device
+        if request.gpu and not elastic:  # fail before a trial begins; on a cluster each worker selects its own device
+            from gapctl.training.hardware import select_training_device
+
             select_training_device(gpu=request.gpu)
         watch = ClusterWatch(build_trial_bundles(resources, request), elastic=elastic, stopped=stopped)
         yield SweepContext(ledger, claimant, resources, data, watchers, str(scratch), request, watch)
-
-
-def _train_round(context: SweepContext, trials: Sequence[Trial], expired: Mapping[str, bytes]) -> RoundOutcome:
-    from ray import tune
-
-    from gapctl.sweep.worker import TrialWorker
-
-    by_id = {trial.id: trial for trial in trials}
-    packs = [[trial.id for trial in pack] for pack in pack_trials(trials, context.resources.pack)]
-    events = run_tuner(
-        context, TrialWorker, by_id, expired, known_trials=by_id, param_space={"pack": tune.grid_search(packs)}
-    )
-    return RoundOutcome(events.finished, events.failures, events.held)
-
-
-def run_tuner(
-    context: SweepContext,
-    worker: "type[TrialWorker]",
-    trials: Mapping[str, Trial],
-    expired: Mapping[str, bytes],
-    *,
-    known_trials: Mapping[str, Trial],
-    param_space: Mapping[str, Any] | None = None,
-    **choosing: Any,
-) -> "TuneEvents":
-    """Train `trials` (by id) with Tune until it has no more, and return the events.
-
-    `known_trials` are the trials that the processes of `worker` know from the start; they may take over the leases in
-    `expired`. Either `param_space` or `choosing` (more arguments of TuneConfig) selects the next pack of trials.
-    """
-    from ray import tune
-
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures reach the user through the ledger
-    from gapctl.sweep.lease_watch import GracefulStopScheduler, clear_dead_leases
-
-    resources, request = context.resources, context.request
-    events = TuneEvents(trials, context.ledger, context.watchers, context.claimant.run)
-    shared = {
-        "trials": known_trials,
-        "data": context.data,
-        "runs": context.ledger.everywhere,
-        "threads": resources.cpus,
-        "gpu": request.gpu,
-        "readers": resources.readers,
-        "workers": resources.workers,
-        "claimant": context.claimant,
-        "expired": expired,
-    }
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(worker, **shared), tune.PlacementGroupFactory(request.bundles)),
-        param_space=dict(param_space) if param_space else None,
-        tune_config=tune.TuneConfig(
-            reuse_actors=True,
-            trial_dirname_creator=lambda trial: trial.config["pack"][0],
-            max_concurrent_trials=request.at_once,
-            **{"scheduler": GracefulStopScheduler(), **choosing},
-        ),
-        run_config=tune.RunConfig(
-            name="sweep",
-            storage_path=context.scratch,
-            verbose=0,
-            stop=context.watch,
-            callbacks=[events],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-        ),
-    )
-    count_memory_kills_as_losses()
-    with restore_interrupt_handler(), raise_own_errors():
-        tuner.fit()
-    clear_dead_leases(context.ledger, events.trials_without_report, context.claimant.run)
-    return events
-
-
-@contextmanager
-def raise_own_errors() -> Iterator[None]:
-    """Raise a GapctlError as itself if Tune has wrapped it in a traceback of its own."""
-    from ray.tune.error import TuneError
-
-    try:
-        yield
-    except TuneError as error:
-        inner: BaseException | None = error
-        while inner is not None:
-            if isinstance(inner, GapctlError):
-                raise inner from error
-            inner = inner.__cause__ or inner.__context__
-        raise
-
-
-class TuneEvents(Callback):
-    """Receive Tune's events, forward them to the watchers, and record finished, failed and held trials."""
-
-    def __init__(self, trials: Mapping[str, Trial], ledger: Ledger, watchers: Sequence[Watcher], run: str = "") -> None:
-        """Handle the events of `trials`, by id. `run` is the run that their leases name."""
-        self._trials, self._ledger, self._watchers, self._run = trials, ledger, watchers, run
-        self._retries = RetryBudget()
-        self.finished: set[str] = set()
-        self.failures: dict[str, str] = {}
-        self.held: dict[str, Lease] = {}
-
-    @property
-    def trials_without_report(self) -> list[str]:
-        """The trials that neither finished nor failed, and that no other process holds."""
-        reported = {*self.finished, *self.failures, *self.held}
-        return [trial_id for trial_id in self._trials if trial_id not in reported]
-
-    def __getstate__(self) -> dict[str, object]:
-        """Return {}: Tune pickles its callbacks to resume by itself, but a sweep resumes from the ledger."""
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
-        """Pass on that a process begins the trials of a pack."""
-        for trial_id in set(trial.config["pack"]) - self.finished:
-            for watcher in self._watchers:
-                watcher.note_start(self._trials[trial_id])
-
-    def on_trial_result(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: object
-    ) -> None:
-        """Pass on the reports of a process."""
-        self._retries.note_checkpoints(trial, result["reports"])
-        for report in result["reports"]:
-            self._handle_report(self._trials[report["trial"]], report)
-        if result.get(HARMED_KEY):
-            trial.max_failures = trial.num_failures  # the process now exits by itself; there is nothing to retry
-
-    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
-        """Pass on that a process was lost and is replaced."""
-        self._retries.count_failure(trial)
-        for trial_id in set(trial.config["pack"]) - self.finished:
-            for watcher in self._watchers:
-                watcher.note_worker_loss(self._trials[trial_id])
-
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
-        """Fail the trials of a process that is not replaced any more."""
-        if trial.status != "ERROR":
-            return
-        message = self._retries.explain_failure(trial)
-        for mine in (self._trials[trial_id] for trial_id in trial.config["pack"]):
-            (result,) = self._ledger.results([mine.id])
-            if mine.id not in {*self.failures, *self.held} and not isinstance(result, Result):
-                self._abandon_trial(mine, message)
-
-    def _abandon_trial(self, trial: Trial, message: str) -> None:
-        with suppress(WorkError):  # the disk that ended the training is as full for this
-            other = self._ledger.trial(trial.id).abandon_trial(self._run, message)
-            if other is not None:
-                self._leave_to_holder(trial, other)
-                return
-        self._fail_trial(trial, message)
-
-    def _handle_report(self, trial: Trial, report: WorkerReport) -> None:
-        if trial.id in self.finished:
-            return  # a pack whose process was lost reports its finished trials again
-        if "failure" in report:
-            self._fail_trial(trial, report["failure"])
-            return
-        if "held" in report:
-            self._leave_to_holder(trial, Lease(**report["held"]))
-            return
-        if "lost" in report:
-            for watcher in self._watchers:
-                watcher.note_worker_loss(trial)
-            return
-        seen, total, rate = report["samples_seen"], report["samples_total"], report["samples_per_second"]
-        for watcher in self._watchers:
-            watcher.note_progress(TrialReport(trial, seen, total, rate, report["loss"], report["rows"]))
-        if report["done"]:
-            self._finish_trial(trial)
-
-    def _finish_trial(self, trial: Trial) -> None:
-        result = self._ledger.result(trial.id)
-        if result is None:
-            self._fail_trial(
-                trial, f"it is done, but not in {self._ledger.root}; expected a folder that every node sees"
-            )
-            return
-        self.finished.add(trial.id)
-        self.failures.pop(trial.id, None)
-        for watcher in self._watchers:
-            watcher.note_result(trial, result)
-
-    def _leave_to_holder(self, trial: Trial, lease: Lease) -> None:
-        self.held[trial.id] = lease
-        for watcher in self._watchers:
-            watcher.note_lease(trial, lease)
-
-    def _fail_trial(self, trial: Trial, message: str) -> None:
-        self.failures[trial.id] = message
-        for watcher in self._watchers:
-            watcher.note_failure(trial, message)

@@ -1,7 +1,6 @@
 """Leases during a sweep: watch those of other processes, renew one's own, and clear those of dead processes.
 
-`LeaseWatcher` judges trials that other processes hold, `LeaseRenewer` renews leases during long steps,
-`GracefulStopScheduler` gives processes time to save before Tune kills them.
+`LeaseWatcher` judges trials that other processes hold, `LeaseRenewer` renews leases during long steps.
 """
 
 import threading
@@ -9,9 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-from ray.tune.schedulers import FIFOScheduler
+from typing import Final
 
 from gapctl.errors import WorkError
 from gapctl.ledger import Lease, Ledger, Result, TrialFolder
@@ -24,11 +21,6 @@ from gapctl.ledger.lease import (
     parse_lease,
 )
 from gapctl.ledger.trial import FAILURE, decode_failure
-from gapctl.sweep.ray_private import set_stop_timeout
-
-if TYPE_CHECKING:
-    from ray.tune.execution.tune_controller import TuneController
-    from ray.tune.experiment import Trial as TuneTrial
 
 LEASE_CHECK_SECONDS: Final = 2.0
 """Seconds between two checks of other processes' leases."""
@@ -150,18 +142,6 @@ class LeaseRenewer:
 
 GRACE_SECONDS: Final = 60
 """Time for the step or evaluation in progress, and for writing checkpoints, also into an object store."""
-
-
-class GracefulStopScheduler(FIFOScheduler):
-    """Run trials in order, and give them time to stop: by default Tune kills a process after ten seconds."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def on_trial_add(self, tune_controller: "TuneController", trial: "TuneTrial") -> None:
-        """Set the controller's timeout. Tune passes its controller only to schedulers."""
-        set_stop_timeout(tune_controller, GRACE_SECONDS)
-        super().on_trial_add(tune_controller, trial)
 
 
 def clear_dead_leases(ledger: Ledger, trial_ids: Iterable[str], run: str) -> None:

@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gapctl.errors import InputError, WorkError, first_line_of_error
 from gapctl.folders import find_cache_root
+from gapctl.imports import import_in_background
 from gapctl.io.scratch import ScratchFolder
 
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
@@ -296,18 +297,19 @@ START_ATTEMPTS = 2
 
 
 @contextmanager
-def open_ray_session(address: str | None) -> Iterator[None]:
-    """Start or join Ray, and shut it down in the end.
+def open_ray_session(address: str | None, needed: str | None = None) -> Iterator[None]:
+    """Start or join Ray, and shut it down in the end. Import the module `needed` meanwhile: both take a second.
 
     Raises InputError if the cluster cannot be joined, WorkError if Ray does not start. Call `check_address` first, as
     Ray waits minutes for an address that does not answer.
     """
     set_ray_environment()
     with ExitStack() as opened:
-        if address is None:
-            opened.enter_context(start_local_ray())
-        else:
-            _join_cluster(address)
+        with import_in_background(needed) if needed else nullcontext():
+            if address is None:
+                opened.enter_context(start_local_ray())
+            else:
+                _join_cluster(address)
         try:
             yield
         finally:

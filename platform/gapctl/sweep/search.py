@@ -28,16 +28,16 @@ from gapctl.ledger.lease import LEASE_SECONDS, is_running_here
 from gapctl.ledger.search_record import PointRecord, SearchRecord
 from gapctl.ledger.trial import HISTORY, STOPPED
 from gapctl.plan.plan import DataSource, Plan, SearchPoint, Trial, get_search, make_search_plan
-from gapctl.sweep.driver import Rounds, SweepContext, SweepOutcome, open_sweep_context, run_tuner
+from gapctl.sweep.driver import Rounds, SweepContext, SweepOutcome, open_sweep_context
 from gapctl.sweep.lease_watch import (
     RENEWAL_CHECK_SECONDS,
-    GracefulStopScheduler,
     LeaseRenewer,
     LeaseWatcher,
     Released,
 )
 from gapctl.sweep.progress import Watcher
 from gapctl.sweep.study import Study
+from gapctl.sweep.tuner import GracefulStopScheduler, run_tuner
 from gapctl.sweep.worker import TrialWorker
 
 if TYPE_CHECKING:

@@ -8,16 +8,18 @@ Index letters: B batch, N images, V variants of a digit, C channels, H and W row
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.data.mad.images import MadSplit, compose_coloured_images, load_variant_images
 from gapctl.data.mad.sampler import CaptionImageSampler, ImageIndices, MadSampler, MadSamples
 from gapctl.data.parallel_shards import OnProgress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def load_mad_arrays(data: MadData, on_progress: OnProgress | None = None) -> Tri
     )
 
 
-def normalise_images(images_BCHW: torch.Tensor) -> torch.Tensor:
+def normalise_images(images_BCHW: "Tensor") -> "Tensor":
     """Return uint8 images as float32 in [-1, 1]."""
     return images_BCHW.float().div_(127.5).sub_(1.0)
 

@@ -1,0 +1,45 @@
+"""Import modules that stay to the end, without letting Python look through them for garbage."""
+
+import gc
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+
+
+def import_uncollected(name: str) -> None:
+    """Import a module, and leave what its imports made out of every later collection of garbage.
+
+    Imports make up to a million objects that last to the end. To look through them again and again takes a fifth of
+    the imports' time, and half a second each time in a process that trains.
+    """
+    if name in sys.modules:
+        return
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        import_module(name)
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
+
+
+@contextmanager
+def import_in_background(name: str) -> Iterator[None]:
+    """Import a module in a thread while the caller waits for something else; both are done in the end.
+
+    Where the import fails, the caller's own import of the module says so.
+    """
+
+    def load() -> None:
+        with suppress(Exception):
+            import_uncollected(name)
+
+    thread = threading.Thread(target=load, name="gapctl-import")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

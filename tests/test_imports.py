@@ -1,0 +1,47 @@
+"""Imports of what lasts to the end: nothing collects them, and a thread makes them while its caller waits."""
+
+import gc
+import sys
+from pathlib import Path
+
+import pytest
+
+from gapctl.imports import import_in_background, import_uncollected
+
+
+def test_what_an_import_made_is_left_out_of_later_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gapctl_lasting.py").write_text("import gc\nwhile_importing = gc.isenabled()\nkept = [[]]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    gc.unfreeze()
+    import_uncollected("gapctl_lasting")
+
+    module = sys.modules.pop("gapctl_lasting")
+    assert (module.while_importing, gc.isenabled()) == (False, True)
+    assert not any(found is module.kept for found in gc.get_objects())
+
+
+def test_a_module_that_is_there_already_changes_nothing() -> None:
+    gc.unfreeze()
+    import_uncollected("gapctl.imports")
+
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_module_is_there_once_its_caller_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with import_in_background("colorsys"):
+        pass
+
+    assert "colorsys" in sys.modules
+
+
+def test_a_failed_import_in_the_background_is_left_to_the_caller_s_own(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with import_in_background("gapctl.there_is_no_such_module"):
+        pass
+
+    assert gc.isenabled()
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(ModuleNotFoundError):
+        import_uncollected("gapctl.there_is_no_such_module")
