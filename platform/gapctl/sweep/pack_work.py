@@ -143,7 +143,7 @@ class PackWork:
             metrics=member.read_final_metrics(),
             samples_seen=member.samples_seen,
             seconds=round(member.seconds, 3),
-            versions=list_versions() | {code.package: code.version for code in trial.extensions.values()},
+            versions={**list_versions(), **{code.package: code.version for code in trial.extensions.values()}},
             hardware={
                 **describe_hardware(self.device, precision),
                 "packed": member.packed,

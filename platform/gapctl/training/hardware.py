@@ -4,7 +4,9 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -65,10 +67,11 @@ def read_process_kilobytes() -> int | None:
         return None
 
 
-def list_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide numbers."""
+@cache
+def list_versions() -> Mapping[str, str]:
+    """Return the versions of Python and of the packages that decide numbers; they are looked up once in a process."""
     found = {name: find_version(name) or "not installed" for name in RECORDED_PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return MappingProxyType({"python": platform.python_version(), **found})
 
 
 def describe_hardware(device: torch.device, precision: "Precision") -> dict[str, str | int]:
