@@ -144,6 +144,24 @@ def test_the_notes_of_longer_runs_have_those_ledgers_numbers() -> None:
     assert {found["verdict"] for found in (contrast, images, texts)} == {"supported"}
 
 
+def test_what_is_said_of_lists_after_6_400_steps_is_so_in_that_run() -> None:
+    note, hour = parse_notes(NOTES.read_text(), "notes").claims["question 1"], verdicts_of("ambiguity-hour")
+    early = verdicts_of("ambiguity")
+    list_of_three, words = (
+        "three-listed-leave-a-smaller-gap-than-four-drawn",
+        "words-that-cannot-be-foreseen-open-the-gap",
+    )
+    ends = [verdict["verdict"] for verdict in hour.values()]
+    shown = {name: format_aligned_numbers([hour[name]["estimate"]])[0] for name in (list_of_three, words)}
+
+    assert note.elsewhere["6,400 steps"] == (
+        f"{ends.count('supported')} for, {ends.count('refuted')} against, {ends.count('inconclusive')} open: "
+        f"three listed less four drawn {shown[list_of_three]}, words drawn anew {shown[words]}"
+    )
+    assert hour[list_of_three]["verdict"] == early[list_of_three]["verdict"] == "supported"
+    assert hour["the-digit-alone-leaves-a-smaller-gap-than-two-drawn"]["refuted_as"] == "negligible"
+
+
 def test_what_the_answer_says_of_6_400_steps_is_so_in_that_run() -> None:
     rmg, l2m = hour_long("RMG"), hour_long("L2M")
 
