@@ -312,7 +312,7 @@ REACH: Final = (
     "pairs. Three things move results and are not the paper's: the recipe, as the paper's MAD recipe is not public; "
     "the length of training; and the size of the gallery. Seeds change the initialisation and the order of samples, "
     "not data or recipe: an interval holds for other seeds of the same recipe. Where there is a longer run it decides; "
-    "line 4 and the end of line 2 lack one."
+    "line 4 and what line 2 says of 400 steps lack one."
 )
 READING_GUIDE: Final = (
     "*Key number* is one effect in its own unit, with its interval over seeds or recipes. The next column counts the "
