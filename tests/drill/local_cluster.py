@@ -1,6 +1,7 @@
 """A Ray cluster of this machine: a head without CPUs, and nodes that each have one CPU, or `node_cpus`.
 
-It has its own ports, folder and token, so that other Rays of the machine are neither found nor disturbed.
+It has its own ports, folder and token, so that other Rays of the machine are neither found nor disturbed. With a
+`Network` each node runs in a network namespace of its own.
 """
 
 import os
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from drill.network import Machine, Network
 from drill.processes import LOOK_SECONDS, below, came_true, family, runs, signalled
 
 PATIENCE_SECONDS: Final = 600.0
@@ -45,12 +47,15 @@ def free_port() -> int:
 
 
 class LocalCluster:
-    """`folder` must have a short path: Ray's sockets lie below it."""
+    """`folder` must have a short path: Ray's sockets lie below it. Nodes take the machines of `network` in turn."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, network: Network | None = None, **environment: str) -> None:
         self._folder, self.node_cpus = folder, 1
         self._port = free_port()
-        self.address = f"{HOST}:{self._port}"
+        self._host = network.address if network else HOST
+        self._network, self._free = network, list(network.machines) if network else []
+        self.machines: dict[int, Machine] = {}  # by the number of a node's process
+        self.address = f"{self._host}:{self._port}"
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
@@ -59,7 +64,7 @@ class LocalCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_worker_niceness": "0",
-            "NO_PROXY": HOST,
+            "NO_PROXY": ",".join([HOST, self._host, *(machine.address for machine in self._free)]),
             **environment,
         }
         self.head: subprocess.Popen[bytes] | None = None
@@ -93,8 +98,11 @@ class LocalCluster:
 
     def add_node(self) -> "subprocess.Popen[bytes]":
         """Starts another node; it joins when it is ready."""
-        node = self._start("node", f"--address={self.address}", f"--num-cpus={self.node_cpus}")
+        machine = self._free.pop(0) if self._network else None
+        node = self._start("node", f"--address={self.address}", f"--num-cpus={self.node_cpus}", machine=machine)
         self.nodes.append(node)
+        if machine is not None:
+            self.machines[node.pid] = machine
         return node
 
     def node_of(self, pid: int) -> "subprocess.Popen[bytes] | None":
@@ -105,6 +113,8 @@ class LocalCluster:
         """The machine vanishes, with everything that runs on it."""
         self.nodes.remove(node)
         _kill(node)
+        if (machine := self.machines.pop(node.pid, None)) is not None:
+            self._free.append(machine)
 
     def drop_head(self) -> None:
         """The head's machine vanishes."""
@@ -139,15 +149,17 @@ class LocalCluster:
         for process in started:
             _kill(process)
 
-    def _start(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
+    def _start(self, name: str, *options: str, machine: Machine | None = None) -> "subprocess.Popen[bytes]":
         self._started += 1
         log = self._folder / f"{name}.{self._started}.log"
         chosen = {option: free_port() for option in AGENTS_PORTS}
         ports = [*WORKERS_PORTS, *(f"{option}={port}" for option, port in chosen.items())]
         environment = {NODE_ID: secrets.token_hex(28), **self.environment}
+        address = machine.address if machine else self._host
+        command = [*RAY, f"--node-ip-address={address}", "--object-store-memory=100000000", *ports, *options]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*RAY, f"--node-ip-address={HOST}", "--object-store-memory=100000000", *ports, *options],
+                machine.command(*command) if machine else command,
                 stdout=output,
                 stderr=output,
                 env=environment,
