@@ -1,11 +1,13 @@
 """Every verb on a manifest of CC12M's size, over shards that take no disk: seconds, and the memory of every process.
 
     python benchmarks/size_drill.py [--rows 12000000] [--shards 1200] [--folder DIR] [--markdown FILE] [--train]
+    python benchmarks/size_drill.py --only rn50 --megabytes 8000
 
 1. `write_simulated_manifest` (simulated_shards.py) writes the manifest of `--shards` shards, which lie in a local S3.
 2. `list_steps` has the commands, each of which runs as its user would run it: index, verify, stats, plan, two epochs of
    a training's batches by sampled chunks, and a resumption in the middle of epoch 17 by two workers at once. `--train`
-   adds a short training, most of whose memory is torch's, its model's and the evaluation's.
+   adds a short training, most of whose memory is torch's, its model's and the evaluation's. `--only rn50` is the first
+   200 steps of the paper's sweep of CC12M, whose ResNet-50 sees 32 pixels and small batches here.
 3. `measure_step` watches each command and its children, and `Outcome.markdown` is the table.
 
 Bytes of 12 million samples cannot be read in minutes. So `index` first finds all shards unchanged, then reads
@@ -30,6 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import yaml
+
 from simulated_shards import BUCKET, SimulatedShards, serve_shards, write_simulated_manifest
 
 WATCHED_EVERY: Final = 0.2
@@ -53,6 +57,17 @@ vary: {{data.captions.keep: [quarter, full]}}
 seeds: 3
 resources: {{cpus: 1}}
 """
+CAPTIONS: Final = Path(__file__).parents[1] / "sweeps" / "cc12m_captions.yaml"
+RN50_STEPS: Final = 200
+RN50_BATCH: Final = 16
+RN50: Final = {
+    "embed_dim": 1024,
+    "vision_cfg": {"image_size": 32, "layers": [3, 4, 6, 3], "width": 64, "patch_size": None},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
+}
+"""The paper's model of CC12M at 32 pixels, in open_clip's form."""
+LEFT_OUT: Final = frozenset({"train", "rn50"})
+"""Steps that run where they are asked for."""
 MEANING: Final = {
     "index": "{shards} shards, all unchanged",
     "index, new": "{shards} unchanged shards, {new} new ones read",
@@ -60,6 +75,7 @@ MEANING: Final = {
     "stats": "all rows, and the words of about 20,000 captions",
     "plan": "6 trials",
     "train": "64 samples of the first trial, and an evaluation",
+    "rn50": f"{RN50_STEPS} steps of {RN50_BATCH} samples by the first trial of cc12m_captions at 32 pixels",
     "feed": "two epochs by sampled chunks",
     "resume": "two workers at once, in the middle of epoch 17",
 }
@@ -133,6 +149,7 @@ def list_steps(manifest: Path, stored: SimulatedShards, new: SimulatedShards, sw
     """Return the commands of the drill in their order."""
     gapctl, here = [sys.executable, "-m", "gapctl"], [sys.executable, __file__]
     places = [f"s3://{BUCKET}/{each.name}" for each in (stored, new)]
+    runs = str(manifest.parent / "runs")
     resumed = [*here, "--feed", str(sweep), "--from", str(RESUMED_EPOCH), "--world", "2"]
     return [
         Step("index", [[*gapctl, "data", "index", places[0], "--out", str(manifest)]]),
@@ -141,9 +158,46 @@ def list_steps(manifest: Path, stored: SimulatedShards, new: SimulatedShards, sw
         Step("stats", [[*gapctl, "data", "stats", str(manifest), "--words-of", str(WORDS_OF)]]),
         Step("plan", [[*gapctl, "plan", str(sweep), "--json"]]),
         Step("feed", [[*here, "--feed", str(sweep), "--chunks", "2"]]),
-        Step("train", [[*gapctl, "train", str(sweep), "--trial", TRIAL, "--runs", str(manifest.parent / "runs")]]),
+        Step("train", [[*gapctl, "train", str(sweep), "--trial", TRIAL, "--runs", runs]]),
+        Step("rn50", [[*gapctl, "train", *choose_rn50(manifest), "--trial", TRIAL, "--runs", runs]]),
         Step("resume", [[*resumed, "--rank", str(rank)] for rank in range(2)]),
     ]
+
+
+def choose_rn50(manifest: Path) -> list[str]:
+    """Write the paper's sweep of CC12M with RN50, and return it with options that make its trials small enough."""
+    architecture, sweep = manifest.parent / "rn50-32.json", manifest.parent / CAPTIONS.name
+    architecture.write_text(json.dumps(RN50), encoding="utf-8")
+    document = yaml.safe_load(CAPTIONS.read_text(encoding="utf-8"))
+    document["base"]["model"] = {"architecture": str(architecture)}
+    kept = document["scales"]["paper"].items()
+    paper = {path: value for path, value in kept if not path.startswith(("base.model.", "base.data.held_out"))}
+    document["scales"] = {"paper": paper}
+    document["default_scale"] = "paper"
+    sweep.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    samples = RN50_STEPS * RN50_BATCH
+    changed = {
+        "base.data.source": manifest,
+        "base.data.held_out_share": 0.01,
+        "base.train.samples": samples,
+        "base.train.batch_size": RN50_BATCH,
+        "base.evaluate.every": samples,
+        "base.evaluate.gallery": 64,
+        "resources.cpus": 2,
+        "resources.gpus": 0,
+        "resources.workers": 1,
+        "resources.readers": 0,
+    }
+    return [str(sweep), *(f"--set={path}={value}" for path, value in changed.items())]
+
+
+def name_first_trial(command: Sequence[str]) -> list[str]:
+    """Put the id of its sweep's first trial into a command of `gapctl train`."""
+    verb, options_end = command.index("train"), command.index("--trial")
+    plan = [*command[:verb], "plan", *command[verb + 1 : options_end], "--json"]
+    planned = subprocess.run(plan, check=True, stdout=subprocess.PIPE).stdout
+    trial = json.loads(planned)["trials"][0]["id"]
+    return [trial if word == TRIAL else word for word in command]
 
 
 def measure_step(step: Step) -> tuple[Measured, list[str], list[str]]:
@@ -255,15 +309,13 @@ def run_drill(rows: int, shards: int, new: int, folder: Path, limit: float, only
         maker.start()
         maker.join()
     print(f"made a manifest of {manifest.stat().st_size / 1e6:,.0f} MB in {time.monotonic() - began:.1f} s", flush=True)
-    outcome, trial = Outcome(stored.shards * stored.per_shard, shards, new, limit), ""
+    outcome = Outcome(stored.shards * stored.per_shard, shards, new, limit)
     with serve_shards(stored, further):
         for step in list_steps(manifest, stored, further, sweep):
             if step.name not in only:
                 continue
-            commands = [[trial if word == TRIAL else word for word in command] for command in step.commands]
+            commands = [name_first_trial(each) if TRIAL in each else each for each in step.commands]
             measured, printed, failed = measure_step(step._replace(commands=commands))
-            if step.name == "plan" and not failed:
-                trial = json.loads(printed[0])["trials"][0]["id"]
             if step.name in ("feed", "resume"):
                 measured = Measured(**{**vars(measured), "said": " / ".join(text.strip() for text in printed)})
             outcome.steps.append(measured)
@@ -308,7 +360,7 @@ def main() -> int:
         folder = asked.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         only = [name.strip() for name in asked.only.split(";") if name]
-        only = only or [name for name in MEANING if asked.train or name != "train"]
+        only = only or [name for name in MEANING if name not in LEFT_OUT or (asked.train and name == "train")]
         outcome = run_drill(rows, shards, new, folder.absolute(), asked.megabytes, only)
     print(outcome.markdown())
     if asked.markdown:
