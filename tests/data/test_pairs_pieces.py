@@ -159,6 +159,29 @@ def test_a_small_folder_costs_requests_alone(
     assert max(held) <= limit
 
 
+def test_a_piece_that_is_finished_while_room_is_looked_for_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = NodeCache(tmp_path / "node" / "one", limit=15)
+    other, mine = (cache.folder / f"{name}.part" for name in ("other", "mine"))
+    other.write_bytes(bytes(10))
+    look = pieces._get_status
+
+    def finish_meanwhile(path: Path) -> os.stat_result | None:
+        if path == other and other.exists():
+            other.rename(other.with_suffix(""))
+        return look(path)
+
+    monkeypatch.setattr(pieces, "_get_status", finish_meanwhile)
+    with mine.open("w+b", buffering=0) as file:
+        assert cache._reserve_room(file, 10)
+
+    assert not other.with_suffix("").exists(), "it was deleted for the room"
+    assert (cache.folder / "alive").exists(), "whoever comes later sees that the folder is in use"
+    cache.close()
+    assert not cache.folder.exists()
+
+
 def size_of(path: Path) -> int:
     try:
         return path.stat().st_size

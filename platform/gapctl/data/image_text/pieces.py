@@ -316,8 +316,9 @@ class NodeCache:
         with (self.folder / ROOM).open("ab") as room:
             if size > self._limit or not _lock_within(room, ROOM_SECONDS):
                 return False
-            pieces = [each for each in self.folder.iterdir() if each.suffix in ("", UNFINISHED)]
-            ages = sorted((about.st_mtime_ns, about.st_size, each) for each in pieces if (about := _get_status(each)))
+            ages = sorted(
+                (about.st_mtime_ns, about.st_size, each) for each in self._list_pieces() if (about := _get_status(each))
+            )
             held = sum(held for _, held, _ in ages)
             for _, freed, oldest in ages:
                 if held + size <= self._limit:
@@ -326,6 +327,12 @@ class NodeCache:
                 held -= freed
             file.truncate(size)
             return True
+
+    def _list_pieces(self) -> Iterator[Path]:
+        """Iterate over the files of pieces, the unfinished one of each first, as it may become the finished one."""
+        files = [each for each in self.folder.iterdir() if each.suffix in ("", UNFINISHED)]
+        for piece in {each.with_suffix("") for each in files if each.name not in (ROOM, ALIVE)}:
+            yield from (piece.with_suffix(UNFINISHED), piece)
 
     def _count_reader(self, piece: Piece) -> None:
         """Note that this worker has read a piece; the last of its readers deletes it."""
