@@ -246,7 +246,8 @@ def load_plans(
         if not ledger.list_sweeps():
             raise
         command = shlex.join(["gapctl", "analyze", "--all", *build_ledger_arguments(ledger.root)])
-        raise InputError(f"{error} `{command}` judges all that the ledger keeps, without its data") from error
+        text = str(error).rstrip(".")
+        raise InputError(f"{text}. `{command}` judges all that the ledger keeps, without its data") from error
     first: dict[str, Path] = {}
     for plan in plans:
         name, path = plan.sweep.spec.name, plan.sweep.path
