@@ -12,15 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from gapctl.config.load import load_sweep
 from gapctl.data.load import load_dataset
 from process_cost import measured
 from row import Row, report
 
-HELP_SECONDS, PLAN_SECONDS, TRAINING_SECONDS, TRAINING_WANTED = 0.25, 0.4, 6.0, 4.0
 LONGEST_SECONDS = 600.0
 SWEEP = "imbalance"
 
@@ -31,8 +33,13 @@ def time_python(*arguments: str) -> float:
     return cost.seconds
 
 
-def time_first_training(folder: Path) -> float:
+def time_first_training() -> float:
     """Seconds from the command to the first training; SystemExit where the sweep ends before."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _time_first_training_in(Path(folder))
+
+
+def _time_first_training_in(folder: Path) -> float:
     places = ["--runs", str(folder / "runs"), "--set", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"]
     began = time.monotonic()
     sweep = subprocess.Popen([sys.executable, "-m", "gapctl", "sweep", SWEEP, *places], stdout=subprocess.DEVNULL)
@@ -47,6 +54,43 @@ def time_first_training(folder: Path) -> float:
         sweep.wait()
 
 
+class Wait(NamedTuple):
+    """What people wait for, how it is measured, the imports beside it, and the seconds that are asked of it."""
+
+    what: str
+    measure: Callable[[], float]
+    peer: str
+    limited_by: str
+    target: float
+    wanted: float | None = None
+
+
+WAITS = (
+    Wait(
+        "`gapctl --help`",
+        lambda: time_python("-m", "gapctl", "--help"),
+        "import typer, rich",
+        "Typer draws help with Rich, and imports its Markdown and traceback for it",
+        target=0.25,
+    ),
+    Wait(
+        f"`gapctl plan {SWEEP}`",
+        lambda: time_python("-m", "gapctl", "plan", SWEEP),
+        "import typer, rich",
+        "importing pydantic and building the models of a sweep file",
+        target=0.4,
+    ),
+    Wait(
+        "first training of a sweep, from the command",
+        time_first_training,
+        "import ray, torch",
+        "a process imports torch, torchvision and open_clip once Ray is up",
+        target=6.0,
+        wanted=4.0,
+    ),
+)
+
+
 def main() -> None:
     """Prints the medians, and writes them where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -54,52 +98,25 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     load_dataset(load_sweep(Path(SWEEP)).spec.base.data)
-    answers, plans, printers, trainings, imports = (
-        list[float](),
-        list[float](),
-        list[float](),
-        list[float](),
-        list[float](),
-    )
+    seconds = defaultdict[str, list[float]](list)
     for _ in range(arguments.rounds):
-        printers.append(time_python("-c", "import typer, rich"))
-        answers.append(time_python("-m", "gapctl", "--help"))
-        plans.append(time_python("-m", "gapctl", "plan", SWEEP))
-        imports.append(time_python("-c", "import ray, torch"))
-        with tempfile.TemporaryDirectory() as folder:
-            trainings.append(time_first_training(Path(folder)))
+        for wait in WAITS:
+            seconds[wait.what].append(wait.measure())
+        for imports in dict.fromkeys(wait.peer for wait in WAITS):
+            seconds[imports].append(time_python("-c", imports))
     rows = [
         Row(
-            "`gapctl --help`",
+            wait.what,
             "s",
-            median(answers),
-            "Typer draws help with Rich, and imports its Markdown and traceback for it",
-            peer_name="import typer, rich",
-            peer=median(printers),
-            target=HELP_SECONDS,
+            median(seconds[wait.what]),
+            wait.limited_by,
+            peer_name=wait.peer,
+            peer=median(seconds[wait.peer]),
+            target=wait.target,
+            wanted=wait.wanted,
             better="lower",
-        ),
-        Row(
-            f"`gapctl plan {SWEEP}`",
-            "s",
-            median(plans),
-            "importing pydantic and building the models of a sweep file",
-            peer_name="import typer, rich",
-            peer=median(printers),
-            target=PLAN_SECONDS,
-            better="lower",
-        ),
-        Row(
-            "first training of a sweep, from the command",
-            "s",
-            median(trainings),
-            "a process imports torch, torchvision and open_clip once Ray is up",
-            peer_name="import ray, torch",
-            peer=median(imports),
-            target=TRAINING_SECONDS,
-            wanted=TRAINING_WANTED,
-            better="lower",
-        ),
+        )
+        for wait in WAITS
     ]
     report(rows, arguments.json)
 
