@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.imports import import_in_background, import_uncollected
+from gapctl.imports import import_in_background, import_without_garbage_collection
 
 
 def test_what_an_import_made_is_left_out_of_later_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gapctl_lasting.py").write_text("import gc\nwhile_importing = gc.isenabled()\nkept = [[]]\n")
     monkeypatch.syspath_prepend(tmp_path)
     gc.unfreeze()
-    import_uncollected("gapctl_lasting")
+    import_without_garbage_collection("gapctl_lasting")
 
     module = sys.modules.pop("gapctl_lasting")
     assert (module.while_importing, gc.isenabled()) == (False, True)
@@ -22,7 +22,7 @@ def test_what_an_import_made_is_left_out_of_later_collections(tmp_path: Path, mo
 
 def test_a_module_that_is_there_already_changes_nothing() -> None:
     gc.unfreeze()
-    import_uncollected("gapctl.imports")
+    import_without_garbage_collection("gapctl.imports")
 
     assert gc.get_freeze_count() == 0
 
@@ -44,4 +44,4 @@ def test_a_failed_import_in_the_background_is_left_to_the_caller_s_own(
     assert gc.isenabled()
     assert capfd.readouterr() == ("", "")
     with pytest.raises(ModuleNotFoundError):
-        import_uncollected("gapctl.there_is_no_such_module")
+        import_without_garbage_collection("gapctl.there_is_no_such_module")

@@ -18,7 +18,7 @@ from gapctl import __version__
 from gapctl.cli.output import build_address_error, escape_controls, guard_output, print_problems
 from gapctl.errors import INTERRUPTED, GapctlError, is_installed, make_missing_package_error
 from gapctl.folders import provide_home, require_working_folder
-from gapctl.imports import import_uncollected
+from gapctl.imports import import_without_garbage_collection
 
 VERBS: Final = {
     "sweep": "Train what is left of a sweep on Ray, with MLflow beside it, then judge its hypotheses.",
@@ -82,9 +82,7 @@ class UnloadedVerb(TyperCommand):
         """Load the verb, and parse its arguments."""
         if self.hidden:
             print(f"gapctl {self.name} is now called gapctl {self._verb}", file=sys.stderr)
-        name = f"gapctl.cli.{self._verb}"
-        import_uncollected(name)
-        module = sys.modules[name]
+        module = import_without_garbage_collection(f"gapctl.cli.{self._verb}")
         group = getattr(module, f"{self._verb}_app", None)
         if group is None:
             group = typer.Typer(add_completion=False, rich_markup_mode="markdown")

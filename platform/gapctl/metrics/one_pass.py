@@ -59,7 +59,7 @@ class PairComparisons(NamedTuple):
     neighbor_overlap: SampleEstimate
 
 
-class _Draw(NamedTuple):
+class _QueryRows(NamedTuple):
     """Which rows are compared: the first of `order_N`, as many as each metric asks for, and each side's mixed queries.
 
     `asked` rows meet the other modality, `spread` rows their own, and `paired` rows look for neighbours in both.
@@ -90,7 +90,7 @@ def compare_pairs(
     `retrieval.estimate_recall_at_depths`. Expects more pairs than `NEIGHBOR_LIST`.
     """
     count = len(image)
-    draw = _draw_queries(count, limits)
+    draw = _draw_query_rows(count, limits)
     key = torch.from_numpy(key_N)
     sides = (
         _Side(image, draw, draw.mixed[0], key, scales, max(depth, *recall_depths), cross=True),
@@ -103,12 +103,14 @@ def compare_pairs(
         sides[1].meet(text_GD, image_GD, start)
     overlap_Q = _measure_overlaps(sides, draw.order_N[: draw.paired], neighbors)
     gains = np.concatenate([side.compute_gains(depth) for side in sides])
-    forward, backward = ({one: estimate_share(side.find_hits(one), count) for one in recall_depths} for side in sides)
+    forward, backward = (
+        {one: estimate_share(side.find_matched_queries(one), count) for one in recall_depths} for side in sides
+    )
     return PairComparisons(
         entropies={
             scale: (
-                estimate_mean(sides[0].entropies.compute(scale), count),
-                estimate_mean(sides[1].entropies.compute(scale), count),
+                estimate_mean(sides[0].entropies.compute_entropies(scale), count),
+                estimate_mean(sides[1].entropies.compute_entropies(scale), count),
             )
             for scale in scales
         },
@@ -122,9 +124,9 @@ def compare_pairs(
     )
 
 
-def _draw_queries(count: int, limits: SampleLimits) -> _Draw:
+def _draw_query_rows(count: int, limits: SampleLimits) -> _QueryRows:
     mixed = sample_row_numbers(DrawPurpose.QUERIES, 2 * count, limits.limit_queries(2 * count))
-    return _Draw(
+    return _QueryRows(
         order_N=permute_row_numbers(DrawPurpose.QUERIES, count),
         asked=min(count, limits.against(count)),
         spread=min(count, limits.limit_queries(count)),
@@ -143,7 +145,7 @@ class _Side:
     def __init__(
         self,
         cloud: UnitRows,
-        draw: _Draw,
+        draw: _QueryRows,
         mixed_Q: Integers,
         key_N: torch.Tensor,
         scales: Collection[float],
@@ -195,7 +197,7 @@ class _Side:
         cosine_BG[torch.from_numpy(inside_S), torch.from_numpy(place_B[inside_S])] = -math.inf
         return cosine_BG
 
-    def find_hits(self, depth: int) -> NDArray[np.bool_]:
+    def find_matched_queries(self, depth: int) -> NDArray[np.bool_]:
         """Return whether each query has an item of its own key among the `depth` nearest (Q,)."""
         key_Q1 = self._key_N[torch.from_numpy(self._row_Q)][:, None]
         hit_Q: NDArray[np.bool_] = (self._key_N[self._matches.place_QK[:, :depth]] == key_Q1).any(dim=1).numpy()
@@ -256,7 +258,7 @@ class _Entropies:
             weight_B += weight_BG.sum(dim=1, dtype=torch.float64)
             moment_B += weight_BG.mul_(below_BG).sum(dim=1, dtype=torch.float64)
 
-    def compute(self, scale: float) -> Array:
+    def compute_entropies(self, scale: float) -> Array:
         """Return the entropies at one scale in nats (Q,)."""
         weight_Q, moment_Q = self._sums[scale]
         entropy_Q: Array = (weight_Q.log() - scale * moment_Q / weight_Q).numpy()

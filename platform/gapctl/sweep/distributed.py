@@ -122,7 +122,7 @@ class SharedWork:
             raise find_training_error(lost, self._task.trial) from lost
         self._note_reports(reports)
         if self._done:
-            self._wait_for_end_of_group()
+            self._wait_until_group_ends()
         elif not alive:
             error = find_training_error(self._error, self._task.trial)
             if not isinstance(error, LostWorkersError) or not self._has_advanced():
@@ -165,7 +165,7 @@ class SharedWork:
         """Return whether the checkpoint has advanced since this group was started."""
         return self._saved is not None and self._saved_at_start is not None and self._saved > self._saved_at_start
 
-    def _wait_for_end_of_group(self) -> None:
+    def _wait_until_group_ends(self) -> None:
         """Wait until Ray Train has released what the workers reserved, which the next trial needs."""
         self._thread.join(timeout=GRACE_SECONDS)
         if self._thread.is_alive():

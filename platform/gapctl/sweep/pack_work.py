@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from gapctl.data.image_text.feed import PairReader
+from gapctl.data.image_text.feed import PairReader, RayReader
 from gapctl.data.load import Dataset
 from gapctl.errors import WorkError
 from gapctl.extensions import require_planned_extension_code
@@ -169,6 +169,4 @@ def _load_parent_weights(ledger: Ledger, trial_id: str) -> bytes:
 def _build_reader(readers: int, group: WorkerGroup) -> PairReader | None:
     if not readers:
         return None
-    from gapctl.data.image_text.feed import RayReader
-
     return RayReader(readers, reserved=group.size == 1, session=group.draw_name() if group.size > 1 else "")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ray import tune
 
 from gapctl.errors import WorkError
-from gapctl.imports import import_uncollected
+from gapctl.imports import import_without_garbage_collection
 from gapctl.ledger import Lease, LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
 from gapctl.plan.plan import Trial
 from gapctl.sweep.gauges import TrialGauges
@@ -157,7 +157,7 @@ class TrialWorker(tune.Trainable):
         """Start the work on a pack, in this process or on workers of Ray Train."""
         data = self._data[pack[0].config.data.address]
         if self._workers == 1:
-            import_uncollected("gapctl.sweep.pack_work")
+            import_without_garbage_collection("gapctl.sweep.pack_work")
             from gapctl.sweep.pack_work import PackWork
 
             return PackWork(

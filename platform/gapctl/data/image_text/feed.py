@@ -310,7 +310,7 @@ class RayReader:
             ) from error
         finally:
             if session and nodes:
-                _release_pieces(session, nodes)
+                _delete_pieces_on_nodes(session, nodes)
 
     def _read_window(
         self, held: "ObjectRef[TaskInputs]", first: int, chunks: int, room: dict[str, Any], nodes: set[str]
@@ -368,7 +368,7 @@ def _make_columns(read: PairBatch, node: str, failed: str = "") -> dict[str, NDA
     return {**read._asdict(), FAILED_COLUMN: np.full(samples, failed), NODE_COLUMN: np.full(samples, node)}
 
 
-def _release_pieces(session: str, nodes: Iterable[str]) -> None:
+def _delete_pieces_on_nodes(session: str, nodes: Iterable[str]) -> None:
     """Delete what tasks of a session share, on all nodes where they ran; the workers that still read keep theirs.
 
     A node that does not answer in time keeps its pieces until another training reads there.

@@ -200,7 +200,7 @@ def _index_regular_samples(
     larger = image_M2[:, 1].max() > MAX_COLUMN_VALUE or json_M2[:, 1].max() > MAX_JSON_BYTES
     if larger or caption_M2[:, 1].max() > MAX_CAPTION_BYTES:
         return None
-    headers, marks = parse_image_headers(content, image_M2), _hash_images(content, image_M2)
+    headers, marks = parse_image_headers(content, image_M2), _hash_ends_of_images(content, image_M2)
     texts = _inspect_captions(content, caption_M2, json_M2, mode)
     for place, problem in headers.problems.items():
         texts.problems[place] = problem.value
@@ -232,12 +232,12 @@ def _read_marks(marks: Sequence[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(marks), ">u8").astype(np.uint64)
 
 
-def _hash_images(content: ShardBytes, image_M2: NDArray[np.int64]) -> list[bytes]:
-    """Return the marks of images at these offsets and sizes, as `_hash_image` does; 0 where there are no bytes."""
+def _hash_ends_of_images(content: ShardBytes, image_M2: NDArray[np.int64]) -> list[bytes]:
+    """Return the marks of images at these offsets and sizes, as `_hash_image_ends` does; 0 where there are no bytes."""
     marks = [bytes(8)] * len(image_M2)
     for place in np.flatnonzero(image_M2[:, 1] < HASHED_END_BYTES).tolist():
         start, size = image_M2[place].tolist()
-        marks[place] = _hash_image(content, start, size).to_bytes(8) if size else marks[place]
+        marks[place] = _hash_image_ends(content, start, size).to_bytes(8) if size else marks[place]
     large_D = np.flatnonzero(image_M2[:, 1] >= HASHED_END_BYTES)
     if not len(large_D):
         return marks
@@ -346,7 +346,7 @@ def _build_sample_row(content: ShardBytes, group: _MemberGroup, mode: CaptionLin
     start, size = image
     picture, mark = ImageHeader("", 0, 0, SampleProblem.NO_IMAGE), 0
     if size:
-        picture, mark = parse_image_header(content, start, start + size), _hash_image(content, start, size)
+        picture, mark = parse_image_header(content, start, start + size), _hash_image_ends(content, start, size)
     found, wrong = _inspect_caption(content, caption, about, mode)
     if about[1] > MAX_COLUMN_VALUE:
         about, wrong = _EMPTY_RANGE, wrong or SampleProblem.JSON_HUGE
@@ -373,7 +373,7 @@ def _build_sample_row(content: ShardBytes, group: _MemberGroup, mode: CaptionLin
     )
 
 
-def _hash_image(content: ShardBytes, start: int, size: int) -> int:
+def _hash_image_ends(content: ShardBytes, start: int, size: int) -> int:
     first = content[start : start + min(size, HASHED_END_BYTES)]
     return hash_to_64_bits(size.to_bytes(8) + first + content[start + max(0, size - HASHED_END_BYTES) : start + size])
 
@@ -383,7 +383,7 @@ def hash_to_64_bits(content: bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest())
 
 
-class _CaptionFacts(NamedTuple):
+class _CaptionRow(NamedTuple):
     """A text's columns in the manifest; the mark is a digest of 8 bytes."""
 
     words: int = 0
@@ -431,25 +431,25 @@ def _inspect_captions(
 
 def _inspect_caption(
     content: ShardBytes, caption: Sequence[int], about: Sequence[int], mode: CaptionLineMode | None
-) -> tuple[_CaptionFacts, SampleProblem | None]:
+) -> tuple[_CaptionRow, SampleProblem | None]:
     """Return the facts of a text and its problem; the json at `about` is read only if the text has several lines."""
     start, size = caption
     if size > MAX_CAPTION_BYTES:
-        return _CaptionFacts(), SampleProblem.CAPTION_HUGE
+        return _CaptionRow(), SampleProblem.CAPTION_HUGE
     try:
         text = content[start : start + size].decode().removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError:
-        return _CaptionFacts(), SampleProblem.CAPTION_NOT_UTF8
+        return _CaptionRow(), SampleProblem.CAPTION_NOT_UTF8
     words = text.split()
     if not words:
-        return _CaptionFacts(), SampleProblem.NO_CAPTION
+        return _CaptionRow(), SampleProblem.NO_CAPTION
     captions, joined = 1, " ".join(words)
     if LINE_ENDS.search(text.strip()):
         where, length = about
         metadata = parse_metadata(content[where : where + length]) if length <= MAX_JSON_BYTES else {}
         captions = count_captions(text, metadata, mode)
     mark = blake2b(joined.encode(), digest_size=8).digest()
-    return _CaptionFacts(len(words), len(joined), captions, mark), None
+    return _CaptionRow(len(words), len(joined), captions, mark), None
 
 
 def parse_metadata(content: bytes | None) -> dict[str, object]:
