@@ -102,7 +102,8 @@ def _serialise_verdict(verdict: "Verdict") -> dict[str, object]:
         **vars(verdict.forecast),
         "levels": [one._asdict() for one in verdict.forecast.levels],
     }
-    return {**vars(verdict), **own, "forecast": forecast, "two_modes": [mode._asdict() for mode in verdict.two_modes]}
+    lists = {name: [each._asdict() for each in getattr(verdict, name)] for name in ("two_modes", "reversed_steps")}
+    return {**vars(verdict), **own, "forecast": forecast, **lists}
 
 
 def _serialise_cohort(cohort: "CohortSummary") -> dict[str, object]:

@@ -142,6 +142,15 @@ class ForecastSummary:
     levels: tuple[LevelForecast, ...]
 
 
+class ReversedStep(NamedTuple):
+    """Two neighbouring levels of a trend, between which the response goes the other way by `difference`."""
+
+    lower: Level
+    upper: Level
+    difference: float
+    ci: Interval
+
+
 class FirstAnswer(NamedTuple):
     """The answer to the question that this one replaces; fields as in `Verdict`."""
 
@@ -193,7 +202,8 @@ class Verdict:
 
     `refuted_as` is where a refuted verdict's interval lies. `redesigned` marks a sweep that asks an answered question
     again, and `first_answer` is that answer. `not_learned` are the checks of learning that compared arms failed
-    (`learning.py`), `two_modes` the metrics of which a few trainings end apart from the others (`two_modes.py`).
+    (`learning.py`), `two_modes` the metrics of which a few trainings end apart from the others (`two_modes.py`),
+    `reversed_steps` the levels between which a trend's response goes the other way (`monotone.py`).
     `reason` is one sentence. A mediation also has the treatment's effect with the mediator free and fixed, and the
     mediated share. `cohort` is set where models are the replicates: `seeds` and `replicates` then count models, those
     of one lineage in one stratum once, and `trials` counts all of them. `replicate_noun` is what a replicate is: a
@@ -244,6 +254,7 @@ class Verdict:
     refuted_as: RefutationKind | None = None
     not_learned: tuple[ArmCheck, ...] = ()
     two_modes: tuple[SecondMode, ...] = ()
+    reversed_steps: tuple[ReversedStep, ...] = ()
     redesigned: bool = False
     first_answer: FirstAnswer | None = None
     seeds_out_of_order: int = 0
@@ -262,6 +273,7 @@ class Verdict:
             "redesigned": self.redesigned,
             "not learned": bool(self.not_learned),
             "two modes": bool(self.two_modes),
+            "not monotone": bool(self.reversed_steps),
         }
         return tuple(mark for mark, stands in marks.items() if stands)
 

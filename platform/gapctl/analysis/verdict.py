@@ -35,8 +35,17 @@ from gapctl.analysis.hypothesis_effects import (
     orient_interval_by_direction,
 )
 from gapctl.analysis.learning import ArmCheck
+from gapctl.analysis.monotone import find_reversed_steps
 from gapctl.analysis.paired_responses import LARGEST_RESPONSE, PairedResponses, UnusableResponse
-from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval, Outcome, RemainingTrials, Verdict
+from gapctl.analysis.results import (
+    UNKNOWN_INTERVAL,
+    EstimateWithInterval,
+    Interval,
+    Outcome,
+    RemainingTrials,
+    ReversedStep,
+    Verdict,
+)
 from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Prediction, Threshold, Trend
 from gapctl.config.metrics import OPTIMUM_EXCESSES
@@ -103,6 +112,7 @@ def build_verdict(
         redesigned=redesigned,
         not_learned=not_learned,
         two_modes=two_modes,
+        reversed_steps=_list_reversed_steps(measured, alpha),
         source=hypothesis.source,
         where=dict(hypothesis.where),
         estimate=found.value,
@@ -132,6 +142,16 @@ def build_verdict(
         predictors=tuple(hypothesis.predictors) if isinstance(hypothesis, Prediction) else (),
         beyond=tuple(hypothesis.beyond) if isinstance(hypothesis, Prediction) else (),
         forecast=None if measured.predicted is None else measured.predicted.summary,
+    )
+
+
+def _list_reversed_steps(measured: HypothesisResult, alpha: float) -> tuple[ReversedStep, ...]:
+    hypothesis = measured.hypothesis
+    if not isinstance(hypothesis, Trend):
+        return ()
+    levels = [cell[hypothesis.factor] for cell in measured.cells]
+    return find_reversed_steps(
+        measured.responses.values_SC, levels, hypothesis.direction, hypothesis.smallest_effect, alpha
     )
 
 

@@ -308,7 +308,12 @@ MOST_ARMS: Final = 4
 
 def explain_marks(verdict: Verdict) -> list[str]:
     """List the sentences that stand below a verdict; none where it has no such mark."""
-    return [*_describe_first_answer(verdict), *_explain_not_learned(verdict), *_explain_two_modes(verdict)]
+    return [
+        *_describe_first_answer(verdict),
+        *_explain_not_learned(verdict),
+        *_explain_two_modes(verdict),
+        *_explain_reversed_steps(verdict),
+    ]
 
 
 def explain_redesign(analysis: AnalysisResults) -> list[str]:
@@ -347,6 +352,16 @@ def _explain_two_modes(verdict: Verdict) -> list[str]:
         for mode in verdict.two_modes
     ]
     return [f"Two modes: {'; '.join(said)}. How often that happens is in no interval."] if said else []
+
+
+def _explain_reversed_steps(verdict: Verdict) -> list[str]:
+    """Name the levels between which a trend's response goes the other way."""
+    verb = "falls" if verdict.direction == "increasing" else "rises"
+    factor, said = verdict.factor.rsplit(".", 1)[-1], []
+    for step in verdict.reversed_steps:
+        difference, low, high = format_aligned_numbers([abs(step.difference), *sorted(map(abs, step.ci))])
+        said.append(f"from {factor}={step.lower} to {step.upper} by {difference} ({low} to {high})")
+    return [f"Not monotone: {name_metric(verdict.response)} {verb} {join_and(said)}."] if said else []
 
 
 def _explain_not_learned(verdict: Verdict) -> list[str]:

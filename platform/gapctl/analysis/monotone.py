@@ -1,0 +1,38 @@
+"""Find the steps of a trend that go the other way.
+
+A slope and Page's test look at all levels together: a response may fall over them and yet rise between two. Then the
+trend is not monotone, and its slope tells little of what happens from level to level.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+from gapctl.analysis.estimates import compute_t_interval
+from gapctl.analysis.hypothesis_effects import is_beyond_smallest_effect
+from gapctl.analysis.paired_responses import FloatArray
+from gapctl.analysis.results import ReversedStep
+from gapctl.config.hypotheses import Level
+
+
+def find_reversed_steps(
+    values_SL: FloatArray,
+    levels: Sequence[Level],
+    direction: Literal["increasing", "decreasing"],
+    smallest_effect: float,
+    alpha: float,
+) -> tuple[ReversedStep, ...]:
+    """Return the steps between ascending levels that go against a trend by no less than it claims of such a step.
+
+    A step is the mean over seeds of the paired difference of two neighbouring levels of `values_SL` (S, L). Its
+    interval is Student's at level 1 - alpha over all steps together (Bonferroni), and must lie beyond
+    `smallest_effect`, which is per unit of the factor, times the units between the two levels.
+    """
+    other_way: Literal["increasing", "decreasing"] = "decreasing" if direction == "increasing" else "increasing"
+    found = []
+    for place, (lower, upper) in enumerate(pairwise(levels)):
+        steps_S = values_SL[:, place + 1] - values_SL[:, place]
+        ci = compute_t_interval(steps_S, alpha / (len(levels) - 1))
+        if is_beyond_smallest_effect(ci, smallest_effect * (float(upper) - float(lower)), other_way):
+            found.append(ReversedStep(lower, upper, float(steps_S.mean()), ci))
+    return tuple(found)
