@@ -134,11 +134,12 @@ def test_the_notes_of_longer_runs_have_those_ledgers_numbers() -> None:
     ]
 
     assert note.note is not None
-    assert f"**{trend['verdict']}** ({estimate} per attribute, {low} to {high}, p after Holm" in note.note
-    assert f"{trend['p_holm']:.3f})" in note.note
+    (mark,) = trend["marks"]
+    assert f"**{trend['verdict']}**, but {mark} ({estimate} per attribute, {low} to {high}, p after Holm" in note.note
+    assert f"{trend['p']:.3f};" in note.note
     assert f"to {shown['c']}, at learned temperatures of" in note.note
     assert f"RMG is {rmg[0]} where captions name the digit alone, {rmg[1]} with one attribute and {rmg[5]}" in note.note
-    assert note.elsewhere["6,400 steps"] == f"full against none: yes, {shown['c']}; order: open, p 0.053"
+    assert note.elsewhere["6,400 steps"] == f"full against none: yes, {shown['c']}; slope {estimate}, not monotone"
     assert pictograms in note.elsewhere["pictograms"]
     assert notes.claims["claim 2"].elsewhere["6,400 steps"] == f"yes: images {shown['i']}, texts {shown['t']}"
     assert {found["verdict"] for found in (contrast, images, texts)} == {"supported"}
@@ -248,6 +249,6 @@ def test_the_readme_says_beside_the_demo_s_verdict_what_the_longer_run_makes_of_
     trend = verdicts_of("imbalance-hour")["information-closes-the-gap"]
     rmg = hour_long("RMG")
 
-    assert f"**{trend['verdict']}** (p {trend['p_holm']:.3f})" in readme
+    assert f"slope of {trend['estimate']:.4f}, **{trend['marks'][0]}**" in readme
     assert f"{rmg[0]:.2f} with the digit alone, {rmg[1]:.2f} with one attribute" in readme
-    assert readme.index("**inconclusive** (p") < readme.index("## A question of your own")
+    assert readme.index("**not monotone**") < readme.index("## A question of your own")
