@@ -41,6 +41,7 @@ from gapctl.cli.report_contents import read_run_record_with_pages, render_search
 from gapctl.cli.search import print_search_points
 from gapctl.cli.verdict_table import describe_declaration, print_comparison, print_sweep_analysis
 from gapctl.errors import GapctlError, InputError, MissingDataError, WorkError
+from gapctl.imports import import_without_garbage_collection
 from gapctl.ledger import Ledger, LedgerSnapshot
 from gapctl.ledger.preregistration import rebuild_declared_plan, rebuild_plan
 from gapctl.plan.command_line import build_ledger_arguments
@@ -131,6 +132,7 @@ def analyze_command(
     shown = form is ReportFormat.MARKDOWN or (form is ReportFormat.HTML and len(plans) == 1 and not problems)
     many = shown and export_history is None and any(map(_has_too_many_histories, plans))
     with_history = (shown and not many) or export_history is not None
+    import_without_garbage_collection("gapctl.analysis.compare")  # all that judges: statistics and tables
     sweeps = judge_plans(plans, ledger, problems, with_history=with_history)
     if not sweeps:
         kind = WorkError if any(isinstance(problem, WorkError) for problem in problems) else InputError
