@@ -37,8 +37,6 @@ from gapctl.cli.output import (
     write_page,
     write_table,
 )
-from gapctl.cli.report_contents import read_run_record_with_pages, render_search_page
-from gapctl.cli.search import print_search_points
 from gapctl.cli.verdict_table import describe_declaration, print_comparison, print_sweep_analysis
 from gapctl.errors import GapctlError, InputError, MissingDataError, WorkError
 from gapctl.imports import import_without_garbage_collection
@@ -289,6 +287,8 @@ def _print_analysis(found: "SweepComparison", ledger: Ledger, written: list[str]
     elif plan.sweep.spec.search is None:
         print_sweep_analysis(found.sweeps[0], ledger, console)
     elif (record := read_search_record(plan, ledger)) is not None:
+        from gapctl.cli.search import print_search_points
+
         print_search_points(plan, record)
     for line in (*(line for judged in found.sweeps for line in judged.lacking), *written):
         console.print(line, soft_wrap=True)
@@ -330,6 +330,7 @@ def _render_report_files(form: ReportFormat, found: "SweepComparison", ledger: L
 
 
 def _render_analysis_page(found: "SweepComparison", ledger: Ledger, *, alone: bool) -> str:
+    from gapctl.cli.report_contents import read_run_record_with_pages, render_search_page
     from gapctl.report.compare_page import render_comparison_page
     from gapctl.report.sweep_page import render_report
 
