@@ -5,9 +5,9 @@ does: a verdict averages over seeds, the one that learned nothing included.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from statistics import mean
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ from gapctl.config.arms import Arm
 from gapctl.config.hypotheses import Level
 from gapctl.config.information import find_bayes_loss
 from gapctl.config.trial import FACTOR_VALUES, LOSSES, Loss, MadData, TrialConfig, is_table
-from gapctl.plan.plan import Plan, Trial
+from gapctl.plan.plan import Plan, Trial, compute_by_arm
 from gapctl.text import format_first_names
 
 LOSS_METRIC: Final = "train/loss"
@@ -52,6 +52,13 @@ class ArmCheck:
     steps: int
     loss: float | None = None
     loss_bayes: float | None = None
+
+
+class _Bar(NamedTuple):
+    """What a metric must pass; `passes` is None where the check does not apply, and `text` then explains why."""
+
+    passes: Callable[[float], bool] | None
+    text: str
 
 
 class _SeedCheck(NamedTuple):
@@ -118,15 +125,11 @@ def _check_arm(
     trials: Sequence[Trial], trainings: Mapping[str, Trial], metrics: Mapping[str, TrainingMetrics]
 ) -> Iterable[ArmCheck]:
     first = trials[0]
-    looked = [(trial, *_find_measured_training(trial, trainings)) for trial in trials]
-    config = looked[0][2].config
-    for name in (LOSS_METRIC, OBJECT_METRIC, *_list_caption_accuracies(config)):
-        looks = [
-            _check_seed(name, trial.replicate, of.config, metrics.get(of.id), after)._replace(
-                model=trial.model.name if trial.model else "", noun=trial.replicate_noun
-            )
-            for trial, after, of in looked
-        ]
+    checked = [_find_measured_training(trial, trainings) for trial in trials]
+    for name in (LOSS_METRIC, OBJECT_METRIC, *_list_caption_accuracies(checked[0].config)):
+        bars = compute_by_arm(checked, partial(_find_bar, name))
+        each = zip(trials, checked, bars, strict=True)
+        looks = [_check_seed(name, trial, metrics.get(training.id), bar) for trial, training, bar in each]
         seeds = tuple(look.seed for look in looks if look.passed is not None)
         failed = [look for look in looks if look.passed is False]
         reason = _describe_failures(name, failed, len(seeds)) if failed else "" if seeds else looks[0].bar
@@ -138,29 +141,28 @@ def _check_arm(
             seeds,
             tuple(look.seed for look in failed),
             reason,
-            min(of.config.train.steps for _, _, of in looked),
+            min(training.config.train.steps for training in checked),
             sum(losses) / len(losses) if losses else None,
-            _average_bayes_loss(looked, looks) if name == LOSS_METRIC else None,
+            _average_bayes_loss(checked, looks) if name == LOSS_METRIC else None,
         )
 
 
-def _average_bayes_loss(looked: Sequence[tuple[Trial, bool, Trial]], looks: Sequence[_SeedCheck]) -> float | None:
+def _average_bayes_loss(checked: Sequence[Trial], looks: Sequence[_SeedCheck]) -> float | None:
     """Average the Bayes losses, which recipes differ in, of the trainings whose loss is finite, or of all if none is.
 
     Return None where one is not known. The mean of equal ones is exactly theirs.
     """
-    finite = [of.config for (_, _, of), look in zip(looked, looks, strict=True) if math.isfinite(look.value)]
-    found = [find_bayes_loss(config) for config in finite or [of.config for _, _, of in looked]]
+    finite = [training for training, look in zip(checked, looks, strict=True) if math.isfinite(look.value)]
+    found = compute_by_arm(finite or checked, lambda training: find_bayes_loss(training.config))
     known = [loss for loss in found if loss is not None]
     return mean(known) if len(known) == len(found) else None
 
 
-def _find_measured_training(trial: Trial, trainings: Mapping[str, Trial]) -> tuple[bool, Trial]:
-    """Return whether a trial's metrics are of moved embeddings, and the training to check in its place."""
-    if trial.config.train.samples or trial.parent is None or trial.parent not in trainings:
-        return trial.config.evaluate.intervention != "none", trial
-    parent = trainings[trial.parent]
-    return parent.config.evaluate.intervention != "none", parent
+def _find_measured_training(trial: Trial, trainings: Mapping[str, Trial]) -> Trial:
+    """Return the training to check in a trial's place: the one whose weights it measures, or itself."""
+    if trial.config.train.samples or trial.parent is None:
+        return trial
+    return trainings.get(trial.parent, trial)
 
 
 def _list_caption_accuracies(config: TrialConfig) -> list[str]:
@@ -172,50 +174,55 @@ def _list_caption_accuracies(config: TrialConfig) -> list[str]:
     return [f"quality/accuracy_{factor}" for factor in named if factor != data.main_factor]
 
 
-def _check_seed(name: str, seed: int, config: TrialConfig, metrics: TrainingMetrics | None, moved: bool) -> _SeedCheck:
-    value = None if metrics is None else metrics.get(name)
+def _check_seed(name: str, trial: Trial, metrics: TrainingMetrics | None, bar: _Bar) -> _SeedCheck:
+    passed, value, text = None, math.nan, bar.text
     if metrics is None:
-        return _SeedCheck(seed, None, math.nan, "the training whose weights are measured has no result here")
-    if value is None:
-        return _SeedCheck(seed, None, math.nan, f"{name} was not recorded")
-    if name == LOSS_METRIC:
-        return _check_loss(seed, metrics.get(END_METRIC, value), config)
-    return _check_accuracy(name, seed, value, config, moved)
+        text = "the training whose weights are measured has no result here"
+    elif name not in metrics:
+        text = f"{name} was not recorded"
+    else:
+        value = metrics.get(END_METRIC, metrics[name]) if name == LOSS_METRIC else metrics[name]
+        passed = None if bar.passes is None else bar.passes(value)
+    model = trial.model.name if trial.model else ""
+    return _SeedCheck(trial.replicate, passed, value, text, model, trial.replicate_noun)
 
 
-def _check_loss(seed: int, value: float, config: TrialConfig) -> _SeedCheck:
+def _find_bar(name: str, training: Trial) -> _Bar:
+    config = training.config
+    return _find_loss_bar(config) if name == LOSS_METRIC else _find_accuracy_bar(name, config)
+
+
+def _find_loss_bar(config: TrialConfig) -> _Bar:
     loss = config.loss
     if loss.has_terms:
-        return _SeedCheck(seed, None, value, "what is added to the contrastive loss has no known value for guessing")
+        return _Bar(None, "what is added to the contrastive loss has no known value for guessing")
     if loss.kind not in LOSSES:
-        return _SeedCheck(seed, None, value, f"loss.kind {loss.kind} has no known value for guessing")
+        return _Bar(None, f"loss.kind {loss.kind} has no known value for guessing")
     if loss.equal_captions == "masked":
-        return _SeedCheck(seed, None, value, "with equal captions masked, guessing has no one value")
+        return _Bar(None, "with equal captions masked, guessing has no one value")
     guessing = compute_guessing_loss(loss, config.train.batch_size)
     bayes = find_bayes_loss(config)
     if bayes is not None and bayes >= (1 - LEAST_GAIN) * guessing:
-        return _SeedCheck(
-            seed, None, value, f"no model can get below {bayes:.3f} with such captions; guessing is {guessing:.3f}"
-        )
-    bar = f"not {LEAST_GAIN:.0%} below the {guessing:.3f} of guessing".replace("%", " %")
-    return _SeedCheck(seed, value < (1 - LEAST_GAIN) * guessing, value, bar)
+        return _Bar(None, f"no model can get below {bayes:.3f} with such captions; guessing is {guessing:.3f}")
+    text = f"not {LEAST_GAIN:.0%} below the {guessing:.3f} of guessing".replace("%", " %")
+    return _Bar(lambda value: value < (1 - LEAST_GAIN) * guessing, text)
 
 
-def _check_accuracy(name: str, seed: int, value: float, config: TrialConfig, moved: bool) -> _SeedCheck:
+def _find_accuracy_bar(name: str, config: TrialConfig) -> _Bar:
     data = config.data
     if not isinstance(data, MadData):
-        return _SeedCheck(seed, None, value, "how many classes there are is not in the ledger")
+        return _Bar(None, "how many classes there are is not in the ledger")
     if is_table(config):
-        return _SeedCheck(seed, None, value, "captions of a table have nothing in common that prompts could ask by")
-    if moved:
-        return _SeedCheck(seed, None, value, "it is of embeddings that an intervention moved")
+        return _Bar(None, "captions of a table have nothing in common that prompts could ask by")
+    if config.evaluate.intervention != "none":
+        return _Bar(None, "it is of embeddings that an intervention moved")
     factor = data.main_factor if name == OBJECT_METRIC else name.removeprefix("quality/accuracy_")
     images, classes = config.evaluate.gallery, FACTOR_VALUES[factor]
     if float(classes) ** -images >= CHANCE_P:
-        return _SeedCheck(seed, None, value, f"{images} images are too few to tell any accuracy from chance")
-    right = round(value / 100 * images) if math.isfinite(value) else 0
-    passed = right >= find_least_above_chance(images, classes)
-    return _SeedCheck(seed, passed, value, f"not above the {100 / classes:.3g} % of chance by {images:,} images")
+        return _Bar(None, f"{images} images are too few to tell any accuracy from chance")
+    least = find_least_above_chance(images, classes)
+    text = f"not above the {100 / classes:.3g} % of chance by {images:,} images"
+    return _Bar(lambda value: math.isfinite(value) and round(value / 100 * images) >= least, text)
 
 
 @cache
