@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
+from package_code import PACKAGE, parsed
+
 REPOSITORY = Path(__file__).parents[1]
-PACKAGE = REPOSITORY / "platform" / "gapctl"
 
 # What each package imports at most, besides what those may import themselves. Every package may
 # import gapctl.errors, gapctl.io, gapctl.extensions, gapctl.folders, gapctl.imports, gapctl.proxies and gapctl.text.
@@ -74,13 +75,15 @@ class Import(NamedTuple):
 
 
 @cache
+def imports_in(path: Path) -> tuple[Import, ...]:
+    """Every import in a file."""
+    return tuple(_imports(parsed(path), str(path.relative_to(REPOSITORY)), at_once=True))
+
+
+@cache
 def imports_of(package: str) -> tuple[Import, ...]:
     """Every import in the files of a package."""
-    found: list[Import] = []
-    for path in sorted((PACKAGE / package).rglob("*.py")):
-        place = str(path.relative_to(REPOSITORY))
-        found += _imports(ast.parse(path.read_text(encoding="utf-8")), place, at_once=True)
-    return tuple(found)
+    return tuple(found for path in sorted((PACKAGE / package).rglob("*.py")) for found in imports_in(path))
 
 
 def _imports(node: ast.AST, place: str, *, at_once: bool) -> Iterator[Import]:
@@ -131,7 +134,7 @@ def test_a_package_imports_nothing_downstream_of_it(package: str) -> None:
 def test_no_two_classes_share_a_name() -> None:
     places: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(f"{path.relative_to(REPOSITORY)}:{node.lineno}")
 
@@ -183,8 +186,7 @@ def imported_with(module: str) -> set[str]:
         found.add(name)
         file = (PACKAGE.parent / name.replace(".", "/")).with_suffix(".py")
         if name.startswith("gapctl.") and file.exists():
-            code = ast.parse(file.read_text(encoding="utf-8"))
-            waiting += [each.module for each in _imports(code, name, at_once=True) if each.at_once]
+            waiting += [found.module for found in imports_in(file) if found.at_once]
     return found
 
 

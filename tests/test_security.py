@@ -21,9 +21,8 @@ from gapctl.config.load import load_sweep_text
 from gapctl.errors import InputError
 from gapctl.ledger import Ledger
 from gapctl.training.checkpoint import unpack_weights
+from package_code import PACKAGE, calls
 from sweep_texts import TINY, written
-
-PACKAGE = Path(__file__).parents[1] / "platform" / "gapctl"
 
 
 class Bomb:
@@ -77,20 +76,6 @@ def test_a_tag_in_a_cluster_file_or_in_a_table_of_prices_makes_nothing(tmp_path:
 
     assert gapctl("cluster", verb, str(bad), "--sweep", str(sweep)).exit_code == 2
     assert gapctl("cluster", verb, str(shipped), "--sweep", str(sweep), "--prices", str(bad)).exit_code == 2
-
-
-def calls(module: str, name: str) -> list[ast.Call]:
-    """Every call of `module.name(...)` in the package."""
-    return [
-        node
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == name
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == module
-    ]
 
 
 def test_every_reader_of_weights_refuses_objects() -> None:
