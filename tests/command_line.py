@@ -52,14 +52,16 @@ for arguments in commands:
 """Runs the commands that `;` stands between; a record separator, which gapctl never writes, ends what each said."""
 
 
-def in_turn(*commands: Sequence[str]) -> list[str]:
+def in_turn(*commands: Sequence[str], before: str = "") -> list[str]:
     """A new Python that runs these commands one after another: most of a short command's time is its imports."""
-    return [sys.executable, "-c", IN_TURN, *[word for command in commands for word in (";", *command)][1:]]
+    return [sys.executable, "-c", before + IN_TURN, *[word for command in commands for word in (";", *command)][1:]]
 
 
-def gapctl_in_turn(*commands: Sequence[str], folder: Path | None = None, **environment: str) -> list[Answer]:
-    """What `gapctl_process` gives for each of these commands, which share one process."""
-    done = _run(in_turn(*commands), folder, environment, 120)
+def gapctl_in_turn(
+    *commands: Sequence[str], folder: Path | None = None, before: str = "", **environment: str
+) -> list[Answer]:
+    """What `gapctl_process` gives for each of these commands, which share one process that runs `before` first."""
+    done = _run(in_turn(*commands, before=before), folder, environment, 120)
     done.check_returncode()
     said, complained = done.stdout.split("\x1e")[:-1], done.stderr.split("\x1e")[:-1]
     return [Answer(int(code), out, err) for out, code, err in zip(said[::2], said[1::2], complained, strict=True)]
