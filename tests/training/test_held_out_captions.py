@@ -9,7 +9,7 @@ import torch
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.mad.factors import FACTOR_NAMES
-from gapctl.data.mad.feed import MadFeed
+from gapctl.data.mad.feed import MadFeed, TrialData
 from gapctl.data.mad.sampler import UNSPECIFIED, parse_captions
 from gapctl.models.build import build_model
 from gapctl.plan.plan import reset_packable_settings
@@ -22,7 +22,6 @@ from mad_data import small_data
 from memory_store import MemoryStore
 
 CPU = torch.device("cpu")
-DATA = small_data(test=80)
 FITTED_ON = 300
 HeldOut = Literal["own", "full"]
 BEFORE = "46a4ef3da326"
@@ -33,6 +32,11 @@ BEFORE = "46a4ef3da326"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr(evaluate, "FITTING_PAIRS", FITTED_ON)
+
+
+def digits() -> TrialData:
+    """A few digits, with enough of them held out for the galleries here."""
+    return small_data(test=80)
 
 
 def config(held_out: HeldOut, data: dict[str, Any] | None = None, **captions: Any) -> TrialConfig:
@@ -46,7 +50,7 @@ def config(held_out: HeldOut, data: dict[str, Any] | None = None, **captions: An
 
 def finished(configs: Sequence[TrialConfig], initial: bytes | None = None) -> tuple[TrialState, ...]:
     """The trials, done, in one pack."""
-    run = TrainingRun([TrialState(each, 0, DATA, MemoryStore(), CPU, initial=initial) for each in configs], CPU)
+    run = TrainingRun([TrialState(each, 0, digits(), MemoryStore(), CPU, initial=initial) for each in configs], CPU)
     while not run.done:
         run.train_for(60.0)
     return tuple(run.members)
@@ -54,8 +58,8 @@ def finished(configs: Sequence[TrialConfig], initial: bytes | None = None) -> tu
 
 @pytest.mark.parametrize("order", ["shuffled", "canonical"])
 def test_full_captions_are_those_of_an_arm_that_says_all(order: str) -> None:
-    own, full = (build_gallery(DATA, config(held_out, order=order)) for held_out in ("own", "full"))
-    of_all = build_gallery(DATA, config("own", order=order, attributes=5))
+    own, full = (build_gallery(digits(), config(held_out, order=order)) for held_out in ("own", "full"))
+    of_all = build_gallery(digits(), config("own", order=order, attributes=5))
 
     np.testing.assert_array_equal(full.tokens_NL, of_all.tokens_NL)
     np.testing.assert_array_equal(full.images_NCHW, own.images_NCHW)
@@ -66,7 +70,7 @@ def test_full_captions_are_those_of_an_arm_that_says_all(order: str) -> None:
 
 @pytest.mark.parametrize("held_out", ["own", "full"])
 def test_held_out_captions_are_right_where_those_of_training_are_wrong(held_out: HeldOut) -> None:
-    gallery = build_gallery(DATA, config(held_out, noise=1.0))
+    gallery = build_gallery(digits(), config(held_out, noise=1.0))
     said_N6 = parse_captions(gallery.tokens_NL)
 
     np.testing.assert_array_equal(said_N6[said_N6 != UNSPECIFIED], gallery.labels_NF[said_N6 != UNSPECIFIED])
@@ -76,12 +80,12 @@ def test_held_out_captions_are_right_where_those_of_training_are_wrong(held_out:
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_training_batches_and_zero_shot_questions_stay(noise: float) -> None:
     pair = [config(held_out, noise=noise) for held_out in ("own", "full")]
-    (own, _), (full, _) = (next(iter(MadFeed(DATA, each, seed=3))) for each in pair)
+    (own, _), (full, _) = (next(iter(MadFeed(digits(), each, seed=3))) for each in pair)
 
     assert own.images_BCHW.tobytes() == full.images_BCHW.tobytes()
     assert own.tokens_BL.tobytes() == full.tokens_BL.tobytes()
     model = build_model(pair[0], MAD_VOCABULARY, 4)
-    ours, theirs = (MadEvaluation(DATA, each, CPU) for each in pair)
+    ours, theirs = (MadEvaluation(digits(), each, CPU) for each in pair)
     for rows, others in zip(ours.encode_training_pairs(model), theirs.encode_training_pairs(model), strict=True):
         assert rows.tobytes() == others.tobytes()
     questions, of_full = (each.encode(model).zero_shot.questions for each in (ours, theirs))
@@ -154,10 +158,12 @@ def test_what_was_trained_before_keeps_its_id_and_a_full_gallery_has_another() -
 def test_pictures_of_held_out_captions_are_full_too() -> None:
     sides = {"sides": "image_image"}
     own, full = (config(held_out, sides, attributes=0) for held_out in ("own", "full"))
-    shown = [SecondSide(DATA, each).prepare_captions(build_gallery(DATA, each).tokens_NL) for each in (own, full)]
+    shown = [
+        SecondSide(digits(), each).prepare_captions(build_gallery(digits(), each).tokens_NL) for each in (own, full)
+    ]
     of_all = config("own", sides, attributes=5)
 
     assert not np.array_equal(*shown)
     np.testing.assert_array_equal(
-        shown[1], SecondSide(DATA, of_all).prepare_captions(build_gallery(DATA, of_all).tokens_NL)
+        shown[1], SecondSide(digits(), of_all).prepare_captions(build_gallery(digits(), of_all).tokens_NL)
     )
