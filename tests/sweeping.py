@@ -11,6 +11,7 @@ from pathlib import Path
 from command_line import Answer, gapctl
 from forked import ForkedProcess
 from gapctl.cli.main import run
+from mlflow_database import write_empty_database
 
 SMOKE = Path(__file__).parents[1] / "sweeps" / "imbalance.yaml"
 COMMAND = (sys.executable, "-m", "gapctl")
@@ -25,7 +26,10 @@ def sweep_command(folder: Path, *more: str) -> list[str]:
 
 def command_for(file: Path, folder: Path, *more: str) -> list[str]:
     """Any sweep with its ledger and MLflow store below `folder`."""
-    places = ["--runs", str(folder / "runs"), "--set", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"]
+    database = folder / "mlflow.db"
+    if not database.exists():
+        write_empty_database(database)
+    places = ["--runs", str(folder / "runs"), "--set", f"tracking.uri=sqlite:///{database}"]
     return [*COMMAND, "sweep", str(file), *places, *more]
 
 

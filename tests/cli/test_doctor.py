@@ -21,6 +21,7 @@ from gapctl.cli import doctor as places
 from gapctl.cli.doctor import CheckResult, doctor_command
 from gapctl.data.mad.images import load_variant_images
 from idx_files import write_digits
+from mlflow_database import write_empty_database
 from one_verb import run_verb
 
 GB = 10**9
@@ -194,7 +195,7 @@ def test_the_runs_of_a_real_store_are_counted(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = f"sqlite:///{write_empty_database(tmp_path / 'mlflow.db')}"
     client = MlflowClient(uri)
     for _ in range(3):
         client.create_run("0")

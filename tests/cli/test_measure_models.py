@@ -9,6 +9,7 @@ from model_measures import no_ray
 
 from command_line import Answer, gapctl, gapctl_process
 from hub import Hub, make_environment, serve_hub, use_hub
+from mlflow_database import write_empty_database
 from pair_shards import write_pairs
 from tiny_models import HALVES, TINY_RESNET, TINY_SIGLIP, TINY_VIT, write_model
 
@@ -195,7 +196,7 @@ def test_each_tag_or_file_belongs_to_its_architecture(place: Path, weights: Path
 def test_several_models_are_logged_as_a_run_each(place: Path, models: Path, shards: Path) -> None:
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{place}/mlflow.db"
+    uri = f"sqlite:///{write_empty_database(place / 'mlflow.db')}"
     ran = measure(shards, "hf-hub:tiny/vit", "hf-hub:tiny/siglip", more=("--log", "--uri", uri))
     assert ran.exit_code == 0, ran.err
     client = MlflowClient(uri)

@@ -12,6 +12,7 @@ from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial, get_search, name_study
 from gapctl.sweep.search import SearchController
 from gapctl.sweep.study import Study
+from mlflow_database import write_empty_database
 from searches import EVERY, METRIC, run, search_file
 
 
@@ -99,7 +100,7 @@ def test_the_page_shows_course_values_and_points_and_is_the_same_each_time(searc
 def test_mlflow_shows_points_the_best_and_the_figures(searched: Path) -> None:
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{searched / 'mlflow.db'}"
+    uri = f"sqlite:///{write_empty_database(searched / 'mlflow.db')}"
     answer = gapctl("track", "sync", str(searched / "tune.yaml"), "--runs", str(searched / "runs"), "--uri", uri)
 
     client = MlflowClient(uri)

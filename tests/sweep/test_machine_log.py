@@ -19,6 +19,7 @@ from gapctl.sweep.pack_work import PackWork
 from gapctl.tracking.mlflow_sync import sync_sweep
 from gapctl.training import hardware as machine
 from gapctl.training.hardware import CPU, MEMORY, MachineMonitor
+from mlflow_database import write_empty_database
 from sweep_texts import TINY
 
 EVERY = ("base.evaluate.every=256", "base.evaluate.gallery=64", "seeds=1")
@@ -45,7 +46,7 @@ def train(plan: Plan, data: TrialData, ledger: Ledger, pieces: float = 60.0) -> 
 
 
 def test_every_trial_of_a_sweep_shows_its_machine_in_mlflow(plan: Plan, data: TrialData, tmp_path: Path) -> None:
-    ledger, uri = Ledger(str(tmp_path / "runs")), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    ledger, uri = Ledger(str(tmp_path / "runs")), f"sqlite:///{write_empty_database(tmp_path / 'mlflow.db')}"
     train(plan, data, ledger)
 
     sync_sweep(plan, ledger, uri)
@@ -124,7 +125,7 @@ def test_a_damaged_record_is_none_and_harms_nothing(plan: Plan, data: TrialData,
     damaged = plan.trials[0]
     Path(ledger.trial(damaged.id).path("machine.parquet")).write_bytes(b"PAR1")
 
-    sync_sweep(plan, ledger, uri := f"sqlite:///{tmp_path / 'mlflow.db'}")
+    sync_sweep(plan, ledger, uri := f"sqlite:///{write_empty_database(tmp_path / 'mlflow.db')}")
 
     assert ledger.trial(damaged.id).read_rows_or_empty(MACHINE) == []
     (run,) = MlflowClient(uri).search_runs(["1"], f"tags.`gapctl.trial` = '{damaged.id}'")

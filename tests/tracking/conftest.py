@@ -11,15 +11,13 @@ from small_sweep import FINGERPRINT, SWEEP, Runs, Shown
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, make_plan
-from gapctl.tracking.store import open_mlflow_client
+from mlflow_database import write_empty_database
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables take seconds to make, so that tests get a copy of one fresh database."""
-    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    open_mlflow_client(f"sqlite:///{file}")
-    return file
+    return write_empty_database(tmp_path_factory.mktemp("mlflow") / "empty.db")
 
 
 @pytest.fixture
