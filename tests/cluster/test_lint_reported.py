@@ -1,14 +1,17 @@
 """Mistakes that people report publicly of Ray's cluster files, planted in a shipped one, are found at their line."""
 
+import contextlib
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from cluster.cluster_texts import AWS, GCP, KUBERAY, REPOSITORY, Mistake, planted
 from command_line import gapctl
 from gapctl.cluster.cluster_files import read_documents
-from gapctl.cluster.lint import FINDERS, TEMPLATES, compute_digest, lint_cluster_file, load_rule_texts
+from gapctl.cluster.lint import FINDERS, TEMPLATES, LintIssue, compute_digest, lint_cluster_file, load_rule_texts
 from gapctl.cluster.lint_machines import MACHINE_FINDERS
 
 SPOT_L4 = (
@@ -385,20 +388,38 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
 
 
-@pytest.mark.parametrize("mistake", REPORTED.values(), ids=list(REPORTED))
-def test_a_reported_mistake_is_found_at_its_line(tmp_path: Path, mistake: Mistake) -> None:
-    path, line = planted(tmp_path, mistake.file, mistake.old, mistake.new, mistake.at)
-    found = [(each.line, each.severity) for each in lint_cluster_file(path) if each.rule == mistake.rule]
+class Linted(NamedTuple):
+    """A file with a mistake, the line of that, and what is found."""
 
-    assert (line, mistake.severity) in found
+    path: Path
+    line: int
+    issues: Sequence[LintIssue]
 
 
-@pytest.mark.parametrize("mistake", REPORTED.values(), ids=list(REPORTED))
-def test_a_finding_says_what_is_wrong_and_what_to_do(tmp_path: Path, mistake: Mistake) -> None:
-    path, _ = planted(tmp_path, mistake.file, mistake.old, mistake.new, mistake.at)
+@pytest.fixture(scope="module")
+def linted(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Linted]:
+    """Each mistake's file, which takes long to read."""
+    found = {}
+    with contextlib.chdir(REPOSITORY):
+        for name, mistake in REPORTED.items():
+            path, line = planted(tmp_path_factory.mktemp("planted"), mistake.file, mistake.old, mistake.new, mistake.at)
+            found[name] = Linted(path, line, lint_cluster_file(path))
+    return found
 
-    for issue in lint_cluster_file(path):
-        assert re.fullmatch(rf"{re.escape(str(path))}:\d+: (error|warning): .+; .+", str(issue), re.DOTALL)
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_a_reported_mistake_is_found_at_its_line(linted: Mapping[str, Linted], name: str) -> None:
+    mistake = REPORTED[name]
+    found = [(each.line, each.severity) for each in linted[name].issues if each.rule == mistake.rule]
+
+    assert (linted[name].line, mistake.severity) in found
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_a_finding_says_what_is_wrong_and_what_to_do(linted: Mapping[str, Linted], name: str) -> None:
+    for issue in linted[name].issues:
+        place = re.escape(str(linted[name].path))
+        assert re.fullmatch(rf"{place}:\d+: (error|warning): .+; .+", str(issue), re.DOTALL)
         assert not re.search(r"\{\w+\}", re.sub(r"-C|\$\{", "", issue.risk + issue.fix))
 
 
