@@ -7,18 +7,24 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; its 15 lets trials starve beside the tests
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # processes of tests share the cores; numpy's threads would wait for each other there
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # and a trial's two threads would wait there by keeping the cores busy
+ON_RAY = "tests/data/on_ray/"
 MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 4_000_000_000
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # where waiting for a disk to be sure takes no time
 settings.register_profile("gapctl", deadline=None, max_examples=50)
 settings.load_profile("gapctl")
 
-SLOW_FIRST = ("sweep", "tracking", "data", "cli", "training", "api", "extensions", "report", ".", "cluster", "analysis")
+SLOW_FIRST = (
+    *("sweep", "tracking", "data/on_ray", "data", "cli", "training", "api", "extensions", "report", ".", "cluster"),
+    "analysis",
+)
 """Folders with files of many seconds, `.` for this one: two processes share the suite, and neither should end with one
 of these alone.
 
@@ -34,6 +40,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _rank(path: Path) -> int:
     folder = str(path.parent.relative_to(Path(__file__).parent))
     return SLOW_FIRST.index(folder) if folder in SLOW_FIRST else len(SLOW_FIRST)
+
+
+class OneProcessPerRay(LoadFileScheduling):
+    """Gives a process the tests of one file at a time, or of the whole folder whose files share one Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return ON_RAY if file.startswith(ON_RAY) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneProcessPerRay:
+    return OneProcessPerRay(config, log)
 
 
 def pytest_collection_finish() -> None:

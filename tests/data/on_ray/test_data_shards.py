@@ -26,20 +26,37 @@ DIGITS = "120"
 """So many of each split that a shard takes seconds, and a kill after the first comes before the second."""
 
 
-@pytest.fixture(scope="module")
-def one_ray() -> Iterator[None]:
-    """Ray, started once for all tests of this file that need none of their own."""
-    with local_ray.start_local_ray(2):
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Verbs work in a folder with an empty cache, and need not start Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GAPCTL_CACHE", str(folder / "cache"))
+        patch.setattr(local_ray, "start_local_ray", lambda workers: nullcontext())
+        patch.chdir(folder)
         yield
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
+    """A folder of IDX files with a few real digits, in `digits`, and their shards, in `mad`; to be read only."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_digits(folder / "digits", TRAIN, TEST)
+    with working_in(folder):
+        assert run_verb(data_app, "mad", "--source", "digits", "--out", "mad").exit_code == 0
+    return folder
+
+
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_ray: None) -> Path:
-    """A folder of IDX files with a few real digits, an empty cache, and a Ray that a verb need not start."""
-    monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(local_ray, "start_local_ray", lambda workers: nullcontext())
-    monkeypatch.chdir(tmp_path)
-    return write_digits(tmp_path / "digits", TRAIN, TEST)
+def source(tmp_path: Path, whole: Path) -> Iterator[Path]:
+    """The folder of IDX files, an empty cache, and a Ray that a verb need not start."""
+    with working_in(tmp_path):
+        yield shutil.copytree(whole / "digits", tmp_path / "digits")
+
+
+@pytest.fixture
+def shards(source: Path, whole: Path) -> Path:
+    """The same, with a copy of the shards in `mad`."""
+    return shutil.copytree(whole / "mad", source.with_name("mad"))
 
 
 def test_a_program_reads_what_was_made_and_what_was_kept(source: Path, tmp_path: Path) -> None:
@@ -64,8 +81,7 @@ def test_a_person_reads_it_in_two_sentences(source: Path) -> None:
     assert "1 made and 0 kept in " in ran.out
 
 
-def test_a_whole_folder_verifies_and_a_damaged_one_is_told_file_by_file(source: Path) -> None:
-    run_verb(data_app, "mad", "--source", "digits", "--out", "mad")
+def test_a_whole_folder_verifies_and_a_damaged_one_is_told_file_by_file(shards: Path) -> None:
     ran = run_verb(data_app, "verify", "mad")
     assert (ran.exit_code, ran.err.strip()) == (0, "")
     assert ran.out.startswith("mad: whole: 4 files, ")
@@ -136,15 +152,13 @@ def test_the_cache_is_filled_for_one_split_where_only_that_is_asked(source: Path
     assert [path.name for path in Path("cache").rglob("*.npy")] == ["test.npy"]
 
 
-def test_the_preview_of_shards_is_that_of_their_digits(source: Path) -> None:
-    run_verb(data_app, "mad", "--source", "digits", "--out", "mad")
+def test_the_preview_of_shards_is_that_of_their_digits(shards: Path) -> None:
     for name in ("digits", "mad"):
         assert run_verb(data_app, "preview", "--source", name, "--rows", "2", "--out", f"{name}.png").exit_code == 0
     assert Path("mad.png").read_bytes() == Path("digits.png").read_bytes()
 
 
-def test_a_trial_on_shards_is_the_trial_on_their_digits(source: Path) -> None:
-    run_verb(data_app, "mad", "--source", "digits", "--out", "mad")
+def test_a_trial_on_shards_is_the_trial_on_their_digits(shards: Path) -> None:
     sweep = Path("tiny.yaml")
     sweep.write_text(TINY)
     options = ("--set", "base.evaluate.gallery=20", "--set")
@@ -162,8 +176,7 @@ def test_a_trial_on_shards_is_the_trial_on_their_digits(source: Path) -> None:
     assert on_digits.metrics == on_shards.metrics
 
 
-def test_a_sweep_file_that_names_damaged_shards_is_answered_with_its_place(source: Path) -> None:
-    run_verb(data_app, "mad", "--source", "digits", "--out", "mad")
+def test_a_sweep_file_that_names_damaged_shards_is_answered_with_its_place(shards: Path) -> None:
     Path("tiny.yaml").write_text(TINY)
     Path("mad/train-00000.npy").unlink()
     ran = gapctl("plan", "tiny.yaml", "--set", "base.data.source=mad")
