@@ -71,14 +71,8 @@ def test_a_sweep_trains_with_a_metric_a_treatment_and_a_loss_of_a_package(instal
         check=True,
     )
     trial_id = json.loads(listed.stdout)["trials"][1]["id"]
-    done = subprocess.run(
-        [sys.executable, "-m", "gapctl", "train", "sweep.yaml", "--trial", trial_id],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    trained = run_gapctl("train", str(tmp_path / "sweep.yaml"), "--trial", trial_id, "--runs", str(tmp_path / "runs"))
+    assert trained.exit_code == 0, trained.err
 
     folder = tmp_path / "runs" / trial_id
     described = yaml.safe_load((folder / "trial.yaml").read_text())
