@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -25,10 +26,19 @@ FEW_METRICS = ("gap/rmg", "bias/moad_image")
 ORDERS = {"data.captions.order": ["shuffled", "canonical", "alphabetic"]}
 
 
-def spec_of(shown: AnalysisResults, name: str) -> dict[str, Any]:
+def specs_of(shown: AnalysisResults) -> dict[str, dict[str, Any]]:
     drawn = [figure for response in plot_responses_by_factor(shown, FILE_LOOK) for figure in response.figures]
-    drawn += plot_training_curves(shown, FILE_LOOK)
-    return dict(next(figure.spec for figure in drawn if figure.name == name))
+    return {figure.name: dict(figure.spec) for figure in (*drawn, *plot_training_curves(shown, FILE_LOOK))}
+
+
+def spec_of(shown: AnalysisResults, name: str) -> dict[str, Any]:
+    return specs_of(shown)[name]
+
+
+@cache
+def usual_specs() -> dict[str, dict[str, Any]]:
+    """The figures of the usual analysis, which many tests look at."""
+    return specs_of(analysis())
 
 
 def names_of(shown: AnalysisResults) -> list[str]:
@@ -65,7 +75,7 @@ def test_mean_and_interval_are_those_of_the_analysis() -> None:
 
 
 def test_image_and_text_bias_share_a_chart_with_two_colours_and_two_shapes() -> None:
-    spec = spec_of(analysis(), "moad-by-attributes")
+    spec = usual_specs()["moad-by-attributes"]
     (points,) = layers(spec, "point")
 
     assert {row["series"] for row in rows(spec, points)} == {"images", "texts"}
@@ -77,13 +87,13 @@ def test_image_and_text_bias_share_a_chart_with_two_colours_and_two_shapes() -> 
 
 @pytest.mark.parametrize("name", ["rmg-by-attributes", "l2m-by-attributes", "moad-by-attributes"])
 def test_there_is_a_zero_line_where_zero_means_no_effect(name: str) -> None:
-    spec = spec_of(analysis(), name)
+    spec = usual_specs()[name]
 
     assert [0] in [[row["value"] for row in rows(spec, layer)] for layer in layers(spec, "rule")[:1]]
 
 
 def test_entropy_has_no_zero_line() -> None:
-    spec = spec_of(analysis(), "entropy-by-attributes")
+    spec = usual_specs()["entropy-by-attributes"]
 
     assert all("y2" in layer["encoding"] for layer in layers(spec, "rule"))
     assert spec["layer"][0]["encoding"]["y"]["scale"]["zero"] is False
@@ -94,7 +104,7 @@ def test_entropy_is_set_against_the_gallery_where_its_size_is_known() -> None:
     sized = replace(sized, trials=sized.trials.with_columns(pl.lit(4096.0).alias("entropy/gallery")))
 
     assert "Equal shares for all 4,096 texts would give 8.32." in spec_of(sized, "entropy-by-attributes")["description"]
-    assert "Equal shares" not in spec_of(analysis(), "entropy-by-attributes")["description"]
+    assert "Equal shares" not in usual_specs()["entropy-by-attributes"]["description"]
 
 
 def test_one_seed_is_points_without_intervals() -> None:

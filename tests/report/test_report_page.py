@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -37,8 +38,14 @@ def page(shown: AnalysisResults) -> PageReader:
     return PageReader(render_report(shown))
 
 
+@cache
+def usual() -> PageReader:
+    """The page of the usual analysis, which many tests read."""
+    return page(analysis())
+
+
 def test_nothing_on_the_page_is_loaded_from_elsewhere() -> None:
-    read = page(analysis())
+    read = usual()
     loading = {"src", "href", "srcset", "data", "action", "poster", "background"}
     addresses = [value for _, attributes in read.elements for name, value in attributes.items() if name in loading]
 
@@ -47,7 +54,7 @@ def test_nothing_on_the_page_is_loaded_from_elsewhere() -> None:
 
 
 def test_the_page_forbids_itself_to_load_anything_and_to_evaluate_text() -> None:
-    policy = next(item["content"] for item in page(analysis()).attributes("meta") if "http-equiv" in item)
+    policy = next(item["content"] for item in usual().attributes("meta") if "http-equiv" in item)
 
     assert policy.startswith("default-src 'none';")
     assert "unsafe-eval" not in policy
@@ -81,7 +88,7 @@ def test_the_chart_library_is_on_the_page_once() -> None:
 
 
 def test_every_chart_has_its_place_and_every_place_its_chart() -> None:
-    read = page(analysis())
+    read = usual()
     places = [attributes["data-chart"] for _, attributes in read.elements if "data-chart" in attributes]
 
     assert sorted(places) == sorted(read.charts())
@@ -90,7 +97,7 @@ def test_every_chart_has_its_place_and_every_place_its_chart() -> None:
 
 
 def test_every_hypothesis_is_shown_with_its_verdict_effect_interval_and_p() -> None:
-    words = page(analysis()).words
+    words = usual().words
 
     for verdict in VERDICTS:
         assert verdict.claim in words
@@ -106,7 +113,7 @@ def test_every_hypothesis_is_shown_with_its_verdict_effect_interval_and_p() -> N
 
 
 def test_the_outcome_comes_before_everything_else() -> None:
-    words = page(analysis()).words
+    words = usual().words
 
     assert "✓ 1 supported, ✗ 1 refuted, ? 1 inconclusive · alpha 0.05, Holm over 3 · 18 of 18 trainings done" in words
     assert words.index("1 supported") < words.index(SUPPORTED.claim) < words.index("What the treatment did")
@@ -127,7 +134,7 @@ def test_an_unsettled_verdict_says_how_many_seeds_would_settle_it() -> None:
 
 
 def test_hypotheses_declared_in_time_are_confirmed_with_their_hash() -> None:
-    words = page(analysis()).words
+    words = usual().words
 
     assert f"Declared before the first training; hypotheses' sha256 {'4a54' * 16}" in words
     assert "EXPLORATORY" not in words
@@ -155,7 +162,7 @@ def test_missing_trainings_are_announced() -> None:
 
     assert "INCOMPLETE: 2 of 20 trainings have not finished" in words
     assert "18 done of 20 planned" in words
-    assert "INCOMPLETE" not in page(analysis()).words
+    assert "INCOMPLETE" not in usual().words
 
 
 def test_no_text_of_a_sweep_file_becomes_markup_or_code() -> None:
@@ -172,7 +179,7 @@ def test_no_text_of_a_sweep_file_becomes_markup_or_code() -> None:
 
 
 def test_the_page_is_well_formed() -> None:
-    assert page(analysis()).unclosed == []
+    assert usual().unclosed == []
 
 
 def test_the_same_analysis_gives_the_same_bytes_in_every_process() -> None:
@@ -208,7 +215,7 @@ def test_a_value_that_is_no_number_is_a_dash_that_sorts_last() -> None:
 
 
 def test_it_says_how_to_run_it_again() -> None:
-    assert "gapctl sweep sweeps/imbalance.yaml --scale laptop" in page(analysis()).words
+    assert "gapctl sweep sweeps/imbalance.yaml --scale laptop" in usual().words
     assert "--scale" not in page(analysis(scale=None)).words
     assert "--scale 'two words; rm'" in page(analysis(scale="two words; rm")).words
 
