@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; its 1
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # processes of tests share the cores; numpy's threads would wait for each other there
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # and a trial's two threads would wait there by keeping the cores busy
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of hundreds of processes compiles what it imports
+sys.dont_write_bytecode = False
+if "PYTEST_XDIST_WORKER" in os.environ:
+    gc.disable()  # until all is imported
 ON_RAY = "tests/data/on_ray/"
 MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 4_000_000_000
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES:
@@ -59,6 +64,8 @@ def pytest_collection_finish() -> None:
     """Garbage is looked for among what tests make, no more among all that was imported for them."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+    gc.set_threshold(20_000)  # not 700: hypothesis calls a function at each collection
 
 
 def pytest_unconfigure() -> None:
