@@ -88,7 +88,7 @@ def _draw_count(pen: "ImageDraw", name: str, count: int, colour: Colour) -> None
 
 def _encode_png(picture: "Picture") -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG")  # optimize=True takes five times as long, for a tenth fewer bytes
     return buffer.getvalue()
 
 
