@@ -9,7 +9,7 @@ import torch
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.mad.factors import FACTOR_NAMES
-from gapctl.data.mad.feed import MadFeed, TrialData
+from gapctl.data.mad.feed import MadFeed, TrialData, require_mad_data
 from gapctl.data.mad.sampler import UNSPECIFIED, parse_captions
 from gapctl.models.build import build_model
 from gapctl.plan.plan import reset_packable_settings
@@ -159,11 +159,13 @@ def test_pictures_of_held_out_captions_are_full_too() -> None:
     sides = {"sides": "image_image"}
     own, full = (config(held_out, sides, attributes=0) for held_out in ("own", "full"))
     shown = [
-        SecondSide(digits(), each).prepare_captions(build_gallery(digits(), each).tokens_NL) for each in (own, full)
+        SecondSide(digits(), require_mad_data(each)).prepare_captions(build_gallery(digits(), each).tokens_NL)
+        for each in (own, full)
     ]
     of_all = config("own", sides, attributes=5)
 
     assert not np.array_equal(*shown)
     np.testing.assert_array_equal(
-        shown[1], SecondSide(digits(), of_all).prepare_captions(build_gallery(digits(), of_all).tokens_NL)
+        shown[1],
+        SecondSide(digits(), require_mad_data(of_all)).prepare_captions(build_gallery(digits(), of_all).tokens_NL),
     )

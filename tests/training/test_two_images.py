@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from gapctl.config.metrics import is_posterior_metric
 from gapctl.config.presets import PRESETS
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, Train, TrialConfig
-from gapctl.data.mad.feed import MadBatch, MadFeed, normalise_images
+from gapctl.data.mad.feed import MadBatch, MadFeed, normalise_images, require_mad_data
 from gapctl.data.mad.sampler import GALLERY_SEED
 from gapctl.models.build import build_model, map_tied_parameter_names
 from gapctl.models.losses import make_contrastive_loss
@@ -116,7 +116,7 @@ def test_all_but_patch_embeddings_may_be_shared() -> None:
 def test_an_evaluation_sees_what_open_clips_encoders_see() -> None:
     trial = config()
     model = build_model(trial, VOCABULARY, 4)
-    gallery, side = build_gallery(DATA, trial), SecondSide(DATA, trial)
+    gallery, side = build_gallery(DATA, trial), SecondSide(DATA, require_mad_data(trial))
 
     embeddings = MadEvaluation(DATA, trial, CPU).encode(model).embeddings
 

@@ -1,6 +1,7 @@
 """Evaluate models of MAD on a frozen gallery of held-out pairs and zero-shot prompts, the same at every step.
 
-1. `build_gallery` draws the held-out pairs; `SecondSide` turns captions into tokens or pictures.
+1. `build_gallery` draws the held-out pairs; `SecondSide` turns captions into tokens or pictures. `prepare_questions`
+   does both, once for all seeds.
 2. `MadEvaluation.encode` embeds gallery and prompts with `_EvaluationTowers`.
 3. `InterventionEvaluation` fits an intervention on training pairs and applies it to the embeddings; ideal words are of
    prompts that name the main factor with another one.
@@ -14,6 +15,7 @@ the main factor, A those of another, P pairs of both, D embedding.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -24,7 +26,7 @@ from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
 from gapctl.config.presets import PatchTower
-from gapctl.config.trial import Evaluate, Model, TrialConfig, is_table
+from gapctl.config.trial import Evaluate, MadData, Model, TrialConfig, is_table
 from gapctl.data.mad.captions import (
     END_TOKEN,
     PROMPT_SEED,
@@ -65,6 +67,8 @@ FITTING_PAIRS: Final = 4_096
 
 CHUNK_SAMPLES = 128
 """Samples that are encoded together: few enough that a layer's rows stay in the cache for the next layer."""
+QUESTIONS_KEPT: Final = 16
+"""Galleries with prompts that a process keeps for the next seeds; one of 10,000 pairs has 25 MB."""
 
 
 class TrainingEmbeddings(NamedTuple):
@@ -184,10 +188,9 @@ class Gallery(NamedTuple):
 class SecondSide:
     """Turns captions into the second side's input: their tokens, pictures of them from the test split, or rows."""
 
-    def __init__(self, data: TrialData, config: TrialConfig) -> None:
-        about = require_mad_data(config)
+    def __init__(self, data: TrialData, about: MadData, *, table: bool = False) -> None:
         self.images = about.sides == "image_image"
-        self.rows = number_captions(about) if is_table(config) else None
+        self.rows = number_captions(about) if table else None
         self._split = data.test
 
     def prepare_captions(self, tokens_NL: NDArray[np.int64], seed: int = GALLERY_SEED) -> NDArray[np.integer]:
@@ -202,6 +205,31 @@ class SecondSide:
         return compose_coloured_images(
             self._split.images_NVHW, *sample_images_of_captions(self._split.digit_labels_N, tokens_NL, seed)
         )
+
+
+class GalleryQuestions(NamedTuple):
+    """What an evaluation shows every model: pairs, the input for their captions (N, ...), and prompts (C, T, ...).
+
+    `posterior` are the entropies of a model that knows the gallery's world, by metric name.
+    """
+
+    gallery: Gallery
+    side: SecondSide
+    second_N: NDArray[np.integer]
+    posterior: Mapping[str, float]
+    prompts_CT: Mapping[str, NDArray[np.integer]]
+
+
+@lru_cache(maxsize=QUESTIONS_KEPT)
+def prepare_questions(data: TrialData, about: MadData, size: int, *, table: bool) -> GalleryQuestions:
+    """Return what an evaluation on `size` pairs shows; one for all seeds in this process, so it is only read."""
+    gallery, side = _draw_gallery(data, about, size), SecondSide(data, about, table=table)
+    prompts_CT: dict[str, NDArray[np.integer]] = {}
+    for factor in FACTOR_NAMES:
+        tokens_CTL = build_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
+        prompts_CT[factor] = np.stack([side.prepare_captions(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL])
+    posterior = measure_posterior_entropies(about, gallery.labels_NF, gallery.tokens_NL)
+    return GalleryQuestions(gallery, side, side.prepare_captions(gallery.tokens_NL), posterior, prompts_CT)
 
 
 class _EvaluationTowers:
@@ -279,15 +307,8 @@ class MadEvaluation:
         self._device = device
         about = require_mad_data(config)
         self._main = about.main_factor
-        self._gallery = build_gallery(data, config)
-        self._side = SecondSide(data, config)
-        self._second_N = self._side.prepare_captions(self._gallery.tokens_NL)
-        self._posterior = measure_posterior_entropies(about, self._gallery.labels_NF, self._gallery.tokens_NL)
-        self._prompts_CT: dict[str, NDArray[np.integer]] = {}
-        for factor in FACTOR_NAMES:
-            tokens_CTL = build_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
-            prompts = [self._side.prepare_captions(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL]
-            self._prompts_CT[factor] = np.stack(prompts)
+        questions = prepare_questions(data, about, config.evaluate.gallery, table=is_table(config))
+        self._gallery, self._side, self._second_N, self._posterior, self._prompts_CT = questions
 
     @torch.no_grad()
     def encode(self, model: ContrastiveModel, *, pairs: bool = False) -> GalleryEncoding:
@@ -358,7 +379,11 @@ def build_gallery(data: TrialData, config: TrialConfig) -> Gallery:
     Captions name the factors of the arm's own captions, or all factors if held-out captions are full. They have no
     noise.
     """
-    drawn = sample_gallery(data.test.digit_labels_N, config.evaluate.gallery, require_mad_data(config))
+    return _draw_gallery(data, require_mad_data(config), config.evaluate.gallery)
+
+
+def _draw_gallery(data: TrialData, about: MadData, size: int) -> Gallery:
+    drawn = sample_gallery(data.test.digit_labels_N, size, about)
     images = compose_coloured_images(data.test.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
     return Gallery(images, drawn.tokens_BL, drawn.labels_B6)
 
