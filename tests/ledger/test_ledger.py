@@ -11,7 +11,16 @@ from gapctl.errors import InputError, WorkError
 from gapctl.ledger import Declaration, LeaseOwner, Ledger, Result
 from gapctl.ledger.json_files import serialize_result
 from gapctl.ledger.preregistration import DECLARATION
-from gapctl.ledger.trial import AXIS, CONFIGURATION, DIMENSIONS, FAILURE, HISTORY, TrialFolder
+from gapctl.ledger.trial import (
+    AXIS,
+    CLOUDS,
+    CONFIGURATION,
+    DIMENSIONS,
+    FAILURE,
+    HISTORY,
+    NEIGHBORS,
+    TrialFolder,
+)
 
 RESULT = Result(
     trial="0123456789ab",
@@ -122,6 +131,45 @@ def test_history_keeps_a_column_per_metric_also_where_the_first_row_lacks_it(fol
     assert history is not None
     assert history["train/loss"].to_list() == [None, 2.0]
     assert history["samples_seen"].to_list() == [0, 256]
+
+
+def test_files_that_are_written_together_are_all_there_once_the_block_ends(folder: TrialFolder) -> None:
+    with folder.write_together():
+        folder.save_dimensions([0.5], [0.0])
+        folder.save_clouds(b"clouds")
+    folder.save_neighbors(b"neighbors")
+
+    found = [folder.read(name) for name in (CLOUDS, NEIGHBORS)]
+    assert found == [b"clouds", b"neighbors"]
+    assert folder.read_table(DIMENSIONS) is not None
+
+
+def test_a_file_that_cannot_be_written_with_others_is_named_and_the_others_are_there(
+    folder: TrialFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / RESULT.trial / CLOUDS / "in the way").mkdir(parents=True)
+
+    def save_both() -> None:
+        with folder.write_together():
+            folder.save_clouds(b"clouds")
+            folder.save_neighbors(b"neighbors")
+
+    with pytest.raises(WorkError, match=r"clouds\.png: cannot be written"):
+        save_both()
+
+    assert folder.read(NEIGHBORS) == b"neighbors"
+
+
+def test_an_error_in_a_block_leaves_what_it_had_written(folder: TrialFolder) -> None:
+    def fail_after_clouds() -> None:
+        with folder.write_together():
+            folder.save_clouds(b"clouds")
+            raise ArithmeticError("no direction")
+
+    with pytest.raises(ArithmeticError):
+        fail_after_clouds()
+
+    assert folder.read(CLOUDS) == b"clouds"
 
 
 def test_both_centroids_come_back_by_dimension(folder: TrialFolder) -> None:

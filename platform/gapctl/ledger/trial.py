@@ -16,7 +16,9 @@
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -63,6 +65,7 @@ REQUIRED_COLUMNS: Final = {
     DIMENSIONS: ["dimension", "image_mean", "text_mean"],
 }
 CHECKPOINTS_KEPT = 2
+FILES_AT_ONCE = 8
 
 
 class TrialFolder:
@@ -76,6 +79,8 @@ class TrialFolder:
         self.trial_id = trial_id
         self.handle: LeaseHandle | None = None
         self._checkpoints: list[str] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._writing: list[Future[None]] = []
 
     def path(self, name: str = "") -> str:
         """Return the address of a file of this trial."""
@@ -125,7 +130,25 @@ class TrialFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """Write one of the trial's files atomically."""
-        self._runs.write(f"{self.trial_id}/{name}", content)
+        if self._pool is None:
+            self._runs.write(f"{self.trial_id}/{name}", content)
+        else:
+            self._writing.append(self._pool.submit(self._runs.write, f"{self.trial_id}/{name}", content))
+
+    @contextmanager
+    def write_together(self) -> Iterator[None]:
+        """Write the files of this block, each of another name, side by side; all are there once it ends.
+
+        A disk makes several files safe from a power cut in the time of one, and a store takes several at once.
+        """
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            self._pool, self._writing = pool, []
+            try:
+                yield
+            finally:
+                self._pool = None
+        for write in self._writing:
+            write.result()
 
     def read_text(self, name: str) -> str | None:
         """Return a text such as `failure.txt`, or None. Raises WorkError if `trial.yaml` is damaged."""

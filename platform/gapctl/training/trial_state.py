@@ -10,6 +10,7 @@ Index letters: B pairs of a batch, N gallery pairs, D embedding.
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -77,6 +78,10 @@ class TrialStore(Protocol):
 
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
         """Store a checkpoint."""
+        ...
+
+    def write_together(self) -> AbstractContextManager[None]:
+        """Store what the block saves side by side; all of it is stored once it ends."""
         ...
 
     def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:
@@ -311,18 +316,19 @@ class TrialState:
             row |= self._state.ending.measure(row.get("train/loss_bayes"))
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
-        self._save_step_rows()
-        self._store.save_history(self._state.rows)
-        if self.steps == self.steps_total:
-            self._store.save_dimensions(result.image_mean_D.tolist(), result.text_mean_D.tolist())
-            self._store.save_axis(
-                result.image_on_axis_N.tolist(),
-                result.text_on_axis_N.tolist(),
-                result.image_on_mean_N.tolist(),
-                result.label_N.tolist(),
-            )
-            self._store.save_clouds(draw_clouds(encoded.embeddings.image_ND, encoded.embeddings.text_MD))
-            self._store.save_neighbors(draw_neighbor_sheet(encoded.embeddings, encoded.get_pairs))
+        with self._store.write_together():
+            self._save_step_rows()
+            self._store.save_history(self._state.rows)
+            if self.steps == self.steps_total:
+                self._store.save_dimensions(result.image_mean_D.tolist(), result.text_mean_D.tolist())
+                self._store.save_axis(
+                    result.image_on_axis_N.tolist(),
+                    result.text_on_axis_N.tolist(),
+                    result.image_on_mean_N.tolist(),
+                    result.label_N.tolist(),
+                )
+                self._store.save_clouds(draw_clouds(encoded.embeddings.image_ND, encoded.embeddings.text_MD))
+                self._store.save_neighbors(draw_neighbor_sheet(encoded.embeddings, encoded.get_pairs))
         worth = self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, time.monotonic() - self._saved_at)
         if worth and not self._spares_uploads:
             self._saved_at = -math.inf  # an evaluation that costs more than a checkpoint is worth one
