@@ -71,12 +71,15 @@ DOCS: Final = Path(__file__).parent
 LEDGERS: Final = (
     "laptop",
     "ambiguity",
+    "ambiguity_pairs",
     "transience",
     "batch_duplicates",
     "thermostat",
     "recipes",
     "one_law",
     "early_gap",
+    "robustness",
+    "gap_direction",
 )
 """Folders of docs/results whose ledgers the page is made from."""
 
