@@ -57,6 +57,19 @@ def test_a_trend_that_falls_at_each_step_has_no_mark(tmp_path: Path) -> None:
     assert (trend.verdict, trend.marks) == ("supported", ())
 
 
+def test_a_trend_that_rises_at_each_step_is_refuted_without_the_mark(tmp_path: Path) -> None:
+    trend, _ = judged(tmp_path, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6))
+
+    assert (trend.verdict, trend.refuted_as, trend.marks) == ("refuted", "opposite", ())
+
+
+def test_a_step_that_is_rounding_reverses_nothing() -> None:
+    values = np.tile([0.5, (0.15 + 0.15) / 2, (0.1 + 0.2) / 2, 0.0], (5, 1))
+    assert 0 < values[0, 2] - values[0, 1] < 1e-15
+
+    assert not find_reversed_steps(values, range(4), "decreasing", 0.0, 0.05, 1e-12)
+
+
 def test_a_step_counts_that_is_as_large_as_the_trend_claims_of_one_so_long() -> None:
     values = np.array([0.5, 0.53, 0.1]) + 1e-4 * np.random.default_rng(0).standard_normal((5, 3))
 

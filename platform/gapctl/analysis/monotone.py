@@ -21,18 +21,19 @@ def find_reversed_steps(
     direction: Literal["increasing", "decreasing"],
     smallest_effect: float,
     alpha: float,
+    rounding: float = 0.0,
 ) -> tuple[ReversedStep, ...]:
-    """Return the steps between ascending levels that go against a trend by no less than it claims of such a step.
+    """Return the steps between ascending levels that go against a trend's slope by as much as is claimed of a step.
 
     A step is the mean over seeds of the paired difference of two neighbouring levels of `values_SL` (S, L). Its
     interval is Student's at level 1 - alpha over all steps together (Bonferroni), and must lie beyond
-    `smallest_effect`, which is per unit of the factor, times the units between the two levels.
+    `smallest_effect`, which is per unit of the factor, times the units between the two levels, by more than `rounding`.
     """
     other_way: Literal["increasing", "decreasing"] = "decreasing" if direction == "increasing" else "increasing"
     found = []
     for place, (lower, upper) in enumerate(pairwise(levels)):
         steps_S = values_SL[:, place + 1] - values_SL[:, place]
         ci = compute_t_interval(steps_S, alpha / (len(levels) - 1))
-        if is_beyond_smallest_effect(ci, smallest_effect * (float(upper) - float(lower)), other_way):
+        if is_beyond_smallest_effect(ci, smallest_effect * (float(upper) - float(lower)), other_way, rounding):
             found.append(ReversedStep(lower, upper, float(steps_S.mean()), ci))
     return tuple(found)

@@ -9,7 +9,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -149,10 +149,10 @@ def _list_reversed_steps(measured: HypothesisResult, alpha: float) -> tuple[Reve
     hypothesis = measured.hypothesis
     if not isinstance(hypothesis, Trend):
         return ()
-    levels = [cell[hypothesis.factor] for cell in measured.cells]
-    return find_reversed_steps(
-        measured.responses.values_SC, levels, hypothesis.direction, hypothesis.smallest_effect, alpha
-    )
+    values_SL, levels = measured.responses.values_SC, [cell[hypothesis.factor] for cell in measured.cells]
+    rounding = float(compute_tie_tolerance(values_SL).max(initial=0.0))
+    slope: Literal["increasing", "decreasing"] = "increasing" if measured.estimate.value > 0 else "decreasing"
+    return find_reversed_steps(values_SL, levels, slope, hypothesis.smallest_effect, alpha, rounding)
 
 
 def _predict_effect(found: EffectEstimate, hypothesis: Hypothesis, alpha: float) -> Interval:

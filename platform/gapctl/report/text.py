@@ -356,7 +356,7 @@ def _explain_two_modes(verdict: Verdict) -> list[str]:
 
 def _explain_reversed_steps(verdict: Verdict) -> list[str]:
     """Name the levels between which a trend's response goes the other way."""
-    verb = "falls" if verdict.direction == "increasing" else "rises"
+    verb = "falls" if verdict.estimate > 0 else "rises"
     factor, said = verdict.factor.rsplit(".", 1)[-1], []
     for step in verdict.reversed_steps:
         difference, low, high = format_aligned_numbers([abs(step.difference), *sorted(map(abs, step.ci))])
