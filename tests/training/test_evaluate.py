@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Model, TrialConfig
 from gapctl.data.mad.captions import build_pair_prompt_tokens
 from gapctl.data.mad.factors import FACTOR_NAMES
-from gapctl.data.mad.feed import normalise_images
+from gapctl.data.mad.feed import normalise_images, require_mad_data
 from gapctl.models.build import build_model
 from gapctl.training.evaluation import (
     PROMPT_SEED,
@@ -29,7 +29,7 @@ def test_embeddings_are_those_of_open_clip_s_own_pass_in_float32() -> None:
         data=MadData(captions=MadCaptions(attributes=3)), model=Model(embed_dim=24), evaluate=Evaluate(gallery=300)
     )
     model = build_model(config, VOCABULARY, seed=4)
-    gallery = build_gallery(small_data(), config)
+    gallery = build_gallery(small_data(), require_mad_data(config), 300)
 
     embeddings = MadEvaluation(small_data(), config, CPU).encode(model).embeddings
 

@@ -15,7 +15,7 @@ from gapctl.models.build import build_model
 from gapctl.plan.plan import reset_packable_settings
 from gapctl.plan.trial_id import compute_trial_id
 from gapctl.training import evaluation as evaluate
-from gapctl.training.evaluation import MadEvaluation, SecondSide, build_gallery
+from gapctl.training.evaluation import Gallery, MadEvaluation, SecondSide, build_gallery
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import MAD_VOCABULARY, TrialState
 from mad_data import small_data
@@ -48,6 +48,10 @@ def config(held_out: HeldOut, data: dict[str, Any] | None = None, **captions: An
     )
 
 
+def gallery_of(each: TrialConfig) -> Gallery:
+    return build_gallery(digits(), require_mad_data(each), each.evaluate.gallery)
+
+
 def finished(configs: Sequence[TrialConfig], initial: bytes | None = None) -> tuple[TrialState, ...]:
     """The trials, done, in one pack."""
     run = TrainingRun([TrialState(each, 0, digits(), MemoryStore(), CPU, initial=initial) for each in configs], CPU)
@@ -58,8 +62,8 @@ def finished(configs: Sequence[TrialConfig], initial: bytes | None = None) -> tu
 
 @pytest.mark.parametrize("order", ["shuffled", "canonical"])
 def test_full_captions_are_those_of_an_arm_that_says_all(order: str) -> None:
-    own, full = (build_gallery(digits(), config(held_out, order=order)) for held_out in ("own", "full"))
-    of_all = build_gallery(digits(), config("own", order=order, attributes=5))
+    own, full = (gallery_of(config(held_out, order=order)) for held_out in ("own", "full"))
+    of_all = gallery_of(config("own", order=order, attributes=5))
 
     np.testing.assert_array_equal(full.tokens_NL, of_all.tokens_NL)
     np.testing.assert_array_equal(full.images_NCHW, own.images_NCHW)
@@ -70,7 +74,7 @@ def test_full_captions_are_those_of_an_arm_that_says_all(order: str) -> None:
 
 @pytest.mark.parametrize("held_out", ["own", "full"])
 def test_held_out_captions_are_right_where_those_of_training_are_wrong(held_out: HeldOut) -> None:
-    gallery = build_gallery(digits(), config(held_out, noise=1.0))
+    gallery = gallery_of(config(held_out, noise=1.0))
     said_N6 = parse_captions(gallery.tokens_NL)
 
     np.testing.assert_array_equal(said_N6[said_N6 != UNSPECIFIED], gallery.labels_NF[said_N6 != UNSPECIFIED])
@@ -159,7 +163,7 @@ def test_pictures_of_held_out_captions_are_full_too() -> None:
     sides = {"sides": "image_image"}
     own, full = (config(held_out, sides, attributes=0) for held_out in ("own", "full"))
     shown = [
-        SecondSide(digits(), require_mad_data(each)).prepare_captions(build_gallery(digits(), each).tokens_NL)
+        SecondSide(digits(), require_mad_data(each)).prepare_captions(gallery_of(each).tokens_NL)
         for each in (own, full)
     ]
     of_all = config("own", sides, attributes=5)
@@ -167,5 +171,5 @@ def test_pictures_of_held_out_captions_are_full_too() -> None:
     assert not np.array_equal(*shown)
     np.testing.assert_array_equal(
         shown[1],
-        SecondSide(digits(), require_mad_data(of_all)).prepare_captions(build_gallery(digits(), of_all).tokens_NL),
+        SecondSide(digits(), require_mad_data(of_all)).prepare_captions(gallery_of(of_all).tokens_NL),
     )

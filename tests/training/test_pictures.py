@@ -12,6 +12,7 @@ from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConf
 from gapctl.data.image_text.source import PairPaths
 from gapctl.data.load import load_dataset
 from gapctl.data.mad.captions import format_captions
+from gapctl.data.mad.feed import require_mad_data
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.training import pair_evaluation
 from gapctl.training.embedding_plots import (
@@ -175,7 +176,7 @@ def test_a_pair_of_mad_is_shown_as_the_model_sees_it(sides: str) -> None:
         .get_pairs(np.array([3, 9]), np.array([3, 9]))
     )
 
-    gallery = build_gallery(small_data(test=100), config)
+    gallery = build_gallery(small_data(test=100), require_mad_data(config), config.evaluate.gallery)
     assert np.array_equal(shown.image_BHWC.transpose(0, 3, 1, 2), gallery.images_NCHW[[3, 9]])
     assert shown.captions == format_captions(gallery.tokens_NL[[3, 9]])
     assert (shown.second_BHWC is None) == (sides == "image_text")

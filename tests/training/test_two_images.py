@@ -116,7 +116,8 @@ def test_all_but_patch_embeddings_may_be_shared() -> None:
 def test_an_evaluation_sees_what_open_clips_encoders_see() -> None:
     trial = config()
     model = build_model(trial, VOCABULARY, 4)
-    gallery, side = build_gallery(DATA, trial), SecondSide(DATA, require_mad_data(trial))
+    about = require_mad_data(trial)
+    gallery, side = build_gallery(DATA, about, trial.evaluate.gallery), SecondSide(DATA, about)
 
     embeddings = MadEvaluation(DATA, trial, CPU).encode(model).embeddings
 

@@ -1,7 +1,7 @@
 """Evaluate models of MAD on a frozen gallery of held-out pairs and zero-shot prompts, the same at every step.
 
-1. `build_gallery` draws the held-out pairs; `SecondSide` turns captions into tokens or pictures. `prepare_questions`
-   does both, once for all seeds.
+1. `build_gallery` draws the held-out pairs; `SecondSide` turns captions into tokens or pictures.
+   `prepare_evaluation_inputs` does both, once for all seeds.
 2. `MadEvaluation.encode` embeds gallery and prompts with `_EvaluationTowers`.
 3. `InterventionEvaluation` fits an intervention on training pairs and applies it to the embeddings; ideal words are of
    prompts that name the main factor with another one.
@@ -67,8 +67,9 @@ FITTING_PAIRS: Final = 4_096
 
 CHUNK_SAMPLES = 128
 """Samples that are encoded together: few enough that a layer's rows stay in the cache for the next layer."""
-QUESTIONS_KEPT: Final = 16
-"""Galleries with prompts that a process keeps for the next seeds; one of 10,000 pairs has 25 MB."""
+INPUTS_KEPT: Final = 16
+LARGEST_GALLERY_KEPT: Final = 4_096
+"""So many galleries of at most this size, with their prompts, a process keeps for the next seeds: 160 MB at most."""
 
 
 class TrainingEmbeddings(NamedTuple):
@@ -207,7 +208,7 @@ class SecondSide:
         )
 
 
-class GalleryQuestions(NamedTuple):
+class EvaluationInputs(NamedTuple):
     """What an evaluation shows every model: pairs, the input for their captions (N, ...), and prompts (C, T, ...).
 
     `posterior` are the entropies of a model that knows the gallery's world, by metric name.
@@ -220,16 +221,24 @@ class GalleryQuestions(NamedTuple):
     prompts_CT: Mapping[str, NDArray[np.integer]]
 
 
-@lru_cache(maxsize=QUESTIONS_KEPT)
-def prepare_questions(data: TrialData, about: MadData, size: int, *, table: bool) -> GalleryQuestions:
-    """Return what an evaluation on `size` pairs shows; one for all seeds in this process, so it is only read."""
-    gallery, side = _draw_gallery(data, about, size), SecondSide(data, about, table=table)
+def prepare_evaluation_inputs(data: TrialData, about: MadData, size: int, *, table: bool) -> EvaluationInputs:
+    """Return what an evaluation on `size` pairs shows: of small galleries one for all seeds, which is only read."""
+    prepare = _prepare_once if size <= LARGEST_GALLERY_KEPT else _prepare_inputs
+    return prepare(data, about, size, table=table)
+
+
+def _prepare_inputs(data: TrialData, about: MadData, size: int, *, table: bool) -> EvaluationInputs:
+    gallery, side = build_gallery(data, about, size), SecondSide(data, about, table=table)
+    gallery.labels_NF.setflags(write=False)  # metrics of extensions get them
     prompts_CT: dict[str, NDArray[np.integer]] = {}
     for factor in FACTOR_NAMES:
         tokens_CTL = build_prompt_tokens(factor, about, PROMPT_TEMPLATES, PROMPT_SEED)
         prompts_CT[factor] = np.stack([side.prepare_captions(tokens_TL, PROMPT_SEED) for tokens_TL in tokens_CTL])
     posterior = measure_posterior_entropies(about, gallery.labels_NF, gallery.tokens_NL)
-    return GalleryQuestions(gallery, side, side.prepare_captions(gallery.tokens_NL), posterior, prompts_CT)
+    return EvaluationInputs(gallery, side, side.prepare_captions(gallery.tokens_NL), posterior, prompts_CT)
+
+
+_prepare_once = lru_cache(maxsize=INPUTS_KEPT)(_prepare_inputs)
 
 
 class _EvaluationTowers:
@@ -307,8 +316,8 @@ class MadEvaluation:
         self._device = device
         about = require_mad_data(config)
         self._main = about.main_factor
-        questions = prepare_questions(data, about, config.evaluate.gallery, table=is_table(config))
-        self._gallery, self._side, self._second_N, self._posterior, self._prompts_CT = questions
+        inputs = prepare_evaluation_inputs(data, about, config.evaluate.gallery, table=is_table(config))
+        self._gallery, self._side, self._second_N, self._posterior, self._prompts_CT = inputs
 
     @torch.no_grad()
     def encode(self, model: ContrastiveModel, *, pairs: bool = False) -> GalleryEncoding:
@@ -373,16 +382,12 @@ class MadEvaluation:
         return TrainingEmbeddings(towers.images(batch.images_BCHW), towers.second(batch.second))
 
 
-def build_gallery(data: TrialData, config: TrialConfig) -> Gallery:
-    """Return the frozen gallery of a configuration: the same images for every seed and arm.
+def build_gallery(data: TrialData, about: MadData, size: int) -> Gallery:
+    """Return the frozen gallery of `size` pairs: the same images for every seed and arm.
 
     Captions name the factors of the arm's own captions, or all factors if held-out captions are full. They have no
     noise.
     """
-    return _draw_gallery(data, require_mad_data(config), config.evaluate.gallery)
-
-
-def _draw_gallery(data: TrialData, about: MadData, size: int) -> Gallery:
     drawn = sample_gallery(data.test.digit_labels_N, size, about)
     images = compose_coloured_images(data.test.images_NVHW, drawn.digit_B, drawn.variant_B, drawn.colour_B)
     return Gallery(images, drawn.tokens_BL, drawn.labels_B6)
