@@ -22,7 +22,7 @@ class MemoryStore:
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
         self.saved.append((str(samples_seen), content))
 
-    def write_together(self) -> AbstractContextManager[None]:
+    def write_in_parallel(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def save_history(self, rows: Sequence[Mapping[str, float]]) -> None:

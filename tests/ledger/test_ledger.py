@@ -134,7 +134,7 @@ def test_history_keeps_a_column_per_metric_also_where_the_first_row_lacks_it(fol
 
 
 def test_files_that_are_written_together_are_all_there_once_the_block_ends(folder: TrialFolder) -> None:
-    with folder.write_together():
+    with folder.write_in_parallel():
         folder.save_dimensions([0.5], [0.0])
         folder.save_clouds(b"clouds")
     folder.save_neighbors(b"neighbors")
@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_written_with_others_is_named_and_the_others_are_t
     (tmp_path / "runs" / RESULT.trial / CLOUDS / "in the way").mkdir(parents=True)
 
     def save_both() -> None:
-        with folder.write_together():
+        with folder.write_in_parallel():
             folder.save_clouds(b"clouds")
             folder.save_neighbors(b"neighbors")
 
@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_written_with_others_is_named_and_the_others_are_t
 
 def test_an_error_in_a_block_leaves_what_it_had_written(folder: TrialFolder) -> None:
     def fail_after_clouds() -> None:
-        with folder.write_together():
+        with folder.write_in_parallel():
             folder.save_clouds(b"clouds")
             raise ArithmeticError("no direction")
 

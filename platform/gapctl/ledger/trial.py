@@ -136,18 +136,18 @@ class TrialFolder:
             self._writing.append(self._pool.submit(self._runs.write, f"{self.trial_id}/{name}", content))
 
     @contextmanager
-    def write_together(self) -> Iterator[None]:
+    def write_in_parallel(self) -> Iterator[None]:
         """Write the files of this block, each of another name, side by side; all are there once it ends.
 
         A disk makes several files safe from a power cut in the time of one, and a store takes several at once.
         """
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-            self._pool, self._writing = pool, []
+            self._pool = pool
             try:
                 yield
             finally:
-                self._pool = None
-        for write in self._writing:
+                self._pool, writing, self._writing = None, self._writing, []
+        for write in writing:
             write.result()
 
     def read_text(self, name: str) -> str | None:

@@ -80,7 +80,7 @@ class TrialStore(Protocol):
         """Store a checkpoint."""
         ...
 
-    def write_together(self) -> AbstractContextManager[None]:
+    def write_in_parallel(self) -> AbstractContextManager[None]:
         """Store what the block saves side by side; all of it is stored once it ends."""
         ...
 
@@ -316,7 +316,7 @@ class TrialState:
             row |= self._state.ending.measure(row.get("train/loss_bayes"))
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
-        with self._store.write_together():
+        with self._store.write_in_parallel():
             self._save_step_rows()
             self._store.save_history(self._state.rows)
             if self.steps == self.steps_total:
