@@ -27,6 +27,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from feed import ours as decode_pictures
 from gapctl.cli.options import load_plan
 from gapctl.data.mad.feed import load_mad_arrays
 from gapctl.report.html import render_svg
@@ -153,7 +154,7 @@ def measure_workers(_most: int) -> Iterator[Point]:
     """Yield how many pairs processes handle in a second, all together, that begin at once."""
     with tempfile.TemporaryDirectory() as name:
         make_pictures(Path(name))
-        decode = [sys.executable, str(HERE / "feed.py"), "--one", "64", "--data", name]
+        decode = [sys.executable, str(Path(__file__)), "--decode", name]
         train = [sys.executable, str(Path(__file__)), "--train"]
         for series, command in ((DECODED, decode), (TRAINED, train)):
             for workers in WORKERS:
@@ -251,7 +252,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=("trials", "rows", "workers"), default=())
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "images" / "performance")
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--decode", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.decode:
+        print(decode_pictures(arguments.decode, 64, time.perf_counter))
+        return
     if arguments.train:
         print(time_training())
         return

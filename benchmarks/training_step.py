@@ -13,6 +13,7 @@ import argparse
 import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -84,6 +85,9 @@ class Nowhere:
 
     def save_checkpoint(self, samples_seen: int, content: bytes) -> None:
         pass
+
+    def write_in_parallel(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def save_history(self, rows: object) -> None:
         pass
