@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from command_line import gapctl
 from gapctl.cli.options import load_plan
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger, Result
@@ -106,6 +107,22 @@ def by_seed(**differences: Sequence[float]) -> Measure:
         return {name.replace("__", "/"): 0.5 + share * effects[trial.seed] for name, effects in differences.items()}
 
     return measure
+
+
+def shown_everywhere(folder: Path) -> list[str]:
+    """What the terminal and each kind of page say of the sweep `made-up` in a folder, without line ends."""
+    sweep = ("analyze", str(folder / "made-up.yaml"), "--runs", str(folder / "runs"))
+    pages = [folder / f"report.{ending}" for ending in ("html", "md", "tex")]
+    for page in pages:
+        assert gapctl(*sweep, "--out", str(page)).exit_code == 0
+    return [" ".join(text.split()) for text in (gapctl(*sweep).out, *(page.read_text() for page in pages))]
+
+
+def first_verdict(folder: Path) -> dict[str, Any]:
+    """The first verdict of the sweep `made-up` in a folder, as JSON has it."""
+    told = gapctl("analyze", str(folder / "made-up.yaml"), "--runs", str(folder / "runs"), "--json")
+    verdict: dict[str, Any] = json.loads(told.out)["verdicts"][0]
+    return verdict
 
 
 def asked_and_answered(folder: Path, source: str | None = None, name: str = "made-up") -> Path:

@@ -1,6 +1,5 @@
 """A slope that is as claimed although the response goes the other way between two levels."""
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, fill, sweep_file
+from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, fill, first_verdict, shown_everywhere, sweep_file
 
-from command_line import gapctl
 from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.monotone import find_reversed_steps
 from gapctl.analysis.paired_responses import FloatArray
@@ -93,14 +91,9 @@ def test_levels_that_do_not_differ_are_marked_in_few_rounds(seeds: int) -> None:
 
 def test_the_mark_and_the_levels_stand_wherever_the_verdict_does(tmp_path: Path) -> None:
     judged(tmp_path, RISES_ONCE)
-    path, runs = str(tmp_path / "made-up.yaml"), str(tmp_path / "runs")
-    pages = [tmp_path / f"report.{ending}" for ending in ("html", "md", "tex")]
-    for page in pages:
-        assert gapctl("analyze", path, "--runs", runs, "--out", str(page)).exit_code == 0
-    document = json.loads(gapctl("analyze", path, "--runs", runs, "--json").out)["verdicts"][0]
+    document = first_verdict(tmp_path)
 
-    for text in (gapctl("analyze", path, "--runs", runs).out, *(page.read_text() for page in pages)):
-        said = " ".join(text.split())
+    for said in shown_everywhere(tmp_path):
         assert "not monotone" in said.lower()
         assert "rises from attributes=0 to 1 by 0.098 (0.088 to 0.108)" in said
     assert document["marks"] == ["not monotone"]

@@ -1,14 +1,12 @@
 """A few trainings that do not take off mark what is said of all of them."""
 
-import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
-from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, fill, sweep_file
+from analysis_ledgers import ATTRIBUTES, CONTRAST, RMG, TREND, fill, first_verdict, shown_everywhere, sweep_file
 
-from command_line import gapctl
 from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_effect_p
 from gapctl.analysis.paired_responses import FloatArray
@@ -93,14 +91,9 @@ def test_a_verdict_is_marked_by_a_training_that_it_does_not_compare(tmp_path: Pa
 
 def test_the_mark_stands_wherever_the_verdict_does(tmp_path: Path) -> None:
     judged(tmp_path)
-    path, runs = str(tmp_path / "made-up.yaml"), str(tmp_path / "runs")
-    pages = [tmp_path / f"report.{ending}" for ending in ("html", "md", "tex")]
-    for page in pages:
-        assert gapctl("analyze", path, "--runs", runs, "--out", str(page)).exit_code == 0
-    document = json.loads(gapctl("analyze", path, "--runs", runs, "--json").out)["verdicts"][0]
+    document = first_verdict(tmp_path)
 
-    for text in (gapctl("analyze", path, "--runs", runs).out, *(page.read_text() for page in pages)):
-        said = " ".join(text.split())
+    for said in shown_everywhere(tmp_path):
         assert "two modes" in said.lower()
         assert "of attributes=2 seed=1 lies" in said
     assert document["marks"] == ["two modes"]
