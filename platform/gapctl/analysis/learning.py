@@ -54,7 +54,7 @@ class ArmCheck:
     loss_bayes: float | None = None
 
 
-class _Bar(NamedTuple):
+class _Criterion(NamedTuple):
     """What a metric must pass; `passes` is None where the check does not apply, and `text` then explains why."""
 
     passes: Callable[[float], bool] | None
@@ -127,9 +127,9 @@ def _check_arm(
     first = trials[0]
     checked = [_find_measured_training(trial, trainings) for trial in trials]
     for name in (LOSS_METRIC, OBJECT_METRIC, *_list_caption_accuracies(checked[0].config)):
-        bars = compute_by_arm(checked, partial(_find_bar, name))
-        each = zip(trials, checked, bars, strict=True)
-        looks = [_check_seed(name, trial, metrics.get(training.id), bar) for trial, training, bar in each]
+        criteria = compute_by_arm(checked, partial(_find_criterion, name))
+        each = zip(trials, checked, criteria, strict=True)
+        looks = [_check_trial(name, trial, metrics.get(training.id), criterion) for trial, training, criterion in each]
         seeds = tuple(look.seed for look in looks if look.passed is not None)
         failed = [look for look in looks if look.passed is False]
         reason = _describe_failures(name, failed, len(seeds)) if failed else "" if seeds else looks[0].bar
@@ -174,55 +174,55 @@ def _list_caption_accuracies(config: TrialConfig) -> list[str]:
     return [f"quality/accuracy_{factor}" for factor in named if factor != data.main_factor]
 
 
-def _check_seed(name: str, trial: Trial, metrics: TrainingMetrics | None, bar: _Bar) -> _SeedCheck:
-    passed, value, text = None, math.nan, bar.text
+def _check_trial(name: str, trial: Trial, metrics: TrainingMetrics | None, criterion: _Criterion) -> _SeedCheck:
+    passed, value, text = None, math.nan, criterion.text
     if metrics is None:
         text = "the training whose weights are measured has no result here"
     elif name not in metrics:
         text = f"{name} was not recorded"
     else:
         value = metrics.get(END_METRIC, metrics[name]) if name == LOSS_METRIC else metrics[name]
-        passed = None if bar.passes is None else bar.passes(value)
+        passed = None if criterion.passes is None else criterion.passes(value)
     model = trial.model.name if trial.model else ""
     return _SeedCheck(trial.replicate, passed, value, text, model, trial.replicate_noun)
 
 
-def _find_bar(name: str, training: Trial) -> _Bar:
+def _find_criterion(name: str, training: Trial) -> _Criterion:
     config = training.config
-    return _find_loss_bar(config) if name == LOSS_METRIC else _find_accuracy_bar(name, config)
+    return _find_loss_criterion(config) if name == LOSS_METRIC else _find_accuracy_criterion(name, config)
 
 
-def _find_loss_bar(config: TrialConfig) -> _Bar:
+def _find_loss_criterion(config: TrialConfig) -> _Criterion:
     loss = config.loss
     if loss.has_terms:
-        return _Bar(None, "what is added to the contrastive loss has no known value for guessing")
+        return _Criterion(None, "what is added to the contrastive loss has no known value for guessing")
     if loss.kind not in LOSSES:
-        return _Bar(None, f"loss.kind {loss.kind} has no known value for guessing")
+        return _Criterion(None, f"loss.kind {loss.kind} has no known value for guessing")
     if loss.equal_captions == "masked":
-        return _Bar(None, "with equal captions masked, guessing has no one value")
+        return _Criterion(None, "with equal captions masked, guessing has no one value")
     guessing = compute_guessing_loss(loss, config.train.batch_size)
     bayes = find_bayes_loss(config)
     if bayes is not None and bayes >= (1 - LEAST_GAIN) * guessing:
-        return _Bar(None, f"no model can get below {bayes:.3f} with such captions; guessing is {guessing:.3f}")
+        return _Criterion(None, f"no model can get below {bayes:.3f} with such captions; guessing is {guessing:.3f}")
     text = f"not {LEAST_GAIN:.0%} below the {guessing:.3f} of guessing".replace("%", " %")
-    return _Bar(lambda value: value < (1 - LEAST_GAIN) * guessing, text)
+    return _Criterion(lambda value: value < (1 - LEAST_GAIN) * guessing, text)
 
 
-def _find_accuracy_bar(name: str, config: TrialConfig) -> _Bar:
+def _find_accuracy_criterion(name: str, config: TrialConfig) -> _Criterion:
     data = config.data
     if not isinstance(data, MadData):
-        return _Bar(None, "how many classes there are is not in the ledger")
+        return _Criterion(None, "how many classes there are is not in the ledger")
     if is_table(config):
-        return _Bar(None, "captions of a table have nothing in common that prompts could ask by")
+        return _Criterion(None, "captions of a table have nothing in common that prompts could ask by")
     if config.evaluate.intervention != "none":
-        return _Bar(None, "it is of embeddings that an intervention moved")
+        return _Criterion(None, "it is of embeddings that an intervention moved")
     factor = data.main_factor if name == OBJECT_METRIC else name.removeprefix("quality/accuracy_")
     images, classes = config.evaluate.gallery, FACTOR_VALUES[factor]
     if float(classes) ** -images >= CHANCE_P:
-        return _Bar(None, f"{images} images are too few to tell any accuracy from chance")
+        return _Criterion(None, f"{images} images are too few to tell any accuracy from chance")
     least = find_least_above_chance(images, classes)
     text = f"not above the {100 / classes:.3g} % of chance by {images:,} images"
-    return _Bar(lambda value: math.isfinite(value) and round(value / 100 * images) >= least, text)
+    return _Criterion(lambda value: math.isfinite(value) and round(value / 100 * images) >= least, text)
 
 
 @cache
