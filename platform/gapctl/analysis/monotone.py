@@ -6,9 +6,10 @@ trend is not monotone, and its slope tells little of what happens from level to 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
-from gapctl.analysis.estimates import compute_t_interval
+import numpy as np
+
+from gapctl.analysis.estimates import Direction, compute_t_interval
 from gapctl.analysis.hypothesis_effects import is_beyond_smallest_effect
 from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.results import ReversedStep
@@ -18,7 +19,7 @@ from gapctl.config.hypotheses import Level
 def find_reversed_steps(
     values_SL: FloatArray,
     levels: Sequence[Level],
-    direction: Literal["increasing", "decreasing"],
+    direction: Direction,
     smallest_effect: float,
     alpha: float,
     rounding: float = 0.0,
@@ -29,10 +30,9 @@ def find_reversed_steps(
     interval is Student's at level 1 - alpha over all steps together (Bonferroni), and must lie beyond
     `smallest_effect`, which is per unit of the factor, times the units between the two levels, by more than `rounding`.
     """
-    other_way: Literal["increasing", "decreasing"] = "decreasing" if direction == "increasing" else "increasing"
+    other_way: Direction = "decreasing" if direction == "increasing" else "increasing"
     found = []
-    for place, (lower, upper) in enumerate(pairwise(levels)):
-        steps_S = values_SL[:, place + 1] - values_SL[:, place]
+    for (lower, upper), steps_S in zip(pairwise(levels), np.diff(values_SL, axis=1).T, strict=True):
         ci = compute_t_interval(steps_S, alpha / (len(levels) - 1))
         if is_beyond_smallest_effect(ci, smallest_effect * (float(upper) - float(lower)), other_way, rounding):
             found.append(ReversedStep(lower, upper, float(steps_S.mean()), ci))

@@ -9,13 +9,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from gapctl.analysis.cohort import CohortEstimate
 from gapctl.analysis.estimates import (
     NO_MEDIATION,
+    Direction,
     EffectEstimate,
     compute_prediction_interval,
     compute_tie_tolerance,
@@ -151,7 +152,7 @@ def _list_reversed_steps(measured: HypothesisResult, alpha: float) -> tuple[Reve
         return ()
     values_SL, levels = measured.responses.values_SC, [cell[hypothesis.factor] for cell in measured.cells]
     rounding = float(compute_tie_tolerance(values_SL).max(initial=0.0))
-    slope: Literal["increasing", "decreasing"] = "increasing" if measured.estimate.value > 0 else "decreasing"
+    slope: Direction = "increasing" if measured.estimate.value > 0 else "decreasing"
     return find_reversed_steps(values_SL, levels, slope, hypothesis.smallest_effect, alpha, rounding)
 
 
