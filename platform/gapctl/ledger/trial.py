@@ -130,10 +130,11 @@ class TrialFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """Write one of the trial's files atomically."""
+        place = f"{self.trial_id}/{name}"
         if self._pool is None:
-            self._runs.write(f"{self.trial_id}/{name}", content)
+            self._runs.write(place, content)
         else:
-            self._writing.append(self._pool.submit(self._runs.write, f"{self.trial_id}/{name}", content))
+            self._writing.append(self._pool.submit(self._runs.write, place, content))
 
     @contextmanager
     def write_in_parallel(self) -> Iterator[None]:

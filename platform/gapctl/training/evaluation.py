@@ -223,7 +223,7 @@ class EvaluationInputs(NamedTuple):
 
 def prepare_evaluation_inputs(data: TrialData, about: MadData, size: int, *, table: bool) -> EvaluationInputs:
     """Return what an evaluation on `size` pairs shows: of small galleries one for all seeds, which is only read."""
-    prepare = _prepare_once if size <= LARGEST_GALLERY_KEPT else _prepare_inputs
+    prepare = _prepare_inputs_once if size <= LARGEST_GALLERY_KEPT else _prepare_inputs
     return prepare(data, about, size, table=table)
 
 
@@ -238,7 +238,7 @@ def _prepare_inputs(data: TrialData, about: MadData, size: int, *, table: bool) 
     return EvaluationInputs(gallery, side, side.prepare_captions(gallery.tokens_NL), posterior, prompts_CT)
 
 
-_prepare_once = lru_cache(maxsize=INPUTS_KEPT)(_prepare_inputs)
+_prepare_inputs_once = lru_cache(maxsize=INPUTS_KEPT)(_prepare_inputs)
 
 
 class _EvaluationTowers:

@@ -200,7 +200,7 @@ def _index_regular_samples(
     larger = image_M2[:, 1].max() > MAX_COLUMN_VALUE or json_M2[:, 1].max() > MAX_JSON_BYTES
     if larger or caption_M2[:, 1].max() > MAX_CAPTION_BYTES:
         return None
-    headers, marks = parse_image_headers(content, image_M2), _hash_ends_of_images(content, image_M2)
+    headers, marks = parse_image_headers(content, image_M2), _hash_all_image_ends(content, image_M2)
     texts = _inspect_captions(content, caption_M2, json_M2, mode)
     for place, problem in headers.problems.items():
         texts.problems[place] = problem.value
@@ -232,7 +232,7 @@ def _read_marks(marks: Sequence[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(marks), ">u8").astype(np.uint64)
 
 
-def _hash_ends_of_images(content: ShardBytes, image_M2: NDArray[np.int64]) -> list[bytes]:
+def _hash_all_image_ends(content: ShardBytes, image_M2: NDArray[np.int64]) -> list[bytes]:
     """Return the marks of images at these offsets and sizes, as `_hash_image_ends` does; 0 where there are no bytes."""
     marks = [bytes(8)] * len(image_M2)
     for place in np.flatnonzero(image_M2[:, 1] < HASHED_END_BYTES).tolist():
