@@ -191,7 +191,9 @@ def simulate_doses(rounds: int) -> Table:
                     pair.append(add_noise(rng, np.asarray(sum(np.ix_(*parts))).ravel()))
                 found.append([correlate(pair, one).p < ALPHA for one in (grid, replace(grid, doses=()))])
             rows.append((f"{place}, {kind}", share(found)))
-    return Table("**Smooth curves of doses that are unrelated: p below 0.05**", ["now", "dealt as names"], rows, rounds)
+    return Table(
+        "**Smooth curves of doses that are unrelated: p below 0.05**", ["now", "permuted as names"], rows, rounds
+    )
 
 
 BENDS: dict[str, Callable[[FloatArray], FloatArray]] = {

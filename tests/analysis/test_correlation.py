@@ -1,4 +1,4 @@
-"""Correlation: Kendall's tau over arms within a seed, its p by dealing whole arms, its interval over seeds."""
+"""Correlation: Kendall's tau over arms within a seed, its p by permuting whole arms, its interval over seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -52,7 +52,7 @@ def every(arms: int) -> ArmGrid:
     return ArmGrid((arms,), (False,))
 
 
-def dealt_anew(x_SA: FloatArray, y_SA: FloatArray) -> TailShares:
+def permute_arms(x_SA: FloatArray, y_SA: FloatArray) -> TailShares:
     return permute_levels(x_SA, y_SA, every(x_SA.shape[1])).tails
 
 
@@ -102,40 +102,40 @@ def test_p_counts_the_orders_of_whole_arms_that_are_as_good() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.standard_normal((2, 3, 5))
     found = np.mean([stats.kendalltau(*rows).statistic for rows in zip(x, y, strict=True)])
-    dealt = [
+    permuted = [
         np.mean([stats.kendalltau(*rows).statistic for rows in zip(x, y[:, list(order)], strict=True)])
         for order in permutations(range(5))
     ]
 
-    assert dealt_anew(x, y).above == pytest.approx(np.mean(np.array(dealt) >= found - 1e-9))
+    assert permute_arms(x, y).above == pytest.approx(np.mean(np.array(permuted) >= found - 1e-9))
 
 
-def test_p_deals_the_levels_of_each_factor_and_all_their_arms_with_them() -> None:
-    """Two factors of two and three levels: 2! 3! deals, each of which takes whole rows and whole columns along."""
+def test_p_permutes_the_levels_of_each_factor_and_all_their_arms_with_them() -> None:
+    """Two factors of two and three levels: 2! 3! permutations; each takes whole rows and whole columns along."""
     rng = np.random.default_rng(5)
     x, y = rng.standard_normal((2, 3, 6))
 
     def tau_of(rows: Sequence[int], columns: Sequence[int]) -> float:
-        dealt = y.reshape(3, 2, 3)[:, rows][:, :, columns].reshape(3, 6)
-        return float(np.mean([stats.kendalltau(*pair).statistic for pair in zip(x, dealt, strict=True)]))
+        permuted = y.reshape(3, 2, 3)[:, rows][:, :, columns].reshape(3, 6)
+        return float(np.mean([stats.kendalltau(*pair).statistic for pair in zip(x, permuted, strict=True)]))
 
-    dealt = [tau_of(rows, columns) for rows, columns in product(permutations(range(2)), permutations(range(3)))]
+    permuted = [tau_of(rows, columns) for rows, columns in product(permutations(range(2)), permutations(range(3)))]
     found = permute_levels(x, y, ArmGrid((2, 3), (False, False))).tails
 
-    assert len(dealt) == 12
-    assert found.above == pytest.approx(np.mean(np.array(dealt) >= dealt[0] - 1e-9))
-    assert found.below == pytest.approx(np.mean(np.array(dealt) <= dealt[0] + 1e-9))
+    assert len(permuted) == 12
+    assert found.above == pytest.approx(np.mean(np.array(permuted) >= permuted[0] - 1e-9))
+    assert found.below == pytest.approx(np.mean(np.array(permuted) <= permuted[0] + 1e-9))
 
 
-def test_random_deals_agree_with_all_deals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_permutations_agree_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     x, y = rng.standard_normal((2, 3, 6)) + rng.standard_normal((2, 1, 6))
     every = permute_levels(x, y, ArmGrid((6,), (False,))).tails
-    arm_orders.deal_orders.cache_clear()
+    arm_orders.list_permutations.cache_clear()
     for module in (arms, arm_orders):
         monkeypatch.setattr(module, "MOST_COUNTED", 100)
     some = permute_levels(x, y, ArmGrid((6,), (False,))).tails
-    arm_orders.deal_orders.cache_clear()
+    arm_orders.list_permutations.cache_clear()
 
     assert some == pytest.approx(every, abs=0.03)
 
@@ -158,7 +158,7 @@ def test_seeds_of_one_arm_are_not_counted_as_so_many_arms() -> None:
     p_values = []
     for _ in range(200):
         x, y = rng.standard_normal((2, 1, 6)) + 0.1 * rng.standard_normal((2, 5, 6))
-        p_values.append(dealt_anew(x, y).above)
+        p_values.append(permute_arms(x, y).above)
 
     assert np.mean(np.array(p_values) < 0.05) < 0.09
 
@@ -201,7 +201,7 @@ def test_too_few_arms_say_that_no_seed_helps(tmp_path: Path) -> None:
 
     assert (found.verdict, found.p_direction, found.seeds_needed) == ("inconclusive", pytest.approx(1 / 6), None)
     assert found.reason.endswith(
-        "p cannot fall below 0.167, as it is counted over 6 ways to deal the levels of 3 arms."
+        "p cannot fall below 0.167, as it is counted over 6 ways to permute the levels of 3 arms."
     )
 
 
@@ -246,7 +246,7 @@ def test_what_several_metrics_explain_is_taken_away_among_many_arms_too(arms: in
     assert partially <= 10
 
 
-def test_a_residual_is_fitted_again_after_each_deal() -> None:
+def test_a_residual_is_fitted_again_after_each_permutation() -> None:
     """Against residuals by numpy's least squares, over all 720 orders; six arms have a parabola taken away."""
     rng = np.random.default_rng(12)
     x, y, z = rng.standard_normal((3, 1, 6)) + 2 * rng.standard_normal((1, 1, 6))
@@ -255,11 +255,11 @@ def test_a_residual_is_fitted_again_after_each_deal() -> None:
         return values_A - np.polyval(np.polyfit(z[0], values_A, 2), z[0])
 
     kept, own = left(x[0]), left(y[0])
-    dealt = [stats.kendalltau(kept, left(own[list(order)])).statistic for order in permutations(range(6))]
+    permuted = [stats.kendalltau(kept, left(own[list(order)])).statistic for order in permutations(range(6))]
     found = estimate_correlation(responses(x, y, z), every(6), "increasing", 0.0, 0.05).estimate
 
-    assert found.value == pytest.approx(dealt[0])
-    assert found.p == pytest.approx(np.mean(np.array(dealt) >= dealt[0] - 1e-9))
+    assert found.value == pytest.approx(permuted[0])
+    assert found.p == pytest.approx(np.mean(np.array(permuted) >= permuted[0] - 1e-9))
 
 
 def test_a_given_metric_said_twice_or_from_another_zero_is_taken_away_once() -> None:
@@ -431,4 +431,4 @@ def test_two_metrics_of_one_dose_say_nothing_whatever_their_tau(tmp_path: Path) 
     found = judged(tmp_path, measure, vary={ATTRIBUTES: list(range(6))})
 
     assert (found.verdict, found.estimate, found.p_direction) == ("inconclusive", -1.0, 0.5)
-    assert "2 ways to deal the levels of 6 arms, where levels that are numbers keep their order" in found.reason
+    assert "2 ways to permute the levels of 6 arms, where levels that are numbers keep their order" in found.reason

@@ -1,4 +1,4 @@
-"""Which arms a correlation compares, and in how many ways their levels can be dealt."""
+"""Which arms a correlation compares, and in how many ways their levels can be permuted."""
 
 from gapctl.config.arms import build_correlation_arm_grid, select_arms
 
@@ -14,13 +14,13 @@ def test_arms_of_one_level_of_each_given_factor_are_compared() -> None:
     assert grid.pairs == 3 + 3
 
 
-def test_levels_are_dealt_and_not_arms() -> None:
+def test_levels_are_permuted_and_not_arms() -> None:
     assert build_correlation_arm_grid(VARY, {}, []).orders == 6 * 2 * 2
     assert build_correlation_arm_grid(VARY, {}, ["a"]).orders == 2 * 2
     assert build_correlation_arm_grid(VARY, {"b": "x", "c": True}, ["a"]).pairs == 0
 
 
-def test_no_p_is_smaller_than_the_deals_that_are_counted_allow() -> None:
+def test_no_p_is_smaller_than_the_counted_permutations_allow() -> None:
     many = build_correlation_arm_grid({"a": list("abcdefghi")}, {}, [])
 
     assert (many.orders, many.counted) == (362_880, 3_000)

@@ -57,7 +57,7 @@ from gapctl.analysis.stratified_tau import (
     estimate_tau,
     run_model_permutation_test,
 )
-from gapctl.config.arms import RANDOM_DEALS
+from gapctl.config.arms import RANDOM_PERMUTATIONS
 from gapctl.config.base import format_word_suggestion
 from gapctl.config.cohort import is_same_level
 from gapctl.config.hypotheses import LOGARITHM, Correlation, Scope
@@ -88,7 +88,7 @@ def estimate_cohort_correlation(
     direction: Direction,
     alpha: float,
     planned: Sequence[str] = (),
-    permutations: int = RANDOM_DEALS,
+    permutations: int = RANDOM_PERMUTATIONS,
 ) -> CohortEstimate:
     """Estimate a correlation over the models of a table; `planned` names those of the cohort that `where` keeps.
 

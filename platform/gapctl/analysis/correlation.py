@@ -34,7 +34,7 @@ from gapctl.analysis.estimates import (
 )
 from gapctl.analysis.paired_responses import FloatArray, PairedResponses
 from gapctl.analysis.results import UNKNOWN_INTERVAL, Interval
-from gapctl.config.arms import MOST_COUNTED, RANDOM_DEALS, ArmGrid
+from gapctl.config.arms import MOST_COUNTED, RANDOM_PERMUTATIONS, ArmGrid
 
 INVERSION_BLOCK: Final = 8
 """Ranks that are compared pair by pair, which is faster than sorting so few."""
@@ -401,16 +401,16 @@ def permute_levels(x_SA: FloatArray, y_SA: FloatArray, grid: ArmGrid, fit: Resid
     slack_S1 = None if fit is None else fit.slack_S1
     rank_SA = rank_within_strata(x_SA, grid.strata, slack_S1)
     # Without a fit, permuted values keep their ranks, as no permutation takes an arm out of its stratum.
-    dealt_SA = np.asarray(rank_within_strata(y_SA, grid.strata), dtype=float) if fit is None else y_SA
-    orders_NA, step = deal_orders(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
+    permuted_SA = np.asarray(rank_within_strata(y_SA, grid.strata), dtype=float) if fit is None else y_SA
+    orders_NA, step = list_permutations(grid), max(1, NUMBERS_AT_ONCE // grid.arms)
     portions = (orders_NA[start : start + step] for start in range(0, len(orders_NA), step))
-    dealt_N = np.concatenate([_average_taus(rank_SA, dealt_SA, some_NA, grid, fit) for some_NA in portions])
-    found = float(_average_taus(rank_SA, dealt_SA, np.arange(grid.arms)[None], grid, fit)[0])
-    return PermutedTaus(found, dealt_N, grid.counted)
+    permuted_N = np.concatenate([_average_taus(rank_SA, permuted_SA, some_NA, grid, fit) for some_NA in portions])
+    found = float(_average_taus(rank_SA, permuted_SA, np.arange(grid.arms)[None], grid, fit)[0])
+    return PermutedTaus(found, permuted_N, grid.counted)
 
 
 @lru_cache(maxsize=8)
-def deal_orders(grid: ArmGrid) -> IntArray:
+def list_permutations(grid: ArmGrid) -> IntArray:
     """Return, for each permutation, the arm that each arm takes its y from: (N, A)."""
     exact = grid.orders <= MOST_COUNTED
     rng = np.random.default_rng(RESAMPLING_SEED)
@@ -418,17 +418,17 @@ def deal_orders(grid: ArmGrid) -> IntArray:
     for levels, given, dose in zip(grid.levels, grid.given, grid.list_doses(), strict=True):
         own_L = np.arange(levels)
         if given:
-            dealt_NL = own_L[None]
+            permuted_NL = own_L[None]
         elif dose:
             reversed_L = own_L.copy()
             reversed_L[list(dose)] = dose[::-1]
             both_NL = np.array([own_L, reversed_L])
-            dealt_NL = both_NL if exact else both_NL[rng.integers(2, size=RANDOM_DEALS)]
+            permuted_NL = both_NL if exact else both_NL[rng.integers(2, size=RANDOM_PERMUTATIONS)]
         elif exact:
-            dealt_NL = np.array([*permutations(own_L)])
+            permuted_NL = np.array([*permutations(own_L)])
         else:
-            dealt_NL = rng.permuted(np.tile(own_L, (RANDOM_DEALS, 1)), axis=1)
-        before_NA, after_NL = (orders_NA[:, None], dealt_NL[None]) if exact else (orders_NA, dealt_NL)
+            permuted_NL = rng.permuted(np.tile(own_L, (RANDOM_PERMUTATIONS, 1)), axis=1)
+        before_NA, after_NL = (orders_NA[:, None], permuted_NL[None]) if exact else (orders_NA, permuted_NL)
         orders_NA = (levels * before_NA[..., :, None] + after_NL[..., None, :]).reshape(-1, count * levels)
         count *= levels
     return orders_NA.astype(np.int32)
@@ -440,10 +440,10 @@ def _average_taus(
     """Return the mean over seeds of tau under each permutation of y; a seed whose y vanishes counts as 0."""
     found_N = np.zeros(len(orders_NA))
     for seed, x_A in enumerate(x_SA):
-        dealt_NA = y_SA[seed][orders_NA]
+        permuted_NA = y_SA[seed][orders_NA]
         if fit is None:
-            rank_NA = dealt_NA.astype(np.int64)
+            rank_NA = permuted_NA.astype(np.int64)
         else:
-            rank_NA = rank_within_strata(residualise(fit.span_SAQ[seed], dealt_NA), grid.strata, fit.slack_S1[seed])
+            rank_NA = rank_within_strata(residualise(fit.span_SAQ[seed], permuted_NA), grid.strata, fit.slack_S1[seed])
         found_N += np.nan_to_num(compute_kendall_taus(x_A[None], rank_NA, grid.strata))
     return np.asarray(found_N / len(x_SA))

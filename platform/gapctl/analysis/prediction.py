@@ -4,7 +4,7 @@
    replicate, at its mean over seeds.
 2. `build_error_matrix` gives the errors of all leave-one-out forecasts as one product, by the hat matrix.
 3. `compute_skill_interval` leaves out a further level in turn (the jackknife), on the scale of the logarithm.
-4. `compute_permuted_p` deals what predictors are to explain anew among the levels.
+4. `compute_permuted_p` permutes among the levels what predictors are to explain.
 
 Shapes: R responses, L levels, Q columns that a line is fitted to, N permutations.
 """
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy import stats
 
-from gapctl.analysis.correlation import deal_orders
+from gapctl.analysis.correlation import list_permutations
 from gapctl.analysis.estimates import (
     BOOTSTRAP_SEED,
     NO_ESTIMATE,
@@ -194,17 +194,17 @@ def compute_claim_p(distance: float, error: float, levels: int) -> float:
 def compute_permuted_p(response_L: FloatArray, before_LQ: FloatArray, forecasts: _ForecastErrors) -> float:
     """Return the share of permutations with a skill at least as large as the observed one, which counts itself.
 
-    What `beyond` leaves of the response is dealt anew among the levels, and the fit of `beyond` is added again
-    (Freedman and Lane 1983, J Bus Econ Stat 1:292-298). Without `beyond` that deals the predictors' rows.
+    What `beyond` leaves of the response is permuted among the levels, and the fit of `beyond` is added again
+    (Freedman and Lane 1983, J Bus Econ Stat 1:292-298). Without `beyond` that permutes the predictors' rows.
     """
     unit_LQ = _scale_columns(before_LQ)
     fitted_L = response_L.mean() + unit_LQ @ np.linalg.pinv(unit_LQ, rcond=RANK_TOLERANCE) @ response_L
     grid = ArmGrid((len(response_L),), (False,))
-    dealt_NL = fitted_L + (response_L - fitted_L)[deal_orders(grid)]
-    before_NL, after_NL = forecasts.compute_squares(np.vstack([response_L, dealt_NL]))
+    permuted_NL = fitted_L + (response_L - fitted_L)[list_permutations(grid)]
+    before_NL, after_NL = forecasts.compute_squares(np.vstack([response_L, permuted_NL]))
     left_N = after_NL.sum(axis=1) / before_NL.sum(axis=1)
     as_small = np.count_nonzero(left_N[1:] <= left_N[0] * (1 + RANK_TOLERANCE) + ROUNDING_SHARE**2)
-    extra = grid.counted - len(dealt_NL)
+    extra = grid.counted - len(permuted_NL)
     return min(1.0, float((as_small + extra) / grid.counted))
 
 

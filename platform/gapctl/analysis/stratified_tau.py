@@ -32,7 +32,7 @@ from gapctl.analysis.correlation import (
 from gapctl.analysis.estimates import BOOTSTRAP_SEED, RESAMPLING_SEED, Direction, IntArray
 from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval
-from gapctl.config.arms import RANDOM_DEALS
+from gapctl.config.arms import RANDOM_PERMUTATIONS
 from gapctl.config.hypotheses import Scope
 
 BoolArray = npt.NDArray[np.bool_]
@@ -226,7 +226,7 @@ class Residuals(NamedTuple):
 
 
 def run_model_permutation_test(
-    predictors: Sequence[Residuals], rank_y_EN: IntArray, strata: Strata, permutations: int = RANDOM_DEALS
+    predictors: Sequence[Residuals], rank_y_EN: IntArray, strata: Strata, permutations: int = RANDOM_PERMUTATIONS
 ) -> TailShares:
     """Permute the predictor among the models of each stratum, alike in all sets; count mean taus as extreme.
 

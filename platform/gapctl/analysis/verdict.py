@@ -343,7 +343,7 @@ def _explain_least_permutation_p(measured: HypothesisResult, claim: HolmPValue) 
     if is_significant(least, claim.level):
         return []
     kept = ", where levels that are numbers keep their order or reverse it" if grid.has_doses else ""
-    ways = f"{grid.counted:,} ways to deal the levels of {grid.arms} arms{kept}"
+    ways = f"{grid.counted:,} ways to permute the levels of {grid.arms} arms{kept}"
     return [f"p cannot fall below {format_plain_number(least)}, as it is counted over {ways}"]
 
 

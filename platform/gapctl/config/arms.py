@@ -71,7 +71,7 @@ def locate_trial_value_in_file(
 Arm = Mapping[str, Level]
 MOST_COUNTED: Final = 5_040
 """A correlation's permutation test counts all orders up to this number."""
-RANDOM_DEALS: Final = 2_999
+RANDOM_PERMUTATIONS: Final = 2_999
 """How many random orders it draws where there are more."""
 
 
@@ -139,7 +139,7 @@ class ArmGrid:
     @property
     def counted(self) -> int:
         """The number of orders that p is counted over, the observed one included."""
-        return self.orders if self.orders <= MOST_COUNTED else RANDOM_DEALS + 1
+        return self.orders if self.orders <= MOST_COUNTED else RANDOM_PERMUTATIONS + 1
 
     def compute_least_p(self, sides: int) -> float:
         """Return the smallest p that a test with 1 or 2 `sides` can reach on this grid, whatever the data."""

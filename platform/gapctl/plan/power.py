@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gapctl.config.arms import RANDOM_DEALS, build_correlation_arm_grid
+from gapctl.config.arms import RANDOM_PERMUTATIONS, build_correlation_arm_grid
 from gapctl.config.cohort import group_models_by_stratum
 from gapctl.config.hypotheses import (
     Correlation,
@@ -92,7 +92,7 @@ def find_undecidable_over_models(
             continue
         if item.scope == "within_strata":
             orders = math.prod(math.factorial(count) for count in strata.values())
-            least = (2 if item.direction == "either" else 1) / min(orders, RANDOM_DEALS + 1)
+            least = (2 if item.direction == "either" else 1) / min(orders, RANDOM_PERMUTATIONS + 1)
             if least >= wanted:
                 found = f"{format_count_with_noun(len(strata), 'stratum', 'strata')}, {alone} of one model"
                 family = format_count_with_noun(len(hypotheses), "hypothesis", "hypotheses")
