@@ -144,16 +144,44 @@ def test_a_table_that_was_moved_or_began_elsewhere_is_no_optimum(moved: dict[str
     assert wrong.is_empty()
 
 
-def test_a_training_whose_embeddings_were_moved_has_no_excess(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ({"evaluate": {"intervention": "shift"}}, "evaluate.intervention shift moves its embeddings"),
+        (
+            {"temperature": {"mode": "frozen"}, "init_from": {"temperature.mode": "learned"}},
+            "temperature.mode frozen keeps the temperature of earlier weights",
+        ),
+    ],
+)
+def test_a_training_that_no_table_can_be_like_has_no_excess_and_none_is_advised(
+    base: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
     ledger = filled(tmp_path)
-    vary = {ATTRIBUTES: [0], "evaluate.intervention": ["shift"]}
-    plan = plan_of(sweep_file(tmp_path, ASKED, vary=vary, name="moved"))
+    file = sweep_file(tmp_path, ASKED, vary={ATTRIBUTES: [0]}, name="unlike")
+    text = json.loads(file.read_text())
+    own = {name: {**text["base"].get(name, {}), **changes} for name, changes in base.items()}
+    file.write_text(json.dumps({**text, "base": {**text["base"], **own}}))
+    plan = plan_of(file)
     finish(ledger, plan.trials[0], {"gap/l2m": 0.1})
 
     tables = read_trial_tables(plan, ledger)
 
-    assert "none with evaluate.intervention shift" in tables.lacking[0]
+    (message,) = tables.lacking
+    assert expected in message
+    assert "gapctl sweep optimum" not in message
     assert tables.trials.get_column("gap/l2m_excess", default=pl.Series([None]))[0] is None
+
+
+def test_tables_of_posterior_targets_count_before_those_of_drawn_ones(tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    less_noisy = {**TABLES, "init.gap": [0.0], "loss.targets": ["posterior"]}
+    for trial in planned(tmp_path, "posterior", less_noisy).trials:
+        finish(ledger, trial, {"gap/l2m": 0.125, "train/converged": 1.0})
+
+    found = judged(tmp_path, ledger, "gap/l2m_excess").trials
+
+    assert found["gap/l2m_excess"].to_list() == pytest.approx([each - 0.125 for each in found["gap/l2m"]])
 
 
 def test_tables_that_did_not_converge_are_counted_where_no_other_is_left(tmp_path: Path) -> None:
@@ -254,6 +282,20 @@ def test_a_plan_needs_no_table_that_the_ledger_holds_or_the_sweep_itself_trains(
     assert list_missing_optima(asks, ledger) == []
     assert list_missing_optima(trains, Ledger(str(tmp_path / "empty"))) == []
     assert len(list_missing_optima(asks, Ledger(str(tmp_path / "empty")))) == 1
+
+
+def test_a_plan_does_not_count_on_its_own_tables_that_ended_without_converging(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / "runs"))
+    vary = {ATTRIBUTES: [5], "model.preset": ["mad-tiny", "table"]}
+    plan = plan_of(sweep_file(tmp_path, ASKED, vary=vary, name="both"))
+    for trial in plan.trials:
+        if trial.factors["model.preset"] == "table":
+            finish(ledger, trial, {"gap/l2m": 0.0, "train/converged": 0.0})
+
+    (message,) = list_missing_optima(plan, ledger)
+
+    assert "3 tables of these captions" in message
+    assert "did not converge" in message
 
 
 def test_an_excess_is_not_asked_of_pairs(tmp_path: Path) -> None:

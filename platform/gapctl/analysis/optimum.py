@@ -1,4 +1,6 @@
-"""How far trained encoders lie from the optimum of their loss, which the ledger's own tables show (preset table).
+"""How far trained encoders lie from the optimum of their loss, which the ledger's own tables show.
+
+A table is a training with `model.preset: table`: embeddings that move freely, without encoders.
 
 1. `compute_optimum_excesses` finds the tables in the ledger, matches each training with those that converged and have
    its captions, data, temperature, width and batch, and subtracts their metric. `sweeps/optimum.yaml` trains such
@@ -35,7 +37,7 @@ OptimumSettings = Mapping[str, str]
 
 
 class OptimumExcesses(NamedTuple):
-    """Metrics by name and by the ids of trials, and why trainings have none by their label.
+    """`metrics[name][trial id]` is an excess, and `unmatched[label]` says why a training has none.
 
     `lacking` are messages about the tables that the ledger lacks, `damaged` about those that cannot be read.
     """
@@ -47,8 +49,11 @@ class OptimumExcesses(NamedTuple):
 
 
 class _TableResult(NamedTuple):
+    """A finished table; one of greater `precision` has less noise: first by its targets, then by its length."""
+
+    trial_id: str
     settings: OptimumSettings
-    samples: int
+    precision: tuple[bool, int]
     metrics: Mapping[str, float]
 
     @property
@@ -59,7 +64,8 @@ class _TableResult(NamedTuple):
 def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Sequence[str]) -> OptimumExcesses:
     """Compute the requested excesses of finished trials; a trial has none where the ledger has no such table.
 
-    Of tables that match, those count that converged, and of these the longest; their mean is the optimum.
+    Of tables that match, those count that converged, of these those with posterior targets where there are any, and of
+    these the longest; their mean is the optimum.
     """
     named = {name: OPTIMUM_EXCESSES[name] for name in asked if name in OPTIMUM_EXCESSES}
     if not named:
@@ -73,9 +79,10 @@ def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Seq
         matching = [table for table in tables if table.settings == settings and table.converged]
         if not matching:
             unmatched[trial.label] = _explain_missing_optimum(settings, tables, ledger.root)
-        longest = [table.metrics for table in matching if table.samples == max(each.samples for each in matching)]
+        most = max((table.precision for table in matching), default=None)
+        best = [table.metrics for table in matching if table.precision == most]
         for name, metric in named.items():
-            optima = [metrics[metric] for metrics in longest if metric in metrics]
+            optima = [metrics[metric] for metrics in best if metric in metrics]
             if optima and isinstance(result, Result) and metric in result.metrics:
                 found[name][trial.id] = result.metrics[metric] - sum(optima) / len(optima)
     return OptimumExcesses(found, tuple(_list_reasons(named, unmatched, len(trials))), tuple(damaged), unmatched)
@@ -84,7 +91,7 @@ def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Seq
 def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
     """List messages about excesses that a plan's hypotheses name, for trainings that no table of the ledger is like.
 
-    Tables that the plan itself trains count as if they had converged.
+    Tables that the plan is still to train count as if they had converged.
     """
     asked = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_hypothesis_metrics(item))
     named = [name for name in asked if name in OPTIMUM_EXCESSES]
@@ -92,12 +99,14 @@ def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
         return []
     tables, _ = _read_tables(ledger)
     settings = {trial.label: _list_optimum_settings(trial.config, trial.data_fingerprint) for trial in plan.trials}
-    begun = [table.settings for table in tables if table.converged]
-    begun += [settings[trial.label] for trial in plan.trials if _is_optimum(trial.config)]
+    finished = {table.trial_id for table in tables}
+    awaited = (trial for trial in plan.trials if trial.id not in finished and _is_optimum_candidate(trial.config))
+    assumed_converged = [table.settings for table in tables if table.converged]
+    assumed_converged += [settings[trial.label] for trial in awaited]
     unmatched = {
         label: _explain_missing_optimum(each, tables, ledger.root)
         for label, each in settings.items()
-        if each not in begun
+        if each not in assumed_converged
     }
     return _list_reasons(named, unmatched, len(plan.trials))
 
@@ -114,7 +123,11 @@ def _list_reasons(named: Iterable[str], unmatched: Mapping[str, str], trials: in
 
 
 def _explain_missing_optimum(settings: OptimumSettings, tables: Sequence[_TableResult], root: str) -> str:
-    """Say that no table converged with these settings, and which of them no table has."""
+    """Say that no table converged with these settings, and which of them no table has, or can have."""
+    if (moved := settings.get("evaluate.intervention", NO_INTERVENTION)) != NO_INTERVENTION:
+        return f"evaluate.intervention {moved} moves its embeddings, and an optimum is of tables that nothing moved"
+    if settings.get("temperature.mode") == "frozen":
+        return "temperature.mode frozen keeps the temperature of earlier weights, and no table begins with any"
     matching = [table for table in tables if table.settings == settings]
     command = shlex.join(["gapctl", "sweep", "optimum", *build_ledger_arguments(root)])
     train = f"`{command}` trains such tables, and a copy of that sweep (`gapctl new`) those of other settings"
@@ -131,8 +144,8 @@ def _explain_missing_optimum(settings: OptimumSettings, tables: Sequence[_TableR
     return f"{root} has no table (model.preset table, init.gap 0) {same}{none}; {train}"
 
 
-def _is_optimum(config: TrialConfig) -> bool:
-    """Return whether a table ends at the optimum: it began without a gap, on matched pairs, and nothing moved it."""
+def _is_optimum_candidate(config: TrialConfig) -> bool:
+    """Return whether a table ends at the optimum once it converges: begun without a gap, on matched pairs, unmoved."""
     starts_plain = not (config.init.gap or config.init_from or config.train.mismatched)
     return is_table(config) and starts_plain and _get_intervention(config) == NO_INTERVENTION
 
@@ -142,7 +155,7 @@ def _get_intervention(config: TrialConfig) -> str:
 
 
 def _read_tables(ledger: Ledger) -> tuple[list[_TableResult], list[str]]:
-    """Read the finished tables that end at the optimum; return them and messages about those that are damaged."""
+    """Read the finished tables that may be an optimum; return them and messages about those that are damaged."""
     known = ledger.list_trial_ids()
     damaged: list[str] = []
     configurations: dict[str, tuple[TrialConfig, str]] = {}
@@ -155,14 +168,15 @@ def _read_tables(ledger: Ledger) -> tuple[list[_TableResult], list[str]]:
             except (yaml.YAMLError, ValidationError, TypeError, KeyError) as error:
                 damaged.append(str(ledger.trial(trial_id).damaged(CONFIGURATION, first_line_of_error(error))))
     found: list[_TableResult] = []
-    for (config, fingerprint), result in zip(
-        configurations.values(), ledger.results(list(configurations)), strict=True
+    for (trial_id, (config, fingerprint)), result in zip(
+        configurations.items(), ledger.results(list(configurations)), strict=True
     ):
         if isinstance(result, WorkError):
             damaged.append(str(result))
-        elif result is not None and _is_optimum(config):
+        elif result is not None and _is_optimum_candidate(config):
             settings = _list_optimum_settings(config, fingerprint)
-            found.append(_TableResult(settings, result.samples_seen, result.metrics))
+            precision = config.loss.targets == "posterior", result.samples_seen
+            found.append(_TableResult(trial_id, settings, precision, result.metrics))
     return found, damaged
 
 
