@@ -42,6 +42,10 @@ def about(response: str, *, pairs: bool = False, **base: Any) -> dict[str, Any]:
         (about("train/loss_excess", data={"share": 0.25}), "a share of the digits may show some more often"),
         (about("train/converged", data={"share": 0.25}, model={"preset": "table"}), "expected data.share 1"),
         (about("train/loss_excess", loss={"alignment": 1.0}), "something is added to the contrastive loss"),
+        (
+            about("train/converged", loss={"uniformity": 1.0}, model={"preset": "table"}),
+            "something is added to the contrastive loss",
+        ),
     ],
 )
 def test_a_metric_that_is_never_there_is_refused(tmp_path: Path, content: dict[str, Any], expected: str) -> None:

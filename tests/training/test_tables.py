@@ -275,6 +275,14 @@ def test_only_a_loss_near_that_of_the_best_model_has_converged() -> None:
     assert ending.measure(0.97)["train/converged"] == 0.0
 
 
+@pytest.mark.parametrize(("loss", "is_known"), [(Loss(), True), (Loss(uniformity=1.0), False)])
+def test_whether_a_loss_with_more_terms_has_converged_is_not_known(loss: Loss, is_known: bool) -> None:
+    (metrics,) = finish(TrainingRun([member(MemoryStore(), loss=loss)], CPU))
+
+    assert ("train/converged" in metrics) == is_known
+    assert "train/loss_end" in metrics
+
+
 def test_an_intervention_is_fitted_on_a_table_too() -> None:
     shifted = Evaluate(every=10**9, gallery=40, intervention="shift")
     (metrics,) = finish(TrainingRun([member(MemoryStore(), init=Start(gap=1.0), evaluate=shifted)], CPU))

@@ -857,7 +857,7 @@ def _explain_unknown_bayes_loss(key: str, base: TrialConfig, vary: Vary) -> str:
         return f"that of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
     if "negatives" not in _list_values("loss.equal_captions", base.loss.equal_captions, vary):
         return "with equal captions masked, it depends on each batch; expected loss.equal_captions negatives"
-    if key == "train/loss_excess" and base.loss.has_terms:
+    if key != "train/loss_bayes" and base.loss.has_terms:
         return "something is added to the contrastive loss; expected loss.alignment, uniformity, cross_uniformity 0"
     return ""
 

@@ -313,7 +313,9 @@ class TrialState:
                 row["train/loss_floor"] = sums.floor / sums.steps
             row |= self._compare_with_bayes_loss(row["train/loss"], self.steps - sums.steps)
         if is_table(self.config) and self.steps == self.steps_total:
-            row |= self._state.ending.measure(row.get("train/loss_bayes"))
+            # What is added to the contrastive loss has no Bayes loss.
+            bayes = None if self.config.loss.has_terms else row.get("train/loss_bayes")
+            row |= self._state.ending.measure(bayes)
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
         with self._store.write_in_parallel():
