@@ -18,7 +18,7 @@ from gapctl.analysis.prediction import PredictionEstimate, build_error_matrix, e
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
 from gapctl.config.hypotheses import Prediction
-from gapctl.config.information import find_bits
+from gapctl.config.information import find_caption_bits
 from gapctl.config.load import load_sweep
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Plan, Trial, make_plan
@@ -73,8 +73,8 @@ def test_the_skill_is_the_share_of_the_squared_error_that_predictors_take_away()
     assert [one.before for one in found.summary.levels] == pytest.approx([(36 - y) / 5 for y in IN_GROUPS])
 
 
-def test_p_is_the_share_of_deals_that_foretell_as_well() -> None:
-    """Of 720 deals, those that keep the low three together in one group or the other: 2 x 3! x 3!."""
+def test_p_is_the_share_of_permutations_that_foretell_as_well() -> None:
+    """Of 720 permutations, those that keep the low three together in one group or the other: 2 x 3! x 3!."""
     assert estimated(IN_GROUPS, TWO_GROUPS).estimate.p == pytest.approx(72 / 720)
 
 
@@ -249,7 +249,7 @@ def test_a_training_that_ends_apart_and_one_that_learned_nothing_are_marked(tmp_
 
 def law(trial: Trial) -> dict[str, float]:
     """A gap by what cannot be foreseen alone, a little of each kind's own, and RMG by both."""
-    bits = find_bits(trial.config)
+    bits = find_caption_bits(trial.config)
     assert bits is not None
     own = float(np.random.default_rng(sum(map(ord, str(trial.factors[KINDS])))).normal(0, 0.03))
     gap = 0.2 + 0.05 * bits.caption_given_image + own + 0.005 * (trial.seed % 3)
@@ -283,7 +283,7 @@ def test_the_shipped_sweep_has_enough_kinds_at_every_scale_and_bits_of_each() ->
     for scale in ("smoke", "laptop", "hour", "paper"):
         plan = make_plan(load_sweep(ONE_LAW, scale), lambda data: "data")
         kinds = plan.sweep.spec.vary[KINDS]
-        known = {trial.factors[KINDS]: find_bits(trial.config) for trial in plan.trials}
+        known = {trial.factors[KINDS]: find_caption_bits(trial.config) for trial in plan.trials}
 
         assert len(kinds) >= (10 if scale == "smoke" else 30)
         assert set(known) == set(kinds)

@@ -17,7 +17,7 @@ from gapctl.analysis.analyze import analyze_finished_trials
 from gapctl.analysis.estimates import compute_prediction_interval
 from gapctl.analysis.results import AnalysisResults
 from gapctl.cli.options import load_plan
-from gapctl.config.information import find_bayes_loss, find_bits
+from gapctl.config.information import find_bayes_loss, find_caption_bits
 from gapctl.ledger import Ledger
 from gapctl.plan.plan import Trial
 from gapctl.tracking.run_contents import build_treatment_columns
@@ -150,7 +150,7 @@ def test_an_arm_s_bayes_loss_and_bits_are_means_over_its_recipes(tmp_path: Path)
     for check, bits in zip(checks, document["information"], strict=True):
         configs = [trial.config for trial in plan.trials if dict(trial.factors) == check["levels"] == bits["levels"]]
         least = [find_bayes_loss(config) for config in configs]
-        unsaid = [found.image_given_caption for config in configs if (found := find_bits(config)) is not None]
+        unsaid = [found.image_given_caption for config in configs if (found := find_caption_bits(config)) is not None]
         assert len(set(least)) == len(set(unsaid)) == 4
         assert check["loss_bayes"] == bits["train/loss_bayes"] == pytest.approx(np.mean(least))
         assert bits["information/image_given_caption"] == pytest.approx(np.mean(unsaid))

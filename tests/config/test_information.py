@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gapctl.config import information
-from gapctl.config.information import compute_bayes_loss, count_bits, find_bayes_loss, find_bits
+from gapctl.config.information import compute_bayes_loss, compute_caption_bits, find_bayes_loss, find_caption_bits
 from gapctl.config.trial import FACTOR_VALUES, MadData, TrialConfig
 
 SMALL = {"digit": 3, "thickness": 2, "swelling": 2, "fracture": 2, "scale": 2, "colour": 2}
@@ -98,7 +98,7 @@ def test_bits_are_those_of_the_counted_out_table(about: dict[str, Any]) -> None:
     whole, image, caption = entropy(joint), entropy(joint.sum(axis=1)), entropy(joint.sum(axis=0))
 
     assert joint.sum() == pytest.approx(1)
-    assert tuple(count_bits(MadData.model_validate(about))) == pytest.approx(
+    assert tuple(compute_caption_bits(MadData.model_validate(about))) == pytest.approx(
         (whole - caption, whole - image, image + caption - whole), abs=1e-9
     )
 
@@ -160,7 +160,7 @@ TABLE = [
 @pytest.mark.parametrize(("attributes", "known"), enumerate(TABLE))
 def test_bits_of_drawn_attributes_are_the_known_ones(attributes: int, known: tuple[float, ...]) -> None:
     shuffled, canonical = (
-        count_bits(MadData.model_validate({"captions": {"attributes": attributes, "order": order}}))
+        compute_caption_bits(MadData.model_validate({"captions": {"attributes": attributes, "order": order}}))
         for order in ("shuffled", "canonical")
     )
     shared, unsaid, choice, order = known
@@ -174,7 +174,9 @@ def test_bits_of_drawn_attributes_are_the_known_ones(attributes: int, known: tup
 @pytest.mark.parametrize("main", ["digit", "scale", "colour"])
 def test_what_a_caption_tells_and_what_it_leaves_out_make_the_whole_image(main: str) -> None:
     for attributes in range(6):
-        bits = count_bits(MadData.model_validate({"main_factor": main, "captions": {"attributes": attributes}}))
+        bits = compute_caption_bits(
+            MadData.model_validate({"main_factor": main, "captions": {"attributes": attributes}})
+        )
         assert bits.shared + bits.image_given_caption == pytest.approx(math.log2(1680))
 
 
@@ -206,7 +208,7 @@ def test_a_caption_that_tells_nothing_leaves_the_loss_of_guessing() -> None:
     told = MadData.model_validate({"main_factor": "scale", "captions": {"fixed": ["fracture"], "noise": 0.5}})
 
     assert compute_bayes_loss(told, "clip", 64) == pytest.approx(math.log(64), abs=1e-9)
-    assert count_bits(told).shared == pytest.approx(0, abs=1e-12)
+    assert compute_caption_bits(told).shared == pytest.approx(0, abs=1e-12)
 
 
 def test_order_and_words_change_what_cannot_be_foreseen_and_not_the_loss() -> None:
@@ -216,13 +218,15 @@ def test_order_and_words_change_what_cannot_be_foreseen_and_not_the_loss() -> No
     )
 
     assert compute_bayes_loss(plain, "clip", 128) == compute_bayes_loss(worded, "clip", 128)
-    assert count_bits(worded).caption_given_image - count_bits(plain).caption_given_image == pytest.approx(
-        8 + math.log2(24)
-    )
+    assert compute_caption_bits(worded).caption_given_image - compute_caption_bits(
+        plain
+    ).caption_given_image == pytest.approx(8 + math.log2(24))
 
 
 def test_bits_of_lists_are_the_logarithms_of_their_values() -> None:
-    bits = count_bits(MadData.model_validate({"captions": {"fixed": ["thickness", "scale"], "order": "canonical"}}))
+    bits = compute_caption_bits(
+        MadData.model_validate({"captions": {"fixed": ["thickness", "scale"], "order": "canonical"}})
+    )
 
     assert bits.shared == pytest.approx(math.log2(60))
     assert bits.image_given_caption == pytest.approx(math.log2(28))
@@ -244,7 +248,7 @@ def test_the_order_and_words_of_a_table_s_captions_are_no_bits_of_theirs(
         TrialConfig.model_validate({"data": {"captions": captions}, "model": {"preset": preset}})
         for preset in ("table", "mad-tiny")
     )
-    bits, worded = find_bits(table), find_bits(encoders)
+    bits, worded = find_caption_bits(table), find_caption_bits(encoders)
 
     assert bits is not None
     assert worded is not None
@@ -256,7 +260,7 @@ def test_the_order_and_words_of_a_table_s_captions_are_no_bits_of_theirs(
 def test_nothing_is_known_of_natural_captions_and_of_other_losses() -> None:
     pairs = TrialConfig.model_validate({"data": {"dataset": "image_text"}, "model": {"preset": "pairs-small"}})
 
-    assert find_bits(pairs) is None
+    assert find_caption_bits(pairs) is None
     assert find_bayes_loss(pairs) is None
     assert find_bayes_loss(TrialConfig()) == pytest.approx(compute_bayes_loss(MadData(), "clip", 256))
     assert sum(FACTOR_VALUES.values()) == 26
@@ -266,4 +270,4 @@ def test_the_bayes_loss_of_a_share_of_the_digits_is_not_known() -> None:
     few = TrialConfig.model_validate({"data": {"share": 0.001}})
 
     assert find_bayes_loss(few) is None
-    assert find_bits(few) == find_bits(TrialConfig())
+    assert find_caption_bits(few) == find_caption_bits(TrialConfig())

@@ -19,18 +19,19 @@ from gapctl.config.hypotheses import Level
 def find_reversed_steps(
     values_SL: FloatArray,
     levels: Sequence[Level],
-    direction: Direction,
+    slope_direction: Direction,
     smallest_effect: float,
     alpha: float,
     rounding: float = 0.0,
 ) -> tuple[ReversedStep, ...]:
-    """Return the steps between ascending levels that go against a trend's slope by as much as is claimed of a step.
+    """Return the steps between ascending levels that go against a trend's slope by more than is claimed of one.
 
     A step is the mean over seeds of the paired difference of two neighbouring levels of `values_SL` (S, L). Its
-    interval is Student's at level 1 - alpha over all steps together (Bonferroni), and must lie beyond
-    `smallest_effect`, which is per unit of the factor, times the units between the two levels, by more than `rounding`.
+    interval is Student's at level 1 - alpha over all steps together (Bonferroni), and must lie beyond the smallest
+    slope claimed, `smallest_effect`, times the distance of the levels. Differences up to `rounding` are noise of
+    floating-point sums.
     """
-    other_way: Direction = "decreasing" if direction == "increasing" else "increasing"
+    other_way: Direction = "decreasing" if slope_direction == "increasing" else "increasing"
     found = []
     for (lower, upper), steps_S in zip(pairwise(levels), np.diff(values_SL, axis=1).T, strict=True):
         ci = compute_t_interval(steps_S, alpha / (len(levels) - 1))

@@ -20,7 +20,7 @@ from gapctl.analysis.optimum import compute_optimum_excesses
 from gapctl.analysis.paired_responses import build_trial_factor_columns
 from gapctl.config.cohort import Cohort, get_model_lineage, get_model_stratum, is_same_level
 from gapctl.config.hypotheses import Level, list_hypothesis_metrics
-from gapctl.config.information import MadBits, find_bits
+from gapctl.config.information import MadBits, find_caption_bits
 from gapctl.config.metrics import SAMPLES_TO_SMALL_GAP, SMALL_GAP, is_cross_trial_metric
 from gapctl.config.sweep import SweepFile
 from gapctl.errors import WorkError, first_line_of_error
@@ -148,7 +148,7 @@ def _build_metric_columns(metrics: Sequence[Mapping[str, float]]) -> list[pl.Ser
 
 def compute_bits(trials: Sequence[Trial]) -> dict[str, TrialValues]:
     """Return the information of the trials' captions by metric and id; nothing where it is known of none."""
-    found = compute_by_arm(trials, lambda trial: find_bits(trial.config))
+    found = compute_by_arm(trials, lambda trial: find_caption_bits(trial.config))
     known = {trial.id: bits for trial, bits in zip(trials, found, strict=True) if bits is not None}
     names = MadBits._fields if known else ()
     return {f"information/{name}": {each: getattr(bits, name) for each, bits in known.items()} for name in names}

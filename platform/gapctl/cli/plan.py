@@ -22,7 +22,7 @@ from gapctl.cli.store_requests import build_request_fields, describe_requests, e
 from gapctl.cluster.cost import RentEstimate, estimate_rent, format_money, load_shipped_prices
 from gapctl.config.cohort import describe_cohort
 from gapctl.config.hypotheses import Level
-from gapctl.config.information import find_bayes_loss, find_bits
+from gapctl.config.information import find_bayes_loss, find_caption_bits
 from gapctl.config.recipes import list_recipes
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import OpenClipModel, TrialConfig
@@ -200,7 +200,7 @@ def _describe_trial(
 
 def _describe_information(config: TrialConfig) -> dict[str, object]:
     """Return the bits of a trial's captions and its Bayes loss; nothing where they are not known."""
-    bits, loss = find_bits(config), find_bayes_loss(config)
+    bits, loss = find_caption_bits(config), find_bayes_loss(config)
     return {
         **({} if bits is None else {"bits": bits._asdict()}),
         **({} if loss is None else {"loss_bayes": loss}),
@@ -237,7 +237,7 @@ def _format_arms(names: Sequence[str], rows: Sequence[tuple[Level, ...]]) -> str
 
 def _say_information(config: TrialConfig) -> str:
     """Say the bits of a trial's captions and its Bayes loss; empty where they are not known."""
-    bits, loss = find_bits(config), find_bayes_loss(config)
+    bits, loss = find_caption_bits(config), find_bayes_loss(config)
     if bits is None:
         return ""
     said = f"captions leave {bits.image_given_caption:.3g} bits unsaid; {bits.caption_given_image:.3g} of theirs"

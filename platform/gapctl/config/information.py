@@ -1,14 +1,14 @@
 """What MAD's images and captions tell of each other: bits, and the least loss that any model can reach.
 
-1. `count_bits` gives the information of a data section: what captions leave unsaid of images, what images leave open of
-   captions, and what both share.
+1. `compute_caption_bits` gives the information of a data section: what captions leave unsaid of images, what images
+   leave open of captions, and what both share.
 2. `compute_bayes_loss` gives the Bayes loss of a batch: the contrastive loss of the critic that knows the world.
 3. `_list_ratios` describes that world: how likely a caption is with its image, against any image.
 
 An image counts by its six factors, all equally likely, whatever `data.share` shows of the source's digits. Batches are
 of independent pairs. Nothing here is sampled.
 
-Index letters: G groups of captions, W values that the likelihood ratio takes in a group.
+Index letter: W values that the likelihood ratio takes in a group of captions.
 """
 
 import math
@@ -41,17 +41,17 @@ class _Ratio(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Captions that say the same of an image, by their probability."""
+    """Captions that name the same factors: their share of all captions, and their likelihood ratios."""
 
     chance: float
     ratios_W: tuple[_Ratio, ...]
 
 
-def count_bits(data: MadData, *, with_wording: bool = True) -> MadBits:
-    """Return the information of a data section's training captions, of pictures where both sides are images.
+def compute_caption_bits(data: MadData, *, with_wording: bool = True) -> MadBits:
+    """Return the information of a data section's training captions, or of pictures in their place (`image_image`).
 
-    Without `with_wording`, captions are the values that they name, in no order and without words. Words that are drawn
-    once for a digit count as those drawn at each access, as the six factors do not tell them.
+    Without `with_wording`, captions are the values that they name, in no order and without words. With
+    `synonym_draw: once`, words count as if drawn at each access, as the six factors do not tell them.
     """
     shared = sum(
         group.chance * chance * ratio * math.log2(ratio)
@@ -88,9 +88,9 @@ def _count_noise_bits(values: int, noise: float) -> float:
 
 @lru_cache(maxsize=256)
 def _list_ratios(data: MadData) -> tuple[_Group, ...]:
-    """Return the likelihood ratios of captions by the factors that they name, which they show.
+    """Return the likelihood ratios of captions, grouped by the factors that they name.
 
-    A picture does not show what it has in common with its image, so all pictures are one group.
+    A caption reveals which factors it names. A picture does not, so all pictures are one group.
     """
     factors = list(FACTOR_VALUES)
     groups = []
@@ -121,19 +121,23 @@ def _merge_ratios(chances: Sequence[float], ratios: Sequence[float]) -> tuple[_R
     return tuple(_Ratio(chance, ratio) for ratio, chance in total.items())
 
 
-def find_bits(config: TrialConfig) -> MadBits | None:
+def find_caption_bits(config: TrialConfig) -> MadBits | None:
     """Return the information of a training's captions; None for natural captions, of which it is not known.
 
     A table's rows are captions without order and words.
     """
-    return count_bits(config.data, with_wording=not is_table(config)) if isinstance(config.data, MadData) else None
+    return (
+        compute_caption_bits(config.data, with_wording=not is_table(config))
+        if isinstance(config.data, MadData)
+        else None
+    )
 
 
 def find_bayes_loss(config: TrialConfig) -> float | None:
     """Return the Bayes loss of a training's batches; None where it is not known.
 
-    It is of ten digits, all equally likely, so it is not known of a share of the source's digits. Nor is it of natural
-    captions, of other packages' losses, and of masked captions.
+    It assumes equally frequent digits, which a share of the images may lack. Nor is it known of natural captions, of
+    other packages' losses, and of masked captions.
     """
     # With equal captions masked, the best critic depends on which pairs a batch keeps.
     masked = config.loss.equal_captions == "masked"
@@ -147,7 +151,8 @@ def compute_bayes_loss(data: MadData, kind: str, batch_size: int) -> float:
     """Return the expected loss in nats of the best critic there is, in batches of independent pairs.
 
     The best critic of InfoNCE is the pointwise mutual information (arXiv 1807.03748, sec. 2.3). SigLIP's is that less
-    ln(N - 1), as N - 1 of N pairs do not match. A model whose cosines cannot take these values stays above the loss.
+    ln(batch_size - 1), as all other pairs do not match. A model whose cosines cannot take these values stays above
+    the loss.
     """
     groups = _list_ratios(data)
     if kind == "siglip":
