@@ -137,11 +137,13 @@ def find_bayes_loss(config: TrialConfig) -> float | None:
     """Return the Bayes loss of a training's batches; None where it is not known.
 
     It assumes equally frequent digits, which a share of the images may lack. Nor is it known of natural captions, of
-    other packages' losses, and of masked captions.
+    other packages' losses, of masked captions, and where no pair ever matches its image.
     """
     # With equal captions masked, the best critic depends on which pairs a batch keeps.
-    masked = config.loss.equal_captions == "masked"
-    if not isinstance(config.data, MadData) or config.data.share < 1 or config.loss.kind not in LOSSES or masked:
+    masked, never_matched = config.loss.equal_captions == "masked", config.train.mismatched == 1
+    if not isinstance(config.data, MadData) or config.data.share < 1 or config.loss.kind not in LOSSES:
+        return None
+    if masked or never_matched:
         return None
     return compute_bayes_loss(config.data, config.loss.kind, config.train.batch_size)
 
