@@ -25,15 +25,16 @@ import sys
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
+from open_clip.model import CLIP
 from PIL import Image
 
 import gapctl
-from gapctl.data.image_text.class_prompts import read_attributes
+from gapctl.data.image_text.class_prompts import read_attribute_prompts
 from gapctl.data.image_text.index import Sample, decode_image, iterate_shard_samples
 from gapctl.data.image_text.source import BUNDLED_QUESTIONS, find_bundled_manifest
 from gapctl.data.mad.digits import load_digits
@@ -44,6 +45,8 @@ PICTURES: Final = 1_000
 DIGIT_NAMES: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEMPLATES: Final = ("a picture of {c}", "{c}")
 BATCH: Final = 64
+Transform = Callable[[Image.Image], torch.Tensor]
+Tokenizer = Callable[[str | Sequence[str]], torch.Tensor]
 SWEEP: Final = """\
 name: agreement
 question: Do both measure alike?
@@ -66,7 +69,7 @@ def write_sets(folder: Path) -> None:
     pictures = [_encode_png(Image.fromarray(image).convert("RGB")) for image in digits.images_NHW[:DIGITS]]
     labels = digits.labels_N[:DIGITS].tolist()
     _write_set(folder / "digits", zip(pictures, map(_as_class, labels), strict=True), DIGIT_NAMES)
-    question = read_attributes(BUNDLED_QUESTIONS)["group"]
+    question = read_attribute_prompts(BUNDLED_QUESTIONS)["group"]
     groups, words = list(question.prompts), [prompts[0] for prompts in question.prompts.values()]
     samples = [
         sample
@@ -152,7 +155,7 @@ def measure_ours(sweep: Path, runs: Path, trial: str, name: str) -> dict[str, fl
     }
 
 
-def measure_peer(folder: Path, model: Any, transform: Any, tokenizer: Any, name: str) -> dict[str, float]:
+def measure_peer(folder: Path, model: CLIP, transform: Transform, tokenizer: Tokenizer, name: str) -> dict[str, float]:
     """Return what CLIP_benchmark's own code gives for a set, in the same units."""
     from clip_benchmark.datasets.builder import build_wds_dataset, image_captions_collate_fn
     from clip_benchmark.metrics import zeroshot_retrieval
@@ -176,7 +179,7 @@ def measure_peer(folder: Path, model: Any, transform: Any, tokenizer: Any, name:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=25_600, help="pairs that the model is trained on")
     parser.add_argument("--work", type=Path, help="keep the sets and the model there; a second run goes on with them")
     asked = parser.parse_args()

@@ -20,11 +20,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from open_clip.model import CLIP
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gapctl.cli.options import compute_data_source_fingerprint
 from gapctl.config.load import load_sweep
-from gapctl.data.mad.feed import load_mad_arrays, normalise_images
+from gapctl.data.mad.feed import load_mad_arrays, normalise_images, require_mad_data
 from gapctl.plan.plan import Trial, make_plan
 from gapctl.training.evaluation import MadEvaluation, build_gallery
 from gapctl.training.fused_step import keep_freed_memory
@@ -61,20 +62,28 @@ def seconds(call: Callable[[], object]) -> float:
 
 def times_of(trial: Trial) -> Times:
     """Medians over rounds in which steps and an evaluation take turns."""
-    member = TrialState(trial.config, trial.seed, load_mad_arrays(trial.config.data), Nowhere(), CPU)
+    member = TrialState(trial.config, trial.seed, load_mad_arrays(require_mad_data(trial.config)), Nowhere(), CPU)
     team = PackedTrials((member,), CPU)
     steps, evaluations = [], []
+
+    def take_steps() -> None:
+        for _ in range(STEPS):
+            team.step()
+
     for _ in range(ROUNDS):
-        steps.append(seconds(lambda: [team.step() for _ in range(STEPS)]) / STEPS)
+        steps.append(seconds(take_steps) / STEPS)
         evaluations.append(seconds(member.evaluate))
     return Times(statistics.median(evaluations), statistics.median(steps))
 
 
 def encoding(trial: Trial) -> tuple[float, float]:
     """CPU seconds of encoding the gallery: the peer's and ours, medians of rounds in turns."""
-    data = load_mad_arrays(trial.config.data)
+    about = require_mad_data(trial.config)
+    data = load_mad_arrays(about)
     model = TrialState(trial.config, trial.seed, data, Nowhere(), CPU).model
-    gallery, evaluation = build_gallery(data, trial.config), MadEvaluation(data, trial.config, CPU)
+    assert isinstance(model, CLIP)
+    gallery = build_gallery(data, about, trial.config.evaluate.gallery)
+    evaluation = MadEvaluation(data, trial.config, CPU)
     asked = [prompts_CTL.reshape(-1, prompts_CTL.shape[-1]) for prompts_CTL in evaluation._prompts_CT.values()]
     token_NL = torch.from_numpy(np.concatenate([gallery.tokens_NL, *asked]))
 
