@@ -50,7 +50,7 @@ class Answer(NamedTuple):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="where to keep the answers")
     arguments = parser.parse_args()
     if missing := what_is_missing():

@@ -59,14 +59,13 @@ def main() -> None:
         counted = server.count_requests() - before
     each = counted.total / arguments.trials
     print(f"{arguments.trials} trials by {arguments.verb}, {each:.0f} requests each{counted.describe()}")
-    if arguments.json:
-        what = f"a training in a bucket by {arguments.verb}"
-        megabytes = counted.bytes_up / 1e6 / arguments.trials
-        rows = [
-            Row(f"{what}, requests", "", each, WHY, better="lower"),
-            Row(f"{what}, up", "MB", megabytes, "weights and checkpoints", better="lower"),
-        ]
-        write_rows(rows, arguments.json)
+    what = f"a training in a bucket by {arguments.verb}"
+    megabytes = counted.bytes_up / 1e6 / arguments.trials
+    rows = [
+        Row(f"{what}, requests", "", each, WHY, better="lower"),
+        Row(f"{what}, up", "MB", megabytes, "weights and checkpoints", better="lower"),
+    ]
+    write_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

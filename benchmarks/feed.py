@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -37,6 +37,7 @@ from gapctl.data.image_text.read import ReadOptions
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.parallel_shards import Workers
 from row import Row, report
+from simulated_shards import WORDS
 
 SIZES: Final = (224, 64)
 BATCH: Final = 128
@@ -46,7 +47,6 @@ TARGET, WANTED = 2.0, 4.0
 SHARDS, PER_SHARD = 8, 500
 SIDE, QUALITY = 256, 95
 PHOTOGRAPHS: Final = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field")
-WORDS: Final = "a man woman child dog cat red blue old wooden bicycle boat street beach window sky holds near in on of"
 
 
 def make_shards(folder: Path) -> None:
@@ -89,11 +89,14 @@ def ours(folder: Path, size: int, clock: Callable[[], float] = time.process_time
     return samples / (clock() - began)
 
 
-def measured(command: list[str]) -> float:
-    """The rate that a command prints, its products on one thread."""
+def measure_rates(command: Sequence[str], workers: int = 1) -> list[float]:
+    """Run as many processes at once, each with one thread; return the rate that each prints last."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return float(done.stdout.split()[-1])
+    began = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(workers)]
+    outputs = [process.communicate()[0] for process in began]
+    if any(process.returncode for process in began):
+        raise SystemExit(f"{' '.join(command[:3])} failed")
+    return [float(output.split()[-1]) for output in outputs]
 
 
 def rates(folder: Path, size: int, peer: Path | None, rounds: int) -> Iterator[tuple[float, float | None]]:
@@ -101,11 +104,11 @@ def rates(folder: Path, size: int, peer: Path | None, rounds: int) -> Iterator[t
     shards = sorted(map(str, folder.glob("*.tar")))
     here = Path(__file__)
     for _ in range(rounds):
-        mine = measured([sys.executable, str(here), "--one", str(size), "--data", str(folder)])
+        (mine,) = measure_rates([sys.executable, str(here), "--one", str(size), "--data", str(folder)])
         theirs = None
         if peer is not None:
             loader = here.with_name("open_clip_loader.py")
-            theirs = measured([str(peer), str(loader), "::".join(shards), str(size), str(BATCH), str(BATCHES)])
+            (theirs,) = measure_rates([str(peer), str(loader), "::".join(shards), str(size), str(BATCH), str(BATCHES)])
         print(f"{size} pixels: ours {mine:,.0f}" + (f", open_clip {theirs:,.0f}" if theirs else ""), flush=True)
         yield mine, theirs
 

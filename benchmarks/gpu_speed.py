@@ -23,6 +23,7 @@ from gapctl.training.autograd_step import AutogradStep
 from gapctl.training.fused_step import FusedStep
 from gapctl.training.step_options import StepOptions, build_preset_options
 from gpu_exact import SMALL, pairs
+from training_step import make_adamw
 
 WARM_UP_STEPS = 6
 RATE = 1e-4
@@ -100,11 +101,7 @@ def _plain(preset: Preset, rule: StepOptions, batch: int, device: torch.device) 
         build_clip(preset, EmbeddingHead(preset.embed_dim), CLIP_VOCABULARY, 0).to(device),
         make_contrastive_loss("clip"),
     )
-    groups = [
-        {"params": [value for value in model.parameters() if value.ndim >= 2], "weight_decay": rule.weight_decay},
-        {"params": [value for value in model.parameters() if value.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=rule.betas, eps=rule.eps)
+    optimizer = make_adamw(model, rule.weight_decay, rule.betas, rule.eps, RATE)
     pixels = PixelNormaliser(preset.mean, preset.std, torch.device("cpu"))
     torch.backends.cudnn.benchmark = True  # as open_clip's training script sets it
 

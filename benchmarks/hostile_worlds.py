@@ -18,20 +18,19 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
-import numpy.typing as npt
 
 from gapctl.analysis import correlation
 from gapctl.analysis.correlation import estimate_correlation
 from gapctl.analysis.estimates import EffectEstimate, compute_effect_p, compute_prediction_interval, compute_t_interval
 from gapctl.analysis.hypothesis_effects import judge_interval
-from gapctl.analysis.paired_responses import PairedResponses
+from gapctl.analysis.paired_responses import FloatArray, PairedResponses
 from gapctl.analysis.prediction import build_error_matrix, estimate_prediction
 from gapctl.analysis.results import UNKNOWN_INTERVAL
 from gapctl.analysis.two_modes import compute_distances, find_second_mode
 from gapctl.config.arms import ArmGrid
 from gapctl.config.hypotheses import Prediction
+from simulated_tables import write_between
 
-FloatArray = npt.NDArray[np.float64]
 Rng = np.random.Generator
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "simulations.md"
 BEGIN, END = "<!-- hostile worlds: begin -->", "<!-- hostile worlds: end -->"
@@ -394,13 +393,11 @@ def main() -> None:
     parser.add_argument("--only", choices=WORLDS, default="")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args()
-    page = options.docs.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    text, _, after = rest.partition(END)
+    text = options.docs.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     for table in simulate(options.rounds, options.only):
         print(f"{format_table(table)}\n", flush=True)
         text = replace_table(text, table)
-    options.docs.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}", encoding="utf-8")
+    write_between(options.docs, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from gapctl.analysis.results import EstimateWithInterval
 from gapctl.analysis.service import judge_ledger
 from gapctl.config.hypotheses import Correlation
 from gapctl.ledger import LedgerSnapshot
+from simulated_tables import write_between
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 LEDGER: Final = REPOSITORY / "docs" / "results" / "laptop" / "ledger.tar.xz"
@@ -60,12 +61,13 @@ def rename_factor(path: str) -> str:
     return path.rsplit(".", 1)[-1]
 
 
-def correlate(recipes: pl.DataFrame, **changes: Any) -> EstimateWithInterval:
+def correlate(recipes: pl.DataFrame, **changes: object) -> EstimateWithInterval:
     """Return tau of the two accuracies, the mean over seeds, with its interval."""
     seeds = sorted({name.partition("/")[0] for name in recipes.columns if name.startswith("seed-")})
     own = {"id": "together", "claim": "They rise together.", "test": "correlation", "smallest_effect": 0.1}
     asked = {"response": ATTRIBUTE, "against": OBJECT, "direction": "increasing", "sets": seeds}
-    found = estimate_cohort_hypothesis_effect(Correlation(**{**own, **asked, **changes}), recipes, 0.05).estimate
+    hypothesis = Correlation.model_validate({**own, **asked, **changes})
+    found = estimate_cohort_hypothesis_effect(hypothesis, recipes, 0.05).estimate
     return EstimateWithInterval(found.value, *found.ci)
 
 
@@ -97,8 +99,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = {name: measure_estimands(name, recipes) for name, recipes in read_recipes(Path(folder)).items()}
     text = make_table(dict(sorted(found.items())))
-    before, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
-    DOCS.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    write_between(DOCS, BEGIN, END, text)
     print(text)
 
 

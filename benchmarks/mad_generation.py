@@ -102,8 +102,7 @@ def main() -> None:
             f"official {row.peer:,.1f} images/s, gapctl {row.ours:,.0f} images/s: "
             f"median ratio {row.ratio:.0f} (at least {TARGET:.0f}, wanted {WANTED:.0f})"
         )
-    if arguments.json:
-        write_rows([row], arguments.json)
+    write_rows([row], arguments.json)
 
 
 def compare(arguments: argparse.Namespace) -> Row:

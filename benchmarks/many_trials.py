@@ -22,17 +22,18 @@ import numpy as np
 import polars as pl
 import yaml
 
-from analysis import LOGGED, make_result
 from gapctl.cli.options import load_plan
-from gapctl.ledger import Ledger, LedgerSnapshot
+from gapctl.config.metrics import METRICS, is_analysis_metric, is_cross_trial_metric
+from gapctl.ledger import Ledger, LedgerSnapshot, Result
 from gapctl.ledger.json_files import serialize_result
 from gapctl.ledger.trial import DIMENSIONS, describe_trial
-from gapctl.plan.plan import Plan
+from gapctl.plan.plan import Plan, Trial
 from process_cost import measured
 from row import Row, write_rows
 from s3_server import BUCKET, RequestCount, serve_bucket
 
 ARMS, EVALUATIONS, SHARED = 100, 8, 16
+LOGGED = [name for name in METRICS if not (is_analysis_metric(name) or is_cross_trial_metric(name))]
 SWEEP = """\
 name: many-trials
 question: How long does it take to judge and show this many trials?
@@ -58,21 +59,32 @@ WHY = {
 }
 
 
-def list_files(plan: Plan) -> Iterator[tuple[str, bytes]]:
+def list_files(plan: Plan, evaluations: int = EVALUATIONS, *, means: bool = True) -> Iterator[tuple[str, bytes]]:
     """Yield the files of finished trials below the ledger's root; a few tables are shared, as drawing takes minutes."""
     rng = np.random.default_rng(0)
-    histories, means = [_history(rng) for _ in range(SHARED)], [_means(rng) for _ in range(SHARED)]
+    histories = [_history(rng, evaluations) for _ in range(SHARED)]
+    dimensions = [_means(rng) for _ in range(SHARED)] if means else []
     for index, trial in enumerate(plan.trials):
         configured = yaml.dump(describe_trial(trial), sort_keys=False, Dumper=yaml.CSafeDumper)
         yield f"{trial.id}/trial.yaml", configured.encode()
         yield f"{trial.id}/history.parquet", histories[index % SHARED]
-        yield f"{trial.id}/{DIMENSIONS}", means[index % SHARED]
+        if means:
+            yield f"{trial.id}/{DIMENSIONS}", dimensions[index % SHARED]
         yield f"{trial.id}/result.json", serialize_result(make_result(trial, rng))
 
 
-def _history(rng: np.random.Generator) -> bytes:
-    samples = np.linspace(0, 51_200, EVALUATIONS).astype(int)
-    columns = {name: rng.normal(0.4, 0.05, EVALUATIONS) for name in LOGGED}
+def make_result(trial: Trial, rng: np.random.Generator) -> Result:
+    """Make a trial's result with random metrics that fall with the attributes in captions."""
+    level = float(trial.factors["data.captions.attributes"])
+    drawn = rng.normal(0.0, 0.02, len(LOGGED))
+    metrics = {name: 0.5 - 0.05 * level + float(noise) for name, noise in zip(LOGGED, drawn, strict=True)}
+    hardware: dict[str, str | int] = {"device": "cpu", "name": "made up", "threads": 1, "precision": "float32"}
+    return Result(trial.id, metrics, 51_200, 20.0, {"python": "3.11", "torch": "2.8"}, hardware)
+
+
+def _history(rng: np.random.Generator, evaluations: int) -> bytes:
+    samples = np.linspace(0, 51_200, evaluations).astype(int)
+    columns = {name: rng.normal(0.4, 0.05, evaluations) for name in LOGGED}
     return _parquet(pl.DataFrame({"samples_seen": samples, "seconds": samples / 2_500.0, **columns}))
 
 
@@ -87,10 +99,10 @@ def _parquet(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def fill_folder(runs: Path, plan: Plan) -> None:
+def fill_folder(runs: Path, plan: Plan, evaluations: int = EVALUATIONS, *, means: bool = True) -> None:
     """Write a finished ledger into a folder, without the ledger's wait for the disk after each file."""
     Ledger(str(runs)).declare_plan(plan)
-    for name, content in list_files(plan):
+    for name, content in list_files(plan, evaluations, means=means):
         path = runs / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
@@ -197,8 +209,7 @@ def main() -> None:
         what = f"{trials:,} trials in a bucket" if arguments.bucket else f"{trials:,} trials"
         rows = [build_row(one, what) for one in found]
         rows += [measure_large_plan(folder, arguments.planned)] if arguments.planned else []
-    if arguments.json:
-        write_rows(rows, arguments.json)
+    write_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

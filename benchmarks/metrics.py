@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -45,14 +45,14 @@ CLASSES_TIMED: Final = 50
 STREAM_BLOCK: Final = 8_192
 
 
-class Timed(NamedTuple):
+class Timed(NamedTuple, Generic[Answer]):
     """What a call gave, and the CPU seconds it took."""
 
-    answer: Any
+    answer: Answer
     seconds: float
 
 
-def timed(call: Callable[[], Answer], repeats: int = 1) -> Timed:
+def timed(call: Callable[[], Answer], repeats: int = 1) -> Timed[Answer]:
     """The least of several times."""
     times = []
     for _ in range(repeats):
@@ -159,10 +159,10 @@ def stream_part(folder: Path, count: int) -> Found:
         paths = [_written(Path(room) / f"{side}.npy", count, seed) for side, seed in (("image", 1), ("text", 2))]
         found: Found = {"rows": count, "width": WIDTH, "gigabytes": sum(path.stat().st_size for path in paths) / 1e9}
         for state in ("disk", "cache"):
-            read = _walled(lambda: _read(paths), paths, dropped=state == "disk")
+            read = _walled(_read, paths, dropped=state == "disk")
             found[f"read_from_{state}"] = read
             for name, call in (("gap", _gap_streamed), ("gap_and_bias", _all_streamed)):
-                ours = _walled(lambda call=call: call(paths), paths, dropped=state == "disk")
+                ours = _walled(call, paths, dropped=state == "disk")
                 found[f"{name}_from_{state}"] = {**ours, "over_reading": ours["wall"] / read["wall"]}
     found["peak_gigabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return found
@@ -179,11 +179,11 @@ def _written(path: Path, count: int, seed: int) -> Path:
     return path
 
 
-def _walled(call: Callable[[], None], paths: list[Path], *, dropped: bool) -> dict[str, float]:
+def _walled(call: Callable[[list[Path]], None], paths: list[Path], *, dropped: bool) -> dict[str, float]:
     if dropped:
         _drop_from_cache(paths)
     wall, cpu = time.perf_counter(), time.process_time()
-    call()
+    call(paths)
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
@@ -284,8 +284,7 @@ def main() -> None:
         print(name, json.dumps(found[name], indent=1), flush=True)
     if arguments.details:
         arguments.details.write_text(json.dumps({"threads": 1, **found}, indent=1) + "\n", encoding="utf-8")
-    if arguments.json:
-        write_rows(table_rows(found), arguments.json)
+    write_rows(table_rows(found), arguments.json)
 
 
 def table_rows(found: Found) -> list[Row]:

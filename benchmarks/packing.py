@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.mad.feed import TrialData, load_mad_arrays
+from gapctl.data.mad.feed import TrialData, load_mad_arrays, require_mad_data
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from row import Row, write_rows
@@ -102,7 +102,7 @@ def by_the_clock(step: Callable[[], float]) -> Advance:
 def serve(side: Side, setting: Setting, first: int, turns: Connection) -> None:
     """Answers each wish for seconds with the steps taken and the process's own seconds, until it is told 0."""
     torch.set_num_threads(1)
-    advance = trainer(side, setting, first, load_mad_arrays(setting.config(0).data))
+    advance = trainer(side, setting, first, load_mad_arrays(require_mad_data(setting.config(0))))
     advance(WARM_UP_SECONDS)
     turns.send(Turn(0, 0.0))
     while seconds := turns.recv():
@@ -193,8 +193,7 @@ def main() -> None:
     table = Table(row.peer_name, "packed", "ratio", "target on a GPU", title=row.what)
     table.add_row(f"{row.peer:,.0f}", f"{row.ours:,.0f}", f"{row.ratio:.2f}", f"{TARGET:.0f}")
     Console().print(table)
-    if arguments.json:
-        write_rows([row], arguments.json)
+    write_rows([row], arguments.json)
 
 
 if __name__ == "__main__":

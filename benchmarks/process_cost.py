@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
 STARTER: Final = """
@@ -28,6 +29,11 @@ class Cost(NamedTuple):
     seconds: float
     megabytes: float
     computed: float = 0.0
+
+
+def middle(costs: Sequence[Cost]) -> Cost:
+    """The medians of rounds."""
+    return Cost(*(median(column) for column in zip(*costs, strict=True)))
 
 
 def measured(command: Sequence[str]) -> tuple[Cost, bytes]:

@@ -39,13 +39,13 @@ def report(rows: Sequence[Row], path: Path | None) -> None:
     """Prints the rows, and writes them where asked."""
     for row in rows:
         print(row)
+    write_rows(rows, path)
+
+
+def write_rows(rows: Sequence[Row], path: Path | None) -> None:
+    """The rows as JSON, where asked."""
     if path:
-        write_rows(rows, path)
-
-
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """The rows as JSON."""
-    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
 def read_rows(path: Path) -> list[Row]:

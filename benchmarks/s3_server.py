@@ -4,13 +4,16 @@ Requests are counted as a store bills them: lists, writes, reads and looks (HEAD
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 BUCKET = "bucket"
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -73,14 +76,21 @@ class BucketServer:
 
 @contextmanager
 def serve_bucket() -> Iterator[BucketServer]:
-    """Serve an empty bucket, found through the environment as any other store would be, also by processes."""
-    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, env={**os.environ, **ENVIRONMENT})
+    """Serve an empty bucket."""
+    with serve_store(sys.executable, __file__) as address:
+        yield BucketServer(address)
+
+
+@contextmanager
+def serve_store(*command: str) -> Iterator[str]:
+    """Yield the address that a server prints first, and let s3fs of this process and its children find it."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **ENVIRONMENT})
     before = dict(os.environ)
     try:
         assert process.stdout is not None
         address = process.stdout.readline().decode().strip()
         os.environ.update({**ENVIRONMENT, "AWS_ENDPOINT_URL": address, "NO_PROXY": "127.0.0.1"})
-        yield BucketServer(address)
+        yield address
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -90,23 +100,17 @@ def serve_bucket() -> Iterator[BucketServer]:
 
 def main() -> None:
     """Serves until it is killed."""
-    from collections import Counter
-    from typing import Any
-
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from moto.s3.models import s3_backends
     from werkzeug.serving import make_server
 
-    counted: Counter[str] = Counter()
+    logging.getLogger("werkzeug").disabled = True  # or it tells of each request
+    counted = Counter[str]()
     application = DomainDispatcherApplication(create_backend_app)
     backend = s3_backends["123456789012"]["aws"]
     backend.create_bucket(BUCKET, "us-east-1")
 
-    class Quiet(MotoRequestHandler):
-        def log(self, *_: Any) -> None:
-            """Nothing."""
-
-    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path == "/counted":
             start_response("200 OK", [("Content-Type", "application/json")])
@@ -122,7 +126,7 @@ def main() -> None:
         counted["bytes_down"] += sum(map(len, found))
         return found
 
-    server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=Quiet)
+    server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=MotoRequestHandler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 

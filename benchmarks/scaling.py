@@ -13,23 +13,23 @@ Every point is a process of its own, run to its end. `scaling.json` beside the c
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import altair as alt
 import numpy as np
 import polars as pl
 
+from feed import make_shards as make_photographs
+from feed import measure_rates
 from feed import ours as decode_pictures
 from gapctl.cli.options import load_plan
-from gapctl.data.mad.feed import load_mad_arrays
+from gapctl.data.mad.feed import load_mad_arrays, require_mad_data
 from gapctl.report.html import render_svg
 from gapctl_charts.axes import series_colours
 from gapctl_charts.data import Datasets, Drawing
@@ -153,31 +153,14 @@ def write_embeddings(folder: Path, rows: int) -> None:
 def measure_workers(_most: int) -> Iterator[Point]:
     """Yield how many pairs processes handle in a second, all together, that begin at once."""
     with tempfile.TemporaryDirectory() as name:
-        make_pictures(Path(name))
+        make_photographs(Path(name))
         decode = [sys.executable, str(Path(__file__)), "--decode", name]
         train = [sys.executable, str(Path(__file__)), "--train"]
         for series, command in ((DECODED, decode), (TRAINED, train)):
             for workers in WORKERS:
-                rate = sum(run_side_by_side(command, workers))
+                rate = sum(measure_rates(command, workers))
                 print(f"{series}, {workers} at once: {rate:,.0f} pairs/s", flush=True)
                 yield Point("workers", series, workers, RATE, rate)
-
-
-def make_pictures(folder: Path) -> None:
-    """Write the shards of the feed's own benchmark."""
-    from feed import make_shards as make_photographs
-
-    make_photographs(folder)
-
-
-def run_side_by_side(command: Sequence[str], workers: int) -> list[float]:
-    """Run as many processes as there are workers, each with one thread; return the rate that each prints last."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    began = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(workers)]
-    outputs = [process.communicate()[0] for process in began]
-    if any(process.returncode for process in began):
-        raise SystemExit(f"{' '.join(command[:3])} failed")
-    return [float(output.split()[-1]) for output in outputs]
 
 
 def time_training() -> float:
@@ -186,7 +169,7 @@ def time_training() -> float:
 
     torch.set_num_threads(1)
     config = Case(batch=128).config()
-    step = train_trial(config, load_mad_arrays(config.data))
+    step = train_trial(config, load_mad_arrays(require_mad_data(config)))
     for _ in range(4):
         step()
     began = time.perf_counter()
@@ -210,11 +193,13 @@ TITLES: Final[Mapping[tuple[Part, str], tuple[str, str]]] = {
 }
 
 
-def logarithmic_axis(values: pl.Series) -> dict[str, Any]:
-    """Return scale and axis for positive values, with a line at each power of ten and at the ends of short ranges."""
+LOGARITHMIC: Final = alt.Scale(type="log", nice=False, padding=12)
+
+
+def make_axis(values: Sequence[float]) -> alt.Axis:
+    """Return an axis for positive values, with a line at each power of ten and at the ends of short ranges."""
     powers = [10.0**power for power in range(-3, 8)]
-    axis = alt.Axis(values=[*powers, *(() if values.max() > 50 * values.min() else values.unique())], format=".2~s")
-    return {"scale": alt.Scale(type="log", nice=False, padding=12), "axis": axis}
+    return alt.Axis(values=powers if max(values) > 50 * min(values) else [*powers, *set(values)], format=".2~s")
 
 
 def draw_chart(points: Sequence[Point], quantity: str, unit: str, look: Look) -> Drawing:
@@ -223,8 +208,8 @@ def draw_chart(points: Sequence[Point], quantity: str, unit: str, look: Look) ->
     names = list(dict.fromkeys(point.series for point in points))
     frame = pl.DataFrame([asdict(point) for point in points])
     base = data.chart(frame, "points").encode(
-        x=alt.X("size:Q", title=unit, **logarithmic_axis(frame["size"])),
-        y=alt.Y("value:Q", title=quantity, **logarithmic_axis(frame["value"])),
+        x=alt.X("size:Q", title=unit, scale=LOGARITHMIC, axis=make_axis([point.size for point in points])),
+        y=alt.Y("value:Q", title=quantity, scale=LOGARITHMIC, axis=make_axis([point.value for point in points])),
         color=series_colours(names, look.categories(len(names)), None),
     )
     layers = [base.mark_line(strokeWidth=2), base.mark_point(size=50, filled=True)]

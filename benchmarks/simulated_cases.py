@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from gapctl.analysis.correlation import compute_kendall_taus, rank_within_strata
+from gapctl.analysis.paired_responses import FloatArray
 from simulated_ledgers import (
     ARM,
     ATTRIBUTES,
@@ -17,20 +18,20 @@ from simulated_ledgers import (
     SIX,
     TWENTY_FOUR,
     TWO_BY_TWO,
-    FloatArray,
+    Grid,
     drawn,
     list_arm_names,
 )
 
 X, Y, Z = "gap/rmg", "quality/object_accuracy", "gap/l2m"
 MORE_Z = (Z, "gap/l2i", "gap/centroid_share")
-TWELVE: Mapping[str, Sequence[Any]] = {**SIX, MODE: ["learned", "fixed"]}
+TWELVE: Grid = {**SIX, MODE: ["learned", "fixed"]}
 SIX_NAMES, TWELVE_NAMES, TWENTY_FOUR_NAMES = (
     {ARM: list_arm_names(6), **{path: levels for path, levels in vary.items() if path != ATTRIBUTES}}
     for vary in (SIX, TWELVE, TWENTY_FOUR)
 )
-EIGHT: Mapping[str, Sequence[Any]] = {**TWO_BY_TWO, ORDER: ["shuffled", "canonical"]}
-MANY: Mapping[int, Mapping[str, Sequence[Any]]] = {count: {ARM: list_arm_names(count)} for count in (13, 40, 150)}
+EIGHT: Grid = {**TWO_BY_TWO, ORDER: ["shuffled", "canonical"]}
+MANY: Mapping[int, Grid] = {count: {ARM: list_arm_names(count)} for count in (13, 40, 150)}
 BAND = 2.0
 """The band of the equivalence cases, in standard deviations of a training's noise."""
 FEWER_NOISES = ("normal", "skewed", "skewed and unequal")
@@ -49,8 +50,8 @@ class Case:
     kind: Literal["level", "edge", "coverage", "power", "family"]
     test: str
     world: str
-    vary: Mapping[str, Sequence[Any]]
-    hypotheses: tuple[Mapping[str, Any], ...]
+    vary: Grid
+    hypotheses: tuple[Mapping[str, object], ...]
     draw: Draw
     truth: float | None = None
 
@@ -61,31 +62,31 @@ def cases() -> list[Case]:
     return [*levels, *_coverages(), *_powers(), *_correlation_powers(), *_families()]
 
 
-def trend(smallest: float = 0.0) -> Mapping[str, Any]:
+def trend(smallest: float = 0.0) -> Mapping[str, object]:
     """A rise over six levels."""
     own = {"test": "trend", "response": X, "factor": ATTRIBUTES}
     return {**own, "direction": "increasing", "smallest_effect": smallest}
 
 
-def contrast(smallest: float = 0.0, direction: str = "increasing") -> Mapping[str, Any]:
+def contrast(smallest: float = 0.0, direction: str = "increasing") -> Mapping[str, object]:
     """A rise between the ends."""
     own = {"test": "contrast", "response": X, "factor": ATTRIBUTES, "between": [0, 5]}
     return {**own, "direction": direction, "smallest_effect": smallest}
 
 
-def equivalence() -> Mapping[str, Any]:
+def equivalence() -> Mapping[str, object]:
     """No difference between the ends that counts."""
     return {"test": "equivalence", "response": X, "factor": ATTRIBUTES, "between": [0, 5], "smallest_effect": BAND}
 
 
-def mediation(smallest: float = 0.0) -> Mapping[str, Any]:
+def mediation(smallest: float = 0.0) -> Mapping[str, object]:
     """A treatment that does more where the mediator is free."""
     own = {"test": "mediation", "response": X, "factor": ATTRIBUTES, "between": [0, 5]}
     arms = {"mediator": MODE, "free": "learned", "fixed": "fixed"}
     return {**own, **arms, "direction": "increasing", "smallest_effect": smallest}
 
 
-def correlation(*given: str, smallest: float = 0.0) -> Mapping[str, Any]:
+def correlation(*given: str, smallest: float = 0.0) -> Mapping[str, object]:
     """Two metrics that rise together."""
     own = {"test": "correlation", "response": X, "against": Y, "given": list(given)}
     return {**own, "direction": "increasing", "smallest_effect": smallest}
@@ -205,7 +206,7 @@ def _families() -> Iterator[Case]:
     yield Case("family", "five contrasts", "true effect is the smallest that counts", SIX, small, draw)
 
 
-def _count(vary: Mapping[str, Sequence[Any]]) -> int:
+def _count(vary: Grid) -> int:
     return int(np.prod([len(levels) for levels in vary.values()]))
 
 
@@ -259,7 +260,7 @@ def _by_level(rng: np.random.Generator, seeds: int, sizes: Sequence[int]) -> Map
 
     def means() -> FloatArray:
         parts = [rng.standard_normal(size)[level_A] for size, level_A in zip(sizes, level_FA, strict=True)]
-        return 2 * np.sum(parts, axis=0)
+        return np.asarray(2 * np.sum(parts, axis=0))
 
     return {name: drawn(rng, means(), seeds, "normal") for name in (X, Y)}
 

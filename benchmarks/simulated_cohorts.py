@@ -19,19 +19,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize, stats
 
 from gapctl.analysis.cohort import Units, compare_cohort_metric_ranks
 from gapctl.analysis.correlation import compute_directional_p
 from gapctl.analysis.estimates import Direction, is_significant
 from gapctl.analysis.hypothesis_effects import judge_interval
+from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.random_intercept import estimate_slopes
 from gapctl.analysis.results import EstimateWithInterval, Interval
 from gapctl.analysis.stratified_tau import compute_strata_bootstrap_interval, estimate_tau, run_model_permutation_test
 from gapctl.config.hypotheses import Scope
+from simulated_tables import write_between
 
-FloatArray = npt.NDArray[np.float64]
 HERE = Path(__file__).resolve().parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs" / "statistics.md"
 BEGIN, END = "<!-- simulated cohorts: begin -->", "<!-- simulated cohorts: end -->"
@@ -341,11 +341,8 @@ def _format_table(rows: Sequence[Row], columns: Mapping[str, str], describe: Des
 
 def write_tables(out: Path, docs: Path = DOCS) -> None:
     """Write the tables into the documentation where these are the figures that are kept."""
-    if out.resolve() != RESULTS:
-        return
-    before, _, rest = docs.read_text(encoding="utf-8").partition(BEGIN)
-    text = make_tables(read_rows(out))
-    docs.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    if out.resolve() == RESULTS:
+        write_between(docs, BEGIN, END, make_tables(read_rows(out)))
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 A response is arm's mean + seed's own shift (shared by all its arms) + the training's own noise, whose standard
 deviation is 1. Every function that draws takes its generator, so that the same seed gives the same trials.
+
+Shapes are in the names: S seeds, A arms.
 """
 
 import json
@@ -10,24 +12,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from gapctl.analysis.analyze import judge_hypotheses
+from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.results import Verdict
 from gapctl.analysis.tables import TrialTables
+from gapctl.config.hypotheses import Level
 from gapctl.config.load import load_sweep
 from gapctl.plan.plan import Plan, make_plan
 
-FloatArray = npt.NDArray[np.float64]
-"""Shapes are in the names: S seeds, A arms."""
+Grid = Mapping[str, Sequence[Level]]
+"""The levels of each factor, by its path."""
 ATTRIBUTES, MODE, ORDER = "data.captions.attributes", "temperature.mode", "data.captions.order"
-SIX: Mapping[str, Sequence[Any]] = {ATTRIBUTES: list(range(6))}
-TWO_BY_TWO: Mapping[str, Sequence[Any]] = {ATTRIBUTES: [0, 5], MODE: ["learned", "fixed"]}
-TWENTY_FOUR: Mapping[str, Sequence[Any]] = {**SIX, MODE: ["learned", "fixed"], ORDER: ["shuffled", "canonical"]}
+SIX: Grid = {ATTRIBUTES: list(range(6))}
+TWO_BY_TWO: Grid = {ATTRIBUTES: [0, 5], MODE: ["learned", "fixed"]}
+TWENTY_FOUR: Grid = {**SIX, MODE: ["learned", "fixed"], ORDER: ["shuffled", "canonical"]}
 ARM = "arm"
 """A factor of names, whose levels have no order."""
 SEED_SHIFT = 1.0
@@ -60,8 +62,8 @@ NOISES: Mapping[str, Noise] = {
 class World:
     """A sweep file's grid and hypotheses, with as many seeds as will be simulated."""
 
-    vary: Mapping[str, Sequence[Any]]
-    hypotheses: tuple[Mapping[str, Any], ...]
+    vary: Grid
+    hypotheses: tuple[Mapping[str, object], ...]
     seeds: int
     alpha: float = 0.05
 
@@ -91,11 +93,6 @@ class World:
         factors = {path: [trial.factors[path] for trial in trials] for path in self.vary}
         told = {"trial": [trial.id for trial in trials], "label": [trial.label for trial in trials]}
         return pl.DataFrame({**told, "seed": [trial.seed for trial in trials], **factors})
-
-    @property
-    def arms(self) -> int:
-        """How many combinations of levels there are."""
-        return len(self.plan.trials) // self.seeds
 
     def judged(self, responses: Mapping[str, FloatArray]) -> tuple[Verdict, ...]:
         """The verdicts on responses of shape (S, A), arms in the plan's order."""

@@ -16,12 +16,9 @@ Index letters: N samples, D digits of a key.
 import hashlib
 import io
 import json
-import os
-import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from s3_server import serve_store
+
 BUCKET: Final = "cc12m"
 BLOCK: Final = 512
 DIGITS: Final = 10
@@ -40,7 +39,6 @@ KINDS: Final = 64
 """Different captions; sample n has that of number n % KINDS, with its own number before it."""
 PICTURES: Final = 8
 IMAGE_BYTES: Final = 20 * 1024
-MEMBERS: Final = ("jpg", "txt", "json")
 WORDS: Final = "a man woman child dog cat red blue old wooden bicycle boat street beach window sky holds near in on of"
 SAMPLE_BYTES: Final = 3 * BLOCK + IMAGE_BYTES + 2 * BLOCK
 END_BYTES: Final = 2 * BLOCK
@@ -233,23 +231,10 @@ def make_tag(name: str, shard: int) -> str:
     return hashlib.md5(f"{name}/{shard}".encode(), usedforsecurity=False).hexdigest()
 
 
-@contextmanager
-def serve_shards(*stored: SimulatedShards) -> Iterator[str]:
-    """Serve these shards from a process of its own, and let s3fs of this process and its children find it."""
+def serve_shards(*stored: SimulatedShards) -> AbstractContextManager[str]:
+    """Serve these shards from a process of its own."""
     folders = [f"{each.name},{each.shards},{each.per_shard},{each.first}" for each in stored]
-    process = subprocess.Popen([sys.executable, __file__, *folders], stdout=subprocess.PIPE)
-    before = dict(os.environ)
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().decode().strip()
-        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-        os.environ.update({**keys, "AWS_ENDPOINT_URL": address, "NO_PROXY": "127.0.0.1"})
-        yield address
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        process.kill()
-        process.wait()
+    return serve_store(sys.executable, __file__, *folders)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ import math
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from gapctl.analysis.results import Verdict
 from simulated_cases import Case, cases
 from simulated_ledgers import World
-from simulated_tables import tables
+from simulated_tables import Found, tables, write_between
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -32,30 +32,6 @@ DOCS = HERE.parent / "docs" / "simulations.md"
 BEGIN, END = "<!-- simulated truth: begin -->", "<!-- simulated truth: end -->"
 SEEDS = (2, 3, 5, 10)
 FIGURES = "simulated_truth.json"
-
-
-@dataclass(frozen=True)
-class Found:
-    """Shares of `rounds`: supported verdicts, p below alpha, intervals that hold the truth (None where it varies).
-
-    Of a file with several hypotheses a share counts rounds in which it is so for any of them; `by_p_alone` is what
-    `supported` would be there if only p of the direction went through Holm.
-    """
-
-    kind: str
-    test: str
-    world: str
-    seeds: int
-    rounds: int
-    supported: float
-    p_below_alpha: float
-    by_p_alone: float | None
-    covered: float | None
-
-    @property
-    def key(self) -> tuple[str, str, str, int]:
-        """Which case this is, and at how many seeds."""
-        return (self.kind, self.test, self.world, self.seeds)
 
 
 def simulate(case: Case, seeds: int, rounds: int) -> Found:
@@ -114,7 +90,9 @@ def write(found: Sequence[Found], out: Path) -> None:
     """The figures as JSON, in the order of the cases; those that were not simulated now keep their last figures."""
     out.mkdir(parents=True, exist_ok=True)
     newest = {item.key: item for item in (*read(out), *found)}
-    place = {(case.kind, case.test, case.world): index for index, case in enumerate(cases())}
+    place: dict[tuple[str, str, str], int] = {
+        (case.kind, case.test, case.world): index for index, case in enumerate(cases())
+    }
     kept = [item for item in newest.values() if item.key[:3] in place]
     kept.sort(key=lambda item: (place[item.key[:3]], item.seeds))
     (out / FIGURES).write_text(json.dumps([asdict(item) for item in kept], indent=1) + "\n")
@@ -128,14 +106,10 @@ def read(folder: Path) -> list[Found]:
 
 def write_tables(out: Path, docs: Path) -> None:
     """The tables beside the figures, and in the documentation where these are the figures that are kept."""
-    text = tables(json.loads((out / FIGURES).read_text()))
+    text = tables(read(out))
     (out / "simulated_truth.md").write_text(f"# Verdicts against simulated truth\n\n{text}", encoding="utf-8")
-    if out.resolve() != RESULTS:
-        return
-    page = docs.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    docs.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+    if out.resolve() == RESULTS:
+        write_between(docs, BEGIN, END, text)
 
 
 def main() -> None:

@@ -3,22 +3,19 @@
     python benchmarks/spot_losses.py [--markdown FILE]
 
 500 hours of RN50's work, on one machine or on eight, any of which stops all. The simulation goes event by event
-(`tests/cluster/spot_simulation.py`) and is seeded, so that the table is the same each time. It takes seconds.
+(`spot_simulation.py`) and is seeded, so that the table is the same each time. It takes seconds.
 """
 
 import argparse
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Final
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from cluster.spot_simulation import Group, simulate_training
 from gapctl.cluster.cost import load_shipped_prices
 from gapctl.cluster.trial_hours import choose_checkpoint_hours, compute_slowdown
+from spot_simulation import Group, simulate_training
 
 SEEDS: Final = 20
 WORK_HOURS: Final = 500.0

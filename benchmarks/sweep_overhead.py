@@ -42,15 +42,14 @@ class Span(NamedTuple):
     own: float
 
 
-def run(folder: Path, *settings: str) -> float:
+def run(folder: Path) -> float:
     """A sweep to its end in `folder`; seconds of wall time, start and analysis included."""
     file = folder / "sweep.yaml"
     file.write_text(SWEEP, encoding="utf-8")
-    changes = [word for setting in settings for word in ("--set", setting)]
     tracking = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
     command = [sys.executable, "-m", "gapctl", "sweep", str(file), "--runs", str(folder / "runs"), "--set", tracking]
     began = time.monotonic()
-    subprocess.run([*command, *changes], check=True, stdout=subprocess.DEVNULL, timeout=900)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=900)
     return time.monotonic() - began
 
 
@@ -88,11 +87,8 @@ def main() -> None:
         f"{TRIALS} trials of {own:.2f} s, {slots} at a time, in {wall:.0f} s with Ray's start and the verdicts: "
         f"{per_trial:.2f} s of overhead each (limit {LIMIT} s)"
     )
-    if arguments.json:
-        why = "building the model, drawing the gallery and writing the trial's files; Tune hands out the next trial"
-        write_rows(
-            [Row("sweep, overhead per trial", "s", per_trial, why, target=LIMIT, better="lower")], arguments.json
-        )
+    why = "building the model, drawing the gallery and writing the trial's files; Tune hands out the next trial"
+    write_rows([Row("sweep, overhead per trial", "s", per_trial, why, target=LIMIT, better="lower")], arguments.json)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Model, Start, Temperature, Train, TrialConfig
-from gapctl.data.mad.feed import TrialData, load_mad_arrays
+from gapctl.data.mad.feed import TrialData, load_mad_arrays, require_mad_data
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from row import Row, write_rows
@@ -30,7 +30,6 @@ ATTRIBUTES, GAPS, TEMPERATURES = range(6), (0.0, 1.0), (0.07, 0.03)
 GALLERY = 512
 
 Point = tuple[TrialConfig, int]
-Numbers = Mapping[str, float]
 
 
 def list_points(points: int, steps: int, batch: int, width: int) -> list[Point]:
@@ -53,9 +52,7 @@ def list_points(points: int, steps: int, batch: int, width: int) -> list[Point]:
     ]
 
 
-def train(
-    points: Sequence[tuple[TrialConfig, int]], data: TrialData, device: torch.device
-) -> list[Mapping[str, float]]:
+def train(points: Sequence[Point], data: TrialData, device: torch.device) -> list[Mapping[str, float]]:
     """The last numbers of each point, after all of them have trained together."""
     run = TrainingRun([TrialState(config, seed, data, Nowhere(), device) for config, seed in points], device)
     while not run.done:
@@ -70,7 +67,7 @@ def read_clock(device: torch.device) -> float:
 
 def compare(points: Sequence[Point], device: torch.device) -> Row:
     """Both sides, and whether they agree."""
-    data = load_mad_arrays(points[0][0].data)
+    data = load_mad_arrays(require_mad_data(points[0][0]))
     train(points[:1], data, device)
     began = read_clock(device)
     together = train(points, data, device)
@@ -118,8 +115,7 @@ def main() -> None:
     table = Table(row.peer_name, "packed", "ratio", title=row.what)
     table.add_row(f"{row.peer:,.0f} {row.unit}", f"{row.ours:,.0f}", f"{row.ratio:.2f}")
     Console().print(table)
-    if arguments.json:
-        write_rows([row], arguments.json)
+    write_rows([row], arguments.json)
 
 
 if __name__ == "__main__":

@@ -119,14 +119,13 @@ def main() -> None:
             print(f"round {place}: {first[-1]:.1f} s, again {again[-1]:.1f} s, script {script[-1]:.1f} s", flush=True)
     ours, peer = median(first), median(script)
     print(json.dumps({"sync": ours, "again": median(again), "script": peer}))
-    if arguments.json:
-        what, why = f"{TRIALS} trials shown in MLflow", "MLflow's own handling of each metric"
-        rows = [
-            Row(what, "s", ours, why, "a script's own MLflow calls", peer, peer / ours, better="lower"),
-            Row(f"{what}, limit", "s", ours, why, target=LIMIT, better="lower"),
-            Row("the same again, nothing to write", "s", median(again), why, better="lower"),
-        ]
-        write_rows(rows, arguments.json)
+    what, why = f"{TRIALS} trials shown in MLflow", "MLflow's own handling of each metric"
+    rows = [
+        Row(what, "s", ours, why, "a script's own MLflow calls", peer, peer / ours, better="lower"),
+        Row(f"{what}, limit", "s", ours, why, target=LIMIT, better="lower"),
+        Row("the same again, nothing to write", "s", median(again), why, better="lower"),
+    ]
+    write_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

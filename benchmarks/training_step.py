@@ -21,12 +21,12 @@ from statistics import fmean, median
 from typing import Literal, NamedTuple
 
 import torch
+from open_clip.model import CLIP
 from rich.console import Console
 from rich.table import Table
 
-from gapctl.config.presets import PRESETS
-from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Train, TrialConfig
-from gapctl.data.mad.feed import MadBatch, MadFeed, TrialData, load_mad_arrays, normalise_images
+from gapctl.config.trial import Evaluate, Loss, MadCaptions, MadData, Model, Train, TrialConfig
+from gapctl.data.mad.feed import MadBatch, MadFeed, TrialData, load_mad_arrays, normalise_images, require_mad_data
 from gapctl.models.build import build_model, clamp_temperature
 from gapctl.models.losses import make_contrastive_loss
 from gapctl.training.optimizer import compute_learning_rate
@@ -121,15 +121,23 @@ def ours(config: TrialConfig, data: TrialData, seed: int = 0) -> Step:
     return lambda: run.train_for(0.0)[0].loss
 
 
+def make_adamw(
+    model: CLIP, weight_decay: float, betas: tuple[float, float], eps: float, lr: float = 1e-3
+) -> torch.optim.AdamW:
+    """torch's AdamW, which decays matrices alone."""
+    groups = [
+        {"params": [value for value in model.parameters() if value.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [value for value in model.parameters() if value.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps)
+
+
 def plain_open_clip(config: TrialConfig, data: TrialData, seed: int = 0, device: torch.device = CPU) -> Step:
     """One step of the loop that one writes first, with the recipe of a trial; gives the loss."""
     model, loss_of = build_model(config, VOCABULARY, seed).to(device), make_contrastive_loss(config.loss.kind)
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": config.train.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    preset = PRESETS[config.model.preset]
-    optimizer = torch.optim.AdamW(groups, betas=preset.betas, eps=preset.epsilon)
+    assert isinstance(config.model, Model)
+    preset = config.model.towers
+    optimizer = make_adamw(model, config.train.weight_decay, preset.betas, preset.epsilon)
     batches: Iterator[tuple[MadBatch, int]] = iter(MadFeed(data, config, seed))
 
     def step() -> float:
@@ -151,14 +159,14 @@ def plain_open_clip(config: TrialConfig, data: TrialData, seed: int = 0, device:
     return step
 
 
-MAKERS: dict[Side, Callable[..., Step]] = {"gapctl": ours, "plain open_clip": plain_open_clip}
+MAKERS: dict[Side, Callable[[TrialConfig, TrialData], Step]] = {"gapctl": ours, "plain open_clip": plain_open_clip}
 
 
 def serve(side: Side, case: Case, turns: Connection) -> None:
     """Takes as many steps as it is told and answers with samples per second, until it is told 0."""
     torch.set_num_threads(1)
     config = case.config()
-    step = MAKERS[side](config, load_mad_arrays(config.data))
+    step = MAKERS[side](config, load_mad_arrays(require_mad_data(config)))
     while steps := turns.recv():
         started = time.process_time()
         for _ in range(steps):
@@ -268,7 +276,7 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, help="train both at three seeds and write the losses here instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data = load_mad_arrays(Case().config().data)
+    data = load_mad_arrays(require_mad_data(Case().config()))
     if arguments.curves:
         points = curves(data)
         write_curves(points, arguments.curves)
@@ -276,8 +284,7 @@ def main() -> None:
         return
     results = [measure(case, arguments.rounds, arguments.steps) for case in CASES]
     show(results)
-    if arguments.json:
-        write_rows(results, arguments.json)
+    write_rows(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shards that went wrong, drawn from a seed: on the disk, on the way, or by someone's malice."""
+"""Shards that went wrong, drawn from a seed: on the disk, on the way, or by malice; and everything that reads them."""
 
 import gzip
 import io
@@ -8,11 +8,22 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
+from gapctl.config.trial import PairCaptions
+from gapctl.data.image_text.index import iterate_shard_samples, make_manifest_part
+from gapctl.data.image_text.manifest import Manifest, parse_manifest
+from gapctl.data.image_text.read import read_rows_with_samples
+from gapctl.data.image_text.storage import list_shards
+from gapctl.data.image_text.tools import verify_shards
+from gapctl.data.parallel_shards import Workers
+from gapctl.data.treatments import TREATMENT_TABLE, treat_caption
+from gapctl.errors import InputError
 from pair_shards import Members, pair
 
 BLOCK: Final = 512
@@ -107,9 +118,9 @@ def _short_image(members: dict[str, bytes], draws: Draws) -> None:
         members["jpg"] = members["jpg"][: int(draws.integers(0, len(members["jpg"])))]
 
 
-SAMPLE_CHANGES: Final[Mapping[str, Callable[[dict[str, bytes], Draws], None]]] = {
-    "no caption": lambda members, draws: members.pop("txt", None) and None,
-    "no image": lambda members, draws: members.pop("jpg", None) and None,
+SAMPLE_CHANGES: Final[Mapping[str, Callable[[dict[str, bytes], Draws], object]]] = {
+    "no caption": lambda members, draws: members.pop("txt", None),
+    "no image": lambda members, draws: members.pop("jpg", None),
     "empty caption": _member("txt", b" \n"),
     "huge caption": _member("txt", b"word " * 100_000),
     "caption of any bytes": lambda members, draws: members.__setitem__("txt", draws.bytes(40)),
@@ -200,3 +211,26 @@ BYTE_CHANGES: Final[Mapping[str, Callable[[bytes, Draws], bytes]]] = {
     "a page of HTML": lambda content, draws: b"<html>403 Forbidden</html>",
     "nothing": lambda content, draws: b"",
 }
+
+
+def read_in_every_way(path: Path) -> None:
+    (stored,) = list_shards([str(path)])
+    indexed, checked = parse_manifest(make_manifest_part(stored)), verify_shards([stored], Workers(1)).found
+    assert indexed.shards[0].fingerprint
+    assert len(indexed.samples) == len(checked.samples)
+    require_within(indexed, path.stat().st_size)
+    for row, sample in read_rows_with_samples(checked.usable):
+        assert sample.image
+        assert sample.caption
+        for keep in TREATMENT_TABLE:
+            rule = PairCaptions.model_validate({"keep": keep, "field": "name"})
+            treat_caption(rule, sample.caption, sample.about, 0, 0, row["offset"])
+    with suppress(InputError):
+        list(iterate_shard_samples(path))
+
+
+def require_within(manifest: Manifest, size: int) -> None:
+    for part in ("image", "caption", "json"):
+        ends = manifest.samples[f"{part}_offset"] + manifest.samples[f"{part}_bytes"]
+        assert (ends <= size).all()
+        assert (manifest.samples[f"{part}_bytes"] >= 0).all()

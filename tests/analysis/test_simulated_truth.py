@@ -4,14 +4,12 @@ Each bound is binomial: at the claimed rate it is broken by chance once in a tho
 numbers from its name, so that a test which passes does so always.
 """
 
-import json
-
 import pytest
 from scipy.stats import binom
 
 from simulated_cases import Case, cases
 from simulated_tables import tables
-from simulated_truth import BEGIN, DOCS, END, FIGURES, RESULTS, simulate
+from simulated_truth import BEGIN, DOCS, END, RESULTS, read, simulate
 
 ROUNDS, CHANCE = 80, 0.001
 LEVELS = [
@@ -72,8 +70,8 @@ def test_the_same_seed_simulates_the_same() -> None:
 
 
 def test_the_documentation_has_the_tables_of_the_figures_that_are_kept() -> None:
-    kept = json.loads((RESULTS / FIGURES).read_text())
+    kept = read(RESULTS)
     page = DOCS.read_text(encoding="utf-8")
 
-    assert {(one["kind"], one["test"], one["world"]) for one in kept} == {(c.kind, c.test, c.world) for c in cases()}
+    assert {(one.kind, one.test, one.world) for one in kept} == {(c.kind, c.test, c.world) for c in cases()}
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == tables(kept).strip()

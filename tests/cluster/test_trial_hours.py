@@ -8,7 +8,6 @@ from statistics import mean
 import pytest
 
 from cluster.cluster_texts import AWS, SWEEP, planted
-from cluster.spot_simulation import Group, simulate_training
 from command_line import gapctl
 from gapctl.cluster.cluster_files import parse_cluster_documents, read_documents
 from gapctl.cluster.cost import get_start_hours, load_shipped_prices
@@ -23,6 +22,7 @@ from gapctl.cluster.trial_hours import (
 from gapctl.config.presets import PRESETS
 from gapctl.errors import InputError
 from gapctl.plan.estimate import count_parameters
+from spot_simulation import Group, simulate_training
 
 CAPTIONS = SWEEP.with_name("cc12m_captions.yaml")
 RN50_WEIGHTS = count_parameters(PRESETS["rn50-cc12m"], 1024)
