@@ -27,7 +27,8 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
+from unittest.mock import patch
 
 import fsspec
 import numpy as np
@@ -39,12 +40,11 @@ from gapctl.data.image_text.feed import PairFeed, ThreadReader
 from gapctl.data.image_text.index import build_manifest
 from gapctl.data.image_text.manifest import Manifest
 from gapctl.data.image_text.pieces import NodeWorkers, find_shared_folder
-from gapctl.data.image_text.read import ChunkReader, ReadOptions, ReadStatus
+from gapctl.data.image_text.read import ChunkReader, PairBatch, ReadOptions, ReadStatus
 from gapctl.data.image_text.storage import list_shards
 from gapctl.data.parallel_shards import Workers
 from row import Row, report
 
-Mode = Literal["paced", "bytes", "decoded"]
 PER_SHARD, BATCH, SIZE = 1_024, 1_024, 224
 PICTURES, SIDE, QUALITY = 32, 256, 90
 WANTED_SHARE, MOST_BYTES = 0.8, 1.1
@@ -64,7 +64,7 @@ class LateStore(LocalFileSystem):  # type: ignore[misc]
     def _strip_protocol(cls, path: str) -> str:
         return "/" + path.removeprefix("late://").partition("/")[2]
 
-    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: object) -> bytes:
         """Return the bytes of a range, late."""
         time.sleep(self.seconds)
         content = bytes(super().cat_file(path, start=start, end=end, **options))
@@ -123,7 +123,7 @@ def run_worker(rank: int, world: int, meeting: Meeting, options: argparse.Namesp
     LateStore.seconds = SECONDS * options.stretch
     shard, folder, step, told = meeting
     if options.mode != "decoded":
-        ChunkReader._read_sample = skip_decoding  # type: ignore[assignment, method-assign]
+        patch.object(ChunkReader, "_read_sample", skip_decoding).start()
     manifest = spread_manifest(build_manifest(list_shards([str(shard)]), Workers(1)), options.shards * world)
     kept_N = np.random.default_rng(0).random(len(manifest.samples)) >= options.held_out
     rows, slice_samples = np.flatnonzero(kept_N), BATCH // world
@@ -145,7 +145,7 @@ def run_worker(rank: int, world: int, meeting: Meeting, options: argparse.Namesp
     told.put(WorkerRun(samples, seconds, len(LateStore.sizes), sum(LateStore.sizes)))
 
 
-def skip_decoding(reader: ChunkReader, number: int, box: Any, out: Any, slot: int) -> ReadStatus:
+def skip_decoding(reader: ChunkReader, number: int, box: object, out: PairBatch, slot: int) -> ReadStatus:
     """Take a sample's bytes and nothing else."""
     assert reader.get_bytes(number) is not None
     out.sample_B[slot] = reader._reading.table.row_N[reader._chunk.place_N[number]]

@@ -139,8 +139,7 @@ def continued(device: torch.device) -> list[Finding]:
         again = AutogradStep(copy.deepcopy(step.model), rule(preset), device)
         again.load([step.optimizer_state()])
         losses = [[float(one(*pairs(preset, BATCH, seed), 1e-3)) for seed in range(3, 6)] for one in (step, again)]
-        worst = float(np.abs(np.divide(*losses) - 1).max())
-        found.append(Finding(f"losses of a continued {name}", worst, "relative", allowed=1e-3))
+        found.append(Finding(f"losses of a continued {name}", _apart(*losses), "relative", allowed=1e-3))
     return found
 
 

@@ -1,5 +1,6 @@
 """An S3 server of this process, moto's, that answers late, wrongly or not at all when a test says so."""
 
+import logging
 import random
 import socket
 import struct
@@ -23,11 +24,6 @@ PASSING: Final[tuple[Fault, ...]] = ("InternalError", "SlowDown", "reset", "answ
 """What is over at the next request. `answer lost` does what was asked; `silence` lasts until faults are mended."""
 DROPPED: Final = struct.pack("ii", 1, 0)
 """A socket that lingers for no time is reset, not closed."""
-
-
-class _Quiet(MotoRequestHandler):
-    def log(self, *_: Any) -> None:
-        """Nothing."""
 
 
 @dataclass
@@ -85,7 +81,8 @@ class Store:
             time.sleep(self.latency)
             fault = self._fault(environ)
             if fault is None:
-                return application(environ, start_response)
+                answered: Iterable[bytes] = application(environ, start_response)
+                return answered
             self.happened[fault] += 1
             if fault in STATUS:
                 said = f"<Error><Code>{fault}</Code><Message>{fault}, says the test</Message></Error>".encode()
@@ -108,9 +105,10 @@ def object_store() -> Iterator[Store]:
     """The server with an empty bucket, found through the environment as any other store would be, also by processes."""
     from s3fs import S3FileSystem
 
+    logging.getLogger("werkzeug").disabled = True  # or it tells of each request
     store = Store()
     application = store._through(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     store.address = f"http://127.0.0.1:{server.server_port}"

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from gapctl.io import files as disk
-
 MEGABYTES = 16
 
 
@@ -43,7 +41,7 @@ def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, megabytes: int = M
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     made = SmallDisk(folder, subprocess.run(mount, capture_output=True, check=False).returncode == 0)
     if not made.real:
-        monkeypatch.setattr(disk.os, "fsync", lambda file: _refuse() if made.full else None)
+        monkeypatch.setattr(os, "fsync", lambda file: _refuse() if made.full else None)
     try:
         yield made
     finally:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -79,7 +80,7 @@ class LocalCluster:
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            self.head = self._start(
+            head = self.head = self._start(
                 "head",
                 "--head",
                 f"--port={self._port}",
@@ -90,8 +91,8 @@ class LocalCluster:
                 '--resources={"head": 1}',
                 *(more or ["--no-monitor"]),
             )
-            came_true(lambda: self._is_up(self.head) or self.head.poll() is not None, PATIENCE_SECONDS)
-            if self._is_up(self.head):
+            came_true(partial(self._is_settled, head), PATIENCE_SECONDS)
+            if self._is_up(head):
                 return
             self.drop_head()
         raise AssertionError(f"the head did not start within {PATIENCE_SECONDS:.0f} s, see {self._folder}/head.*.log")
@@ -172,11 +173,14 @@ class LocalCluster:
 
     def _say_port(self, process: "subprocess.Popen[bytes]", name: str, port: str) -> None:
         """Says in the agent's place on which port it will listen, until the node is up."""
-        while process.poll() is None and not self._is_up(process):
+        while not self._is_settled(process):
             for session in (self._folder / "ray").glob("session_2*"):
                 if not (session / name).exists():
                     (session / name).write_text(port)
             time.sleep(LOOK_SECONDS)
+
+    def _is_settled(self, process: "subprocess.Popen[bytes]") -> bool:
+        return process.poll() is not None or self._is_up(process)
 
     def _is_up(self, process: "subprocess.Popen[bytes]") -> bool:
         return process.poll() is None and UP in self._logs[process.pid].read_text(errors="replace")

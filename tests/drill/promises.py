@@ -10,8 +10,9 @@ from typing import Any, Final
 from drill.drilled_sweep import DrilledSweep
 from drill.local_cluster import LocalCluster
 from gapctl.ledger import Ledger
+from gapctl.ledger.json_files import RESULT_FILE
 from gapctl.ledger.lease import LEASE_FILE
-from gapctl.ledger.trial import FAILURE, HISTORY, RESULT_FILE
+from gapctl.ledger.trial import FAILURE, HISTORY
 
 MEASURED: Final = frozenset({"seconds", "data/wait_share"})
 """Columns of a history that no two runs of a trial have alike."""

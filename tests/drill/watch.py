@@ -9,8 +9,8 @@ from drill.processes import runs
 from gapctl.errors import WorkError
 from gapctl.io.files import Folder
 from gapctl.ledger import Lease, Ledger
+from gapctl.ledger.json_files import RESULT_FILE
 from gapctl.ledger.lease import LEASE_FILE, parse_lease
-from gapctl.ledger.trial import RESULT_FILE
 
 LOOK_SECONDS = 0.2
 

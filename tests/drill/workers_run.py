@@ -20,7 +20,8 @@ from drill.processes import adopt_orphans, below, came_true, runs, signalled
 from drill.promises import in_the_ledger_of_workers, reserved
 from drill.worker_schedule import WorkerFault
 from gapctl.ledger import Ledger
-from gapctl.ledger.trial import FAILURE, RESULT_FILE
+from gapctl.ledger.json_files import RESULT_FILE
+from gapctl.ledger.trial import FAILURE
 
 BATCH: Final = 32
 STEPS_APART: Final = 4
@@ -75,7 +76,7 @@ def drill_workers(folder: Path, faults: list[list[WorkerFault]], size: WorkersSi
     gate = folder / "gate"
     gate.mkdir()
     path = os.pathsep.join([str(GATES), *filter(None, [os.environ.get("PYTHONPATH")])])
-    cluster = LocalCluster(folder, **ENVIRONMENT, PYTHONPATH=path, GAPCTL_DRILL_GATE=str(gate))
+    cluster = LocalCluster(folder, None, **ENVIRONMENT, PYTHONPATH=path, GAPCTL_DRILL_GATE=str(gate))
     samples, evaluations = size.steps * BATCH, size.steps // STEPS_APART
     tracking = f"sqlite:///{folder / 'mlflow.db'}"
     quiet, drilled = (
