@@ -22,8 +22,8 @@ from gapctl.analysis.tables import read_trial_tables
 from gapctl.ledger import Ledger
 from gapctl.metrics.embedding_set import normalise_rows
 from gapctl.metrics.gap import gap_direction, measure_dimension_overlap
+from gapctl.plan.design_warnings import list_verdict_warnings
 from gapctl.plan.plan import Plan, Trial
-from gapctl.plan.power import explain_undecidable_hypotheses
 from sweep_texts import complaints, document
 
 SEEDS, ARMS = "agreement/axis_seeds", "agreement/axis_arms"
@@ -221,12 +221,12 @@ def test_charts_count_pairs_as_well(tmp_path: Path) -> None:
 def test_a_seed_without_a_partner_is_in_no_pair_and_a_plan_says_so(tmp_path: Path) -> None:
     plan = planned(tmp_path, SEEDS, seeds=5, first_seed=3)
     (found,) = analyze_finished_trials(plan, filled(tmp_path, plan)).verdicts
-    (said,) = explain_undecidable_hypotheses(plan.sweep.spec)
+    (said,) = list_verdict_warnings(plan.sweep.spec)
 
     assert (found.seeds, found.exploratory) == (4, False)
     assert said.startswith("axis_seeds: seeds are compared two by two (0 with 1, 2 with 3)")
     assert "5 from 3 on make 2 pairs" in said
-    assert explain_undecidable_hypotheses(planned(tmp_path, SEEDS, ARMS, seeds=4).sweep.spec) == []
+    assert list_verdict_warnings(planned(tmp_path, SEEDS, ARMS, seeds=4).sweep.spec) == []
 
 
 def test_a_pair_with_a_training_to_do_is_left_out_and_named(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.errors import InputError
+from gapctl.plan.design_warnings import list_verdict_warnings
 from gapctl.plan.estimate import count_trial_flops, estimate_training_cost
 from gapctl.plan.plan import Plan, find_trial, hash_design, make_plan, shorten_paths
-from gapctl.plan.power import explain_undecidable_hypotheses
 from gapctl.plan.trial_id import compute_trial_id
 
 REPOSITORY = Path(__file__).parents[2]
@@ -109,11 +109,11 @@ def test_a_trial_is_found_by_the_beginning_of_its_id() -> None:
 
 
 def test_what_no_result_can_decide_is_said_before_anything_is_trained() -> None:
-    assert explain_undecidable_hypotheses(plan().sweep.spec) == []
-    (line,) = explain_undecidable_hypotheses(plan("seeds=1").sweep.spec)
+    assert list_verdict_warnings(plan().sweep.spec) == []
+    (line,) = list_verdict_warnings(plan("seeds=1").sweep.spec)
     assert "a verdict needs at least 2 seeds" in line
     law = make_plan(load_sweep(REPOSITORY / "sweeps/one_law.yaml", "smoke"), lambda data: "data").sweep.spec
-    (line,) = explain_undecidable_hypotheses(law)
+    (line,) = list_verdict_warnings(law)
     assert line.endswith("; those of 5 predictions are over levels, and need one")
 
 
@@ -126,9 +126,7 @@ def test_a_correlation_over_too_few_arms_is_said(tmp_path: Path) -> None:
     file.write_text(correlation.join(blocks), encoding="utf-8")
 
     def said(*overrides: str) -> list[str]:
-        return explain_undecidable_hypotheses(
-            make_plan(load_sweep(file, None, overrides), lambda data: "abc").sweep.spec
-        )
+        return list_verdict_warnings(make_plan(load_sweep(file, None, overrides), lambda data: "abc").sweep.spec)
 
     (line,) = said()
     assert "over 6 arms cannot fall below 0.5" in line
@@ -150,9 +148,7 @@ CANNOT_DECIDE = {"object_attribute": 5, "next_confounds": 2}
 
 def test_shipped_sweeps_can_decide_each_correlation_but_those_of_two_published_questions() -> None:
     lines = {
-        path.stem: [
-            line for line in explain_undecidable_hypotheses(load_sweep(path).spec) if "cannot fall below" in line
-        ]
+        path.stem: [line for line in list_verdict_warnings(load_sweep(path).spec) if "cannot fall below" in line]
         for path in (REPOSITORY / "sweeps").glob("*.yaml")
     }
 

@@ -9,8 +9,8 @@ import pytest
 from command_line import gapctl
 from gapctl.config.load import load_sweep
 from gapctl.config.sweep import SweepFile
+from gapctl.plan.design_warnings import describe_smallest_effects, list_measurement_notes, list_smallest_effect_warnings
 from gapctl.plan.plan import Plan, make_plan
-from gapctl.plan.power import describe_smallest_effects, explain_unreachable_smallest_effects, list_measurement_notes
 
 ATTRIBUTES = "data.captions.attributes"
 MISMATCHED = "train.mismatched"
@@ -79,7 +79,7 @@ def test_what_a_bounded_response_cannot_reach_is_warned_of(
     tmp_path: Path, stated: dict[str, Any], response: str, most: float
 ) -> None:
     inside, outside = (
-        explain_unreachable_smallest_effects(spec(tmp_path, **stated, response=response, smallest_effect=size))
+        list_smallest_effect_warnings(spec(tmp_path, **stated, response=response, smallest_effect=size))
         for size in (0.99 * most, 1.01 * most)
     )
 
@@ -90,17 +90,15 @@ def test_what_a_bounded_response_cannot_reach_is_warned_of(
 
 def test_no_responses_between_0_and_1_have_a_slope_beyond_the_limit_that_is_named(tmp_path: Path) -> None:
     """With responses 0, 0, 1 at 0.01, 0.1, 0.2 the slope is that limit: 5.35 by hand."""
-    (line,) = explain_unreachable_smallest_effects(spec(tmp_path, **TREND, smallest_effect=5.36))
+    (line,) = list_smallest_effect_warnings(spec(tmp_path, **TREND, smallest_effect=5.36))
 
     assert line.endswith("gap/rmg is a share and changes by at most 1, with a slope of at most 5.35 from 0.01 to 0.2")
-    assert explain_unreachable_smallest_effects(spec(tmp_path, **TREND, smallest_effect=5.34)) == []
+    assert list_smallest_effect_warnings(spec(tmp_path, **TREND, smallest_effect=5.34)) == []
 
 
 def test_responses_without_bounds_are_not_warned_of(tmp_path: Path) -> None:
     assert (
-        explain_unreachable_smallest_effects(
-            spec(tmp_path, **CONTRAST, response="entropy/i2t_nats", smallest_effect=1000)
-        )
+        list_smallest_effect_warnings(spec(tmp_path, **CONTRAST, response="entropy/i2t_nats", smallest_effect=1000))
         == []
     )
 

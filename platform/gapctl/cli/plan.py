@@ -29,6 +29,14 @@ from gapctl.config.trial import OpenClipModel, TrialConfig
 from gapctl.errors import is_installed
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord, count_ended_points
+from gapctl.plan.design_warnings import (
+    describe_smallest_effects,
+    list_asks_again_notes,
+    list_few_step_warnings,
+    list_measurement_notes,
+    list_smallest_effect_warnings,
+    list_verdict_warnings,
+)
 from gapctl.plan.estimate import (
     Cost,
     count_pair_flops,
@@ -48,14 +56,6 @@ from gapctl.plan.plan import (
     list_remaining_trials,
     pack_trials,
     shorten_paths,
-)
-from gapctl.plan.power import (
-    describe_smallest_effects,
-    explain_undecidable_hypotheses,
-    explain_unreachable_smallest_effects,
-    list_few_step_warnings,
-    list_measurement_notes,
-    note_own_first_question,
 )
 from gapctl.plan.trial_id import PROVISIONAL
 from gapctl.sweep.disk_space import DiskSpace, measure_disks
@@ -95,8 +95,8 @@ def plan_command(
     asked = estimate_request_cost(remaining, prices)
     exceeded, few_steps = _list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
     optima = list_missing_optima(plan, ledger)
-    notes = [*list_measurement_notes(plan), *note_own_first_question(plan.sweep.spec), *optima]
-    unreachable = explain_unreachable_smallest_effects(plan.sweep.spec)
+    notes = [*list_measurement_notes(plan), *list_asks_again_notes(plan.sweep.spec), *optima]
+    unreachable = list_smallest_effect_warnings(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
     unknown = {address: each.message for address, each in plan.unknown_weights.items()}
 
@@ -142,7 +142,7 @@ def plan_command(
             console.print(f"in {packs} that train together; hours are those of trials one by one")
         hashes = f"hypotheses sha256 {plan.sweep.hypotheses_sha256[:12]}, scale {plan.sweep.scale_name_or_base}"
         console.print(f"{format_count_with_noun(len(spec.hypotheses), 'hypothesis', 'hypotheses')}; {hashes}")
-        for line in (*describe_smallest_effects(spec), *explain_undecidable_hypotheses(spec), *unreachable):
+        for line in (*describe_smallest_effects(spec), *list_verdict_warnings(spec), *unreachable):
             console.print(line)
 
     print_json_or_text(build_document() if as_json else {}, render, as_json)

@@ -1,11 +1,10 @@
 """Warn before training about hypotheses that cannot reach a verdict with this design.
 
-1. `explain_undecidable_hypotheses` looks at seeds and arms, `find_undecidable_over_models` at the strata of a cohort.
-2. `describe_smallest_effects` puts each smallest effect in words of the design, and
-  `explain_unreachable_smallest_effects` warns of those
-   that the response's unit cannot reach.
+1. `list_verdict_warnings` looks at seeds and arms, `list_cohort_verdict_warnings` at the strata of a cohort.
+2. `describe_smallest_effects` puts each smallest effect in words of the design, and `list_smallest_effect_warnings`
+   warns of those that the response's unit cannot reach.
 3. `list_few_step_warnings` looks at trainings too short to learn anything, `list_measurement_notes` at when and on
-   what they measure, `note_own_first_question` at a sweep that names itself as the one that it asks again.
+   what they measure, `list_asks_again_notes` at a sweep that names itself as the one that it asks again.
 """
 
 import math
@@ -30,13 +29,13 @@ from gapctl.plan.plan import Plan, Trial, compute_by_arm
 from gapctl.text import format_count_with_noun, format_first_names, join_and
 
 
-def explain_undecidable_hypotheses(spec: SweepFile) -> list[str]:
+def list_verdict_warnings(spec: SweepFile) -> list[str]:
     """List a sentence for each reason why no result can decide a hypothesis."""
     if not spec.hypotheses:
         return []
     if spec.cohort is not None:
         strata = {name: len(models) for name, models in group_models_by_stratum(spec.cohort).items()}
-        return find_undecidable_over_models(spec.hypotheses, strata, spec.alpha)
+        return list_cohort_verdict_warnings(spec.hypotheses, strata, spec.alpha)
     one = "1 seed gives estimates and no verdicts: a verdict needs at least 2 seeds, and 3 to be worth much"
     over_levels = sum(isinstance(item, Prediction) for item in spec.hypotheses)
     if over_levels:
@@ -81,7 +80,7 @@ FEWEST_STRATA: Final = 3
 """With fewer strata, leaving one out says nothing of an error between strata."""
 
 
-def find_undecidable_over_models(
+def list_cohort_verdict_warnings(
     hypotheses: Sequence[Hypothesis], strata: Mapping[str, int], alpha: float
 ) -> list[str]:
     """List a sentence for each correlation over a cohort that no result can decide; `strata` counts their models."""
@@ -146,7 +145,7 @@ def _list_levels(item: Trend, spec: SweepFile) -> list[float]:
     return sorted(float(level) for level in spec.vary[item.factor])
 
 
-def explain_unreachable_smallest_effects(spec: SweepFile) -> list[str]:
+def list_smallest_effect_warnings(spec: SweepFile) -> list[str]:
     """List a sentence for each smallest effect that no responses in the unit of their metric can have."""
     return [line for item in spec.hypotheses if (line := _check_reach(item, spec))]
 
@@ -233,7 +232,7 @@ def list_measurement_notes(plan: Plan) -> list[str]:
     return notes
 
 
-def note_own_first_question(spec: SweepFile) -> list[str]:
+def list_asks_again_notes(spec: SweepFile) -> list[str]:
     """List a sentence where a sweep names itself as the question that it asks again."""
     if spec.asks_again is None or spec.asks_again.partition("@")[0] != spec.name:
         return []
