@@ -1,7 +1,6 @@
 """`gapctl metrics`: list every metric with its unit and its meaning."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated
 
@@ -51,7 +50,8 @@ def metrics_command(
             text, metrics, "expected a part of a name or meaning; `gapctl metrics` lists them all"
         )
         raise InputError(f"{text}: no metric{where} has that in its name, meaning or unit; {expected}")
-    document = {"metrics": [{**asdict(metric), "group": metric.group} for metric in chosen]}
+    names = ("key", "meaning", "unit", "group")
+    document = {"metrics": [{name: getattr(metric, name) for name in names} for metric in chosen]}
     print_json_or_text(document, lambda: _print_metric_catalog(chosen), as_json)
 
 

@@ -6,8 +6,8 @@ has the set's name before its own: `split_set_from_metric` tells them apart.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from gapctl.config.base import format_word_suggestion
 from gapctl.extensions import find_extension, list_extensions
@@ -21,13 +21,41 @@ LARGEST_LOGIT_SCALE: Final = 1e6
 """Beyond this scale, rounding alone changes an entropy in its tenth digit, and soon in all."""
 
 
+class MetricRange(NamedTuple):
+    """The least and the greatest value that a metric can have, whatever is measured; infinite where it has no bound."""
+
+    least: float
+    most: float
+
+    def subtract(self, other: "MetricRange") -> "MetricRange":
+        """Return the range of a value in this range less one in another."""
+        return MetricRange(self.least - other.most, self.most - other.least)
+
+
+UNBOUNDED: Final = MetricRange(-math.inf, math.inf)
+NOT_NEGATIVE: Final = MetricRange(0.0, math.inf)
+SHARE: Final = MetricRange(0.0, 1.0)
+PERCENT: Final = MetricRange(0.0, 100.0)
+COSINE: Final = MetricRange(-1.0, 1.0)
+DISTANCE: Final = MetricRange(0.0, 2.0)
+"""Between embeddings of length 1."""
+UNIFORMITY: Final = MetricRange(-8.0, 0.0)
+"""ln of the mean of exp(-2 d^2) over such distances d."""
+BIAS: Final = MetricRange(-4.0, 4.0)
+"""Two cosines less two others. With many rows of each label, and as many of each, -2 to 2."""
+
+
 @dataclass(frozen=True)
 class MetricName:
-    """A metric's key (its group before the slash), one line of meaning, and its unit."""
+    """A metric's key (its group before the slash), one line of meaning, its unit, and the range of its values.
+
+    A unit says nothing of the range: a difference of two shares is in shares and may be -1.
+    """
 
     key: str
     meaning: str
     unit: str
+    range: MetricRange = UNBOUNDED
 
     @property
     def group(self) -> str:
@@ -41,85 +69,116 @@ _FACTORS: Final = ("digit", "thickness", "swelling", "fracture", "scale", "colou
 def _list_quality_metrics() -> list[MetricName]:
     directions = (("i2t", "image to text"), ("t2i", "text to image"))
     recalls = [
-        MetricName(f"quality/{short}_recall_{k}", f"share of queries, {words}, with a match in the top {k}", "share")
+        MetricName(
+            f"quality/{short}_recall_{k}", f"share of queries, {words}, with a match in the top {k}", "share", SHARE
+        )
         for short, words in directions
         for k in (1, 5, 10)
     ]
-    factors = [MetricName(f"quality/accuracy_{name}", f"zero-shot accuracy of {name}", "percent") for name in _FACTORS]
+    factors = [
+        MetricName(f"quality/accuracy_{name}", f"zero-shot accuracy of {name}", "percent", PERCENT) for name in _FACTORS
+    ]
     return [
         *recalls,
-        MetricName("quality/object_accuracy", "zero-shot accuracy of the object (in MAD, the main factor)", "percent"),
-        MetricName("quality/attribute_accuracy", "mean zero-shot accuracy of the other factors", "percent"),
+        MetricName(
+            "quality/object_accuracy", "zero-shot accuracy of the object (in MAD, the main factor)", "percent", PERCENT
+        ),
+        MetricName("quality/attribute_accuracy", "mean zero-shot accuracy of the other factors", "percent", PERCENT),
         *factors,
-        MetricName("quality/accuracy", "zero-shot accuracy over the classes of an evaluation set", "percent"),
-        MetricName("quality/mean_class_accuracy", "the same for each class alone, averaged over classes", "percent"),
+        MetricName("quality/accuracy", "zero-shot accuracy over the classes of an evaluation set", "percent", PERCENT),
+        MetricName(
+            "quality/mean_class_accuracy", "the same for each class alone, averaged over classes", "percent", PERCENT
+        ),
         MetricName(
             "quality/pair_accuracy",
             "zero-shot accuracy of object and attribute together, over its pairs",
             "percent",
+            PERCENT,
         ),
-        MetricName("quality/mixed_ndcg_10", "search for matches among images and texts at once; 1 is best", "share"),
-        MetricName("quality/v_measure", "how well clusters of images and texts together fit the objects", "share"),
-        MetricName("quality/flip_rate", "share of zero-shot predictions that noise of length 0.1 changes", "share"),
+        MetricName(
+            "quality/mixed_ndcg_10", "search for matches among images and texts at once; 1 is best", "share", SHARE
+        ),
+        MetricName(
+            "quality/v_measure", "how well clusters of images and texts together fit the objects", "share", SHARE
+        ),
+        MetricName(
+            "quality/flip_rate", "share of zero-shot predictions that noise of length 0.1 changes", "share", SHARE
+        ),
     ]
 
 
 def _list_bias_metrics() -> list[MetricName]:
     found = []
     for side in ("image", "text"):
-        found.append(MetricName(f"bias/moad_{side}", f"object bias of {side} embeddings; 0 is none", "cosine"))
+        found.append(MetricName(f"bias/moad_{side}", f"object bias of {side} embeddings; 0 is none", "cosine", BIAS))
         text = f"object bias of {side}s, of objects and each factor as a share of the most that there can be"
-        found.append(MetricName(f"bias/moad_{side}_normalised", text, "share"))
+        found.append(MetricName(f"bias/moad_{side}_normalised", text, "share", BIAS))
         for kind in ("object", "attribute"):
             found += [
                 MetricName(
-                    f"bias/{kind}_{relation}_{side}",
-                    f"mean cosine of {side}s with {relation} {kind}",
-                    "cosine",
+                    f"bias/{kind}_{relation}_{side}", f"mean cosine of {side}s with {relation} {kind}", "cosine", COSINE
                 )
                 for relation in ("same", "different")
             ]
-    return [*found, MetricName("bias/moad_image_less_text", "object bias of images less that of texts", "cosine")]
+    return [
+        *found,
+        MetricName(
+            "bias/moad_image_less_text", "object bias of images less that of texts", "cosine", BIAS.subtract(BIAS)
+        ),
+    ]
 
 
 _GAP: Final = (
-    MetricName("gap/l2m", "distance between the mean image and the mean text", "distance"),
-    MetricName("gap/l2i", "mean distance of matched pairs", "distance"),
+    MetricName("gap/l2m", "distance between the mean image and the mean text", "distance", DISTANCE),
+    MetricName("gap/l2i", "mean distance of matched pairs", "distance", DISTANCE),
     MetricName(
         "gap/rmg",
         "matched distance against the spread within modalities; a gap raises it, and so do pairs that cannot match, "
         "near 0.5 without any gap",
         "share",
+        SHARE,
     ),
-    MetricName("gap/rmg_with_diagonal", "the same with self-pairs in the spread", "share"),
-    MetricName("gap/rmg_shifted", "RMG after both means were shifted together", "share"),
+    MetricName("gap/rmg_with_diagonal", "the same with self-pairs in the spread", "share", SHARE),
+    MetricName("gap/rmg_shifted", "RMG after both means were shifted together", "share", SHARE),
     MetricName(
         "gap/temperature_gain",
         "how much a constant offset between images and texts, as large as the distance of their means, raises the "
         "temperature in effect: logarithm of the factor",
         "nats",
+        NOT_NEGATIVE,
     ),
-    MetricName("gap/centroid_share", "share of the squared matched distance that the means explain", "share"),
+    MetricName(
+        "gap/centroid_share",
+        "share of the squared matched distance that the means explain",
+        "share",
+        NOT_NEGATIVE,  # above 1 where images have different numbers of texts, so that pairs have other means
+    ),
     *(
-        MetricName(f"gap/top{k}_share", f"share of the mean difference in its {largest}", "share")
+        MetricName(f"gap/top{k}_share", f"share of the mean difference in its {largest}", "share", SHARE)
         for k, largest in ((1, "largest dimension"), (3, "3 largest dimensions"), (10, "10 largest dimensions"))
     ),
-    MetricName("gap/dims_for_half", "dimensions that carry half of the mean difference", "dimensions"),
-    MetricName("gap/dims_for_90", "dimensions that carry 90 % of the mean difference", "dimensions"),
+    MetricName("gap/dims_for_half", "dimensions that carry half of the mean difference", "dimensions", NOT_NEGATIVE),
+    MetricName("gap/dims_for_90", "dimensions that carry 90 % of the mean difference", "dimensions", NOT_NEGATIVE),
     MetricName(
         "gap/samples_to_small_l2m",
         "samples seen at the first evaluation with gap/l2m below 0.2; all of the training's where there is none",
         "pairs",
+        NOT_NEGATIVE,
     ),
-    MetricName("gap/linear_separability", "held-out accuracy of a line between images and texts; 0.5 is none", "share"),
+    MetricName(
+        "gap/linear_separability", "held-out accuracy of a line between images and texts; 0.5 is none", "share", SHARE
+    ),
 )
 _ENTROPY: Final = (
-    MetricName("entropy/i2t_nats", "entropy of an image's softmax over the gallery's texts", "nats"),
-    MetricName("entropy/t2i_nats", "entropy of a text's softmax over the gallery's images", "nats"),
-    MetricName("entropy/i2t_normalized", "i2t_nats over the logarithm of the gallery's size", "share"),
+    MetricName("entropy/i2t_nats", "entropy of an image's softmax over the gallery's texts", "nats", NOT_NEGATIVE),
+    MetricName("entropy/t2i_nats", "entropy of a text's softmax over the gallery's images", "nats", NOT_NEGATIVE),
+    MetricName("entropy/i2t_normalized", "i2t_nats over the logarithm of the gallery's size", "share", SHARE),
     *(
         MetricName(
-            f"entropy/{short}_posterior_nats", f"{short}_nats of a model that knows how likely pairs are", "nats"
+            f"entropy/{short}_posterior_nats",
+            f"{short}_nats of a model that knows how likely pairs are",
+            "nats",
+            NOT_NEGATIVE,
         )
         for short in ("i2t", "t2i")
     ),
@@ -129,72 +188,103 @@ _ENTROPY: Final = (
         )
         for short in ("i2t", "t2i")
     ),
-    MetricName("entropy/gallery", "texts in the gallery", "pairs"),
+    MetricName("entropy/gallery", "texts in the gallery", "pairs", NOT_NEGATIVE),
     *(
-        MetricName(f"entropy/{short}_nats_at_{size}", f"{short}_nats over galleries of {size:,} pairs", "nats")
+        MetricName(
+            f"entropy/{short}_nats_at_{size}", f"{short}_nats over galleries of {size:,} pairs", "nats", NOT_NEGATIVE
+        )
         for size in (100, 1000)
         for short in ("i2t", "t2i")
     ),
 )
 _TEMPERATURE: Final = (
-    MetricName("temperature/tau", "softmax temperature", "cosine"),
-    MetricName("temperature/logit_scale", "its inverse", "1/cosine"),
+    MetricName("temperature/tau", "softmax temperature", "cosine", NOT_NEGATIVE),
+    MetricName("temperature/logit_scale", "its inverse", "1/cosine", NOT_NEGATIVE),
     MetricName("temperature/bias", "SigLIP's logit bias", "logit"),
 )
 _TRAIN: Final = (
     MetricName("train/loss", "contrastive loss since the last evaluation", "nats"),
-    MetricName("train/loss_floor", "floor of the loss from equal captions alone; not the Bayes loss", "nats"),
+    MetricName(
+        "train/loss_floor", "floor of the loss from equal captions alone; not the Bayes loss", "nats", NOT_NEGATIVE
+    ),
     MetricName(
         "train/loss_bayes",
         "least loss that any model can reach in such batches: that of one that knows how likely each caption is; not "
         "known where data.share is below 1",
         "nats",
+        NOT_NEGATIVE,
     ),
     MetricName("train/loss_excess", "what is left of the loss above loss_bayes", "nats"),
     MetricName("train/loss_end", "loss of a table (preset table) over the last eighth of its steps", "nats"),
     MetricName("train/loss_fall", "how far a table's loss_end lies below the loss of the eighth before", "nats"),
     MetricName(
-        "train/converged", "1 where a table's loss_end is within 0.02 nats of the Bayes loss, 0 where not", "yes or no"
+        "train/converged",
+        "1 where a table's loss_end is within 0.02 nats of the Bayes loss, 0 where not",
+        "yes or no",
+        SHARE,
     ),
 )
 
 _INFORMATION: Final = (
-    MetricName("information/image_given_caption", "what a caption leaves unsaid of its image's factors", "bits"),
-    MetricName("information/caption_given_image", "what cannot be foreseen of a caption from its image", "bits"),
-    MetricName("information/shared", "what image and caption tell of each other", "bits"),
+    MetricName(
+        "information/image_given_caption", "what a caption leaves unsaid of its image's factors", "bits", NOT_NEGATIVE
+    ),
+    MetricName(
+        "information/caption_given_image", "what cannot be foreseen of a caption from its image", "bits", NOT_NEGATIVE
+    ),
+    MetricName("information/shared", "what image and caption tell of each other", "bits", NOT_NEGATIVE),
 )
 """Metrics of a training's captions: the analysis computes these from the configuration."""
 
 _CAPTIONS: Final = (
-    MetricName("captions/words_kept", "words of a caption that training read, on average", "words"),
-    MetricName("captions/share_kept", "share of all words of captions that training read", "share"),
-    MetricName("captions/empty", "share of captions of which training read nothing", "share"),
-    MetricName("captions/cut", "captions of an evaluation set that the model's context cuts", "captions"),
-    MetricName("data/substituted", "share of pairs that could not be read, for which others stood in", "share"),
+    MetricName("captions/words_kept", "words of a caption that training read, on average", "words", NOT_NEGATIVE),
+    MetricName("captions/share_kept", "share of all words of captions that training read", "share", SHARE),
+    MetricName("captions/empty", "share of captions of which training read nothing", "share", SHARE),
+    MetricName("captions/cut", "captions of an evaluation set that the model's context cuts", "captions", NOT_NEGATIVE),
+    MetricName("data/substituted", "share of pairs that could not be read, for which others stood in", "share", SHARE),
 )
 
 _GEOMETRY: Final = (
-    MetricName("geometry/alignment", "mean squared distance of matched pairs", "squared distance"),
-    MetricName("geometry/uniformity_image", "how unevenly images fill the sphere; -4 is evenly, 0 all in one", "nats"),
-    MetricName("geometry/uniformity_text", "the same of texts", "nats"),
     MetricName(
-        "geometry/uniformity_cross", "the same between unmatched images and texts; a gap takes it below -4", "nats"
+        "geometry/alignment", "mean squared distance of matched pairs", "squared distance", MetricRange(0.0, 4.0)
     ),
-    MetricName("geometry/effective_rank_image", "directions that images use", "dimensions"),
-    MetricName("geometry/effective_rank_text", "directions that texts use", "dimensions"),
-    MetricName("geometry/principal_angle_min", "smallest angle between the modalities' subspaces", "degrees"),
-    MetricName("geometry/neighbor_overlap_10", "share of 10 nearest images whose texts are nearest too", "share"),
-    MetricName("geometry/neighbor_overlap_10_chance", "the overlap that unrelated neighbors have", "share"),
+    MetricName(
+        "geometry/uniformity_image",
+        "how unevenly images fill the sphere; -4 is evenly, 0 all in one",
+        "nats",
+        UNIFORMITY,
+    ),
+    MetricName("geometry/uniformity_text", "the same of texts", "nats", UNIFORMITY),
+    MetricName(
+        "geometry/uniformity_cross",
+        "the same between unmatched images and texts; a gap takes it below -4",
+        "nats",
+        UNIFORMITY,
+    ),
+    MetricName("geometry/effective_rank_image", "directions that images use", "dimensions", MetricRange(1.0, math.inf)),
+    MetricName("geometry/effective_rank_text", "directions that texts use", "dimensions", MetricRange(1.0, math.inf)),
+    MetricName(
+        "geometry/principal_angle_min",
+        "smallest angle between the modalities' subspaces",
+        "degrees",
+        MetricRange(0.0, 90.0),
+    ),
+    MetricName(
+        "geometry/neighbor_overlap_10", "share of 10 nearest images whose texts are nearest too", "share", SHARE
+    ),
+    MetricName("geometry/neighbor_overlap_10_chance", "the overlap that unrelated neighbors have", "share", SHARE),
     MetricName(
         "geometry/neighborhood_kendall",
         "how differently images and prompts rank the classes, as the paper counts it; 0 is alike",
         "share",
+        SHARE,
     ),
-    MetricName("geometry/neighborhood_kendall_chance", "what that is for unrelated rankings", "share"),
+    MetricName("geometry/neighborhood_kendall_chance", "what that is for unrelated rankings", "share", SHARE),
     MetricName(
         "geometry/neighborhood_discordance",
         "share of class pairs of which images find one nearer and prompts the other; chance is 0.5",
         "share",
+        SHARE,
     ),
 )
 
@@ -203,24 +293,36 @@ _AGREEMENT: Final = (
         "agreement/leading_dims_seeds",
         "share of the ten leading dimensions of the gap that a pair of seeds has in common, less that of chance",
         "share",
+        SHARE.subtract(SHARE),
     ),
-    MetricName("agreement/axis_seeds", "agreement of the gap's direction within a pair of seeds", "correlation"),
-    MetricName("agreement/axis_arms", "the same with the other arms of the seed", "correlation"),
-    MetricName("agreement/axis_architectures", "the same with arms that differ in model.preset alone", "correlation"),
-    MetricName("agreement/axis_widths", "the same with arms that differ in model.embed_dim alone", "correlation"),
+    MetricName(
+        "agreement/axis_seeds", "agreement of the gap's direction within a pair of seeds", "correlation", COSINE
+    ),
+    MetricName("agreement/axis_arms", "the same with the other arms of the seed", "correlation", COSINE),
+    MetricName(
+        "agreement/axis_architectures", "the same with arms that differ in model.preset alone", "correlation", COSINE
+    ),
+    MetricName(
+        "agreement/axis_widths", "the same with arms that differ in model.embed_dim alone", "correlation", COSINE
+    ),
     MetricName(
         "agreement/axis_excess_seeds",
         "agreement of the gap's direction within a pair of seeds, less that of the image mean's or, where more, what "
         "images permuted within labels reach",
         "correlation",
+        COSINE.subtract(COSINE),
     ),
     MetricName(
         "agreement/axis_excess_architectures",
         "the same with arms that differ in model.preset alone",
         "correlation",
+        COSINE.subtract(COSINE),
     ),
     MetricName(
-        "agreement/axis_excess_widths", "the same with arms that differ in model.embed_dim alone", "correlation"
+        "agreement/axis_excess_widths",
+        "the same with arms that differ in model.embed_dim alone",
+        "correlation",
+        COSINE.subtract(COSINE),
     ),
 )
 """Metrics of several trainings together: the analysis computes these from what each training saved."""
@@ -234,10 +336,13 @@ OPTIMUM_EXCESSES: Final = {
 _EXCESS: Final = tuple(
     MetricName(
         key,
-        f"{of}, less its value for a table (preset table) of the same captions, temperature, width and batch",
-        {"gap/rmg": "share", "gap/l2m": "distance", "bias/moad_image": "cosine"}[of],
+        f"{of.key}, less its value for a table (preset table) of the same captions, temperature, width and batch",
+        of.unit,
+        of.range.subtract(of.range),
     )
-    for key, of in OPTIMUM_EXCESSES.items()
+    for key, logged in OPTIMUM_EXCESSES.items()
+    for of in (*_GAP, *_list_bias_metrics())
+    if of.key == logged
 )
 """The analysis computes these from the tables of the same ledger."""
 
@@ -327,7 +432,7 @@ def find_metric(key: str) -> MetricName | None:
     name, plain = split_set_from_metric(key)
     if name:
         own = find_metric(plain)
-        return own and MetricName(key, f"on {name}: {own.meaning}", own.unit)
+        return own and replace(own, key=key, meaning=f"on {name}: {own.meaning}")
     known = METRICS.get(key) or METRICS.get(key.partition("_scale_")[0])
     if known is None and (extension := find_extension("metrics", key)) is not None:
         return MetricName(key, extension.meaning, extension.unit)

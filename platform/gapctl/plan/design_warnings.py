@@ -2,7 +2,7 @@
 
 1. `list_verdict_warnings` looks at seeds and arms, `list_cohort_verdict_warnings` at the strata of a cohort.
 2. `describe_smallest_effects` puts each smallest effect in words of the design, and `list_smallest_effect_warnings`
-   warns of those that the response's unit cannot reach.
+   warns of those that the range of the response decides beforehand.
 3. `list_few_step_warnings` looks at trainings too short to learn anything, `list_measurement_notes` at when and on
    what they measure, `list_asks_again_notes` at a sweep that names itself as the one that it asks again.
 """
@@ -14,6 +14,7 @@ from typing import Final
 from gapctl.config.arms import RANDOM_PERMUTATIONS, build_correlation_arm_grid
 from gapctl.config.cohort import group_models_by_stratum
 from gapctl.config.hypotheses import (
+    Contrast,
     Correlation,
     Equivalence,
     Hypothesis,
@@ -23,7 +24,7 @@ from gapctl.config.hypotheses import (
     Trend,
     list_hypothesis_metrics,
 )
-from gapctl.config.metrics import METRICS, is_seed_pair_metric
+from gapctl.config.metrics import MetricRange, find_metric, is_seed_pair_metric
 from gapctl.config.sweep import SweepFile
 from gapctl.plan.plan import Plan, Trial, compute_by_arm
 from gapctl.text import format_count_with_noun, format_first_names, join_and
@@ -106,10 +107,6 @@ def list_cohort_verdict_warnings(
     return lines
 
 
-MOST_CHANGE: Final[Mapping[str, float]] = {"share": 1.0, "percent": 100.0, "cosine": 2.0}
-"""By how much a response of each bounded unit can change."""
-
-
 def describe_smallest_effects(spec: SweepFile) -> list[str]:
     """Describe each hypothesis' smallest effect by the levels that it compares, as the last part of their paths."""
     return [f"{item.id}: smallest effect {_describe_smallest(item, spec)}" for item in spec.hypotheses]
@@ -146,30 +143,53 @@ def _list_levels(item: Trend, spec: SweepFile) -> list[float]:
 
 
 def list_smallest_effect_warnings(spec: SweepFile) -> list[str]:
-    """List a sentence for each smallest effect that no responses in the unit of their metric can have."""
+    """List a sentence for each hypothesis that nothing can support, or nothing refute, by its metric's range alone."""
     return [line for item in spec.hypotheses if (line := _check_reach(item, spec))]
 
 
 def _check_reach(item: Hypothesis, spec: SweepFile) -> str:
-    metric = METRICS.get(item.response)
-    change = MOST_CHANGE.get(metric.unit) if metric else None
-    if metric is None or change is None or isinstance(item, Correlation | Prediction):
+    metric = find_metric(item.response)
+    if metric is None or isinstance(item, Correlation | Prediction):
         return ""
-    most, where = change, ""
+    effect, noun = _find_effect_range(item, metric.range, spec)
+    smallest, direction = item.smallest_effect, "either" if isinstance(item, Equivalence) else item.direction
+    above, below = effect, MetricRange(-effect.most, -effect.least)
+    towards = {"increasing": [above], "decreasing": [below], "either": [above, below]}[direction]
+    if all(side.most < smallest or math.isclose(side.most, smallest) for side in towards):
+        where, never = "beyond", "refute" if isinstance(item, Equivalence) else "support"
+    elif any(side.least > smallest or math.isclose(side.least, smallest) for side in towards):
+        where, never = "short of", "refute"
+    else:
+        return ""
+    why = f"{item.response} {_describe_range(metric.range)}, so that {noun} {_describe_range(effect)}"
+    return f"{item.id}: no result lies {where} the smallest effect of {smallest:.4g}, so nothing can {never} it: {why}"
+
+
+def _find_effect_range(
+    item: Trend | Contrast | Equivalence | Mediation | Threshold, response: MetricRange, spec: SweepFile
+) -> tuple[MetricRange, str]:
+    """Return which effects responses in this range can have, and what the effect is of a response."""
+    if isinstance(item, Threshold):
+        return response.subtract(MetricRange(item.value, item.value)), f"its mean less {item.value:.4g}"
+    difference = response.subtract(response)
     if isinstance(item, Mediation):
-        most, where = 2 * change, f", two such changes differ by at most {2 * change:g}"
-    elif isinstance(item, Trend):
-        levels = _list_levels(item, spec)
-        apart = [level - sum(levels) / len(levels) for level in levels]
-        # The steepest least-squares slope has the least response below the mean level, and the greatest above it.
-        most = change * sum(value for value in apart if value > 0) / sum(value**2 for value in apart)
-        where = f", with a slope of at most {most:.3g} from {levels[0]:.10g} to {levels[-1]:.10g}"
-    if item.smallest_effect < most:
-        return ""
-    unit = {"share": "a share", "percent": "a percentage", "cosine": "a cosine"}[metric.unit]
-    smallest = f"the smallest effect of {item.smallest_effect:.4g}"
-    why = f"{item.response} is {unit} and changes by at most {change:g}{where}"
-    return f"{item.id}: no result lies beyond {smallest}: {why}"
+        return difference.subtract(difference), "the difference of two of its differences"
+    if not isinstance(item, Trend):
+        return difference, "its difference"
+    levels = _list_levels(item, spec)
+    apart = [level - sum(levels) / len(levels) for level in levels]
+    # The steepest least-squares slope has the least response below the mean level, and the greatest above it.
+    slope = difference.most * sum(value for value in apart if value > 0) / sum(value**2 for value in apart)
+    name = item.factor.rsplit(".", 1)[-1]
+    return MetricRange(-slope, slope), f"its slope from {name}={levels[0]:.10g} to {levels[-1]:.10g}"
+
+
+def _describe_range(values: MetricRange) -> str:
+    if math.isinf(values.most):
+        return f"is at least {values.least:.4g}"
+    if math.isinf(values.least):
+        return f"is at most {values.most:.4g}"
+    return f"lies between {values.least:.4g} and {values.most:.4g}"
 
 
 FEWEST_STEPS: Final = 100
