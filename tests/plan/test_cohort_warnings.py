@@ -1,9 +1,12 @@
 """What `plan` says of correlations over a cohort before anything is measured."""
 
+import math
 from typing import Any
 
+import polars as pl
 import pytest
 
+from gapctl.analysis.cohort import estimate_cohort_correlation
 from gapctl.config.hypotheses import Correlation
 from gapctl.plan.design_warnings import list_cohort_verdict_warnings
 
@@ -24,7 +27,44 @@ def test_few_orders_within_strata_are_counted() -> None:
     (line,) = list_cohort_verdict_warnings([declare()], {"a": 3, "b": 2, "c": 1}, 0.05)
 
     assert line.startswith(
-        "it: p within 3 strata, 1 of one model, cannot fall below 0.17, and Holm over 1 hypothesis may"
+        "it: p by permutation within 3 strata, 1 of one model, cannot fall below 0.17, and Holm over 1 hypothesis may"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "strata"),
+    [
+        ("within_strata", {"a": 3, "b": 2, "c": 1}),
+        ("within_strata", {"a": 4, "b": 3}),
+        ("within_strata", {"a": 2, "b": 1, "c": 1}),
+        ("within_strata", {"a": 1, "b": 1, "c": 1}),
+        ("overall", {"a": 3, "b": 3}),
+        ("overall", {"a": 3}),
+        ("between_strata", {"a": 3, "b": 3, "c": 3}),
+    ],
+)
+@pytest.mark.parametrize("direction", ["increasing", "weak"])
+def test_what_is_warned_of_is_what_the_analysis_of_the_best_data_cannot_support(
+    scope: str, strata: dict[str, int], direction: str
+) -> None:
+    """In perfect order, p is the least there is; a weak relation needs an interval alone, as it is tested by t."""
+    stratum = [name for name, count in strata.items() for _ in range(count)]
+    order = [float(place) for place in range(len(stratum))]
+    labels = [f"model-{place}" for place in range(len(stratum))]
+    models = pl.DataFrame({"label": labels, "stratum": stratum, "gap/rmg": order, "gap/l2m": order})
+    stated = declare(scope=scope, direction=direction)
+    judged = "increasing" if direction == "increasing" else "neither"
+    found = estimate_cohort_correlation(stated, models, judged, 0.05).estimate
+
+    permuted = found.p_test == "permutation" and not found.p < 0.05
+    assert bool(list_cohort_verdict_warnings([stated], strata, 0.05)) == (math.isnan(found.ci.low) or permuted)
+
+
+def test_two_models_that_their_strata_compare_have_no_interval() -> None:
+    (line,) = list_cohort_verdict_warnings([declare(direction="weak")], {"a": 2, "b": 1, "c": 1}, 0.05)
+
+    assert line == (
+        "it: 2 models in strata of two or more give no interval of a tau within strata: expected at least 3"
     )
 
 
@@ -39,6 +79,8 @@ def test_two_strata_have_no_interval_between_them() -> None:
     (line,) = list_cohort_verdict_warnings([declare(scope="between_strata")], {"a": 20, "b": 20}, 0.05)
 
     assert line.startswith("it: 2 strata give no interval of a tau over models of different strata")
+    (line,) = list_cohort_verdict_warnings([declare(scope="overall")], {"a": 20}, 0.05)
+    assert line.startswith("it: 1 stratum gives no interval")
 
 
 def test_a_correlation_over_some_models_is_left_to_the_analysis() -> None:

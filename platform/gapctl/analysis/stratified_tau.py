@@ -33,11 +33,10 @@ from gapctl.analysis.estimates import BOOTSTRAP_SEED, RESAMPLING_SEED, Direction
 from gapctl.analysis.paired_responses import FloatArray
 from gapctl.analysis.results import UNKNOWN_INTERVAL, EstimateWithInterval, Interval
 from gapctl.config.arms import RANDOM_PERMUTATIONS
+from gapctl.config.cohort import FEWEST_GROUPS
 from gapctl.config.hypotheses import Scope
 
 BoolArray = npt.NDArray[np.bool_]
-FEWEST_GROUPS: Final = 3
-"""Groups that must hold compared pairs before leaving them out says anything of an error."""
 STRATA_RESAMPLES: Final = 1_999
 
 

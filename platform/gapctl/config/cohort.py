@@ -62,6 +62,8 @@ COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
 }
 TAKEN_NAMES: Final = ("trial", "label", "seed", "model", "arms", "stratum", "lineage", "samples_seen", "seconds")
 """Columns of the tables of an analysis, which no covariate can be called."""
+FEWEST_GROUPS: Final = 3
+"""Strata, or within strata models, that must hold compared pairs before leaving each out says anything of an error."""
 LONGEST_NAME: Final = 200
 _TEXT_COLUMNS: Final = ("name", *SHORT_PATHS, *SHORT_PATHS.values())
 """Columns of a csv table whose cells are text, whatever they look like."""

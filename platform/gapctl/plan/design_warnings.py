@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gapctl.config.arms import RANDOM_PERMUTATIONS, build_correlation_arm_grid
-from gapctl.config.cohort import group_models_by_stratum
+from gapctl.config.cohort import FEWEST_GROUPS, group_models_by_stratum
 from gapctl.config.hypotheses import (
     Contrast,
     Correlation,
@@ -77,34 +77,54 @@ def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     )
 
 
-FEWEST_STRATA: Final = 3
-"""With fewer strata, leaving one out says nothing of an error between strata."""
-
-
 def list_cohort_verdict_warnings(
     hypotheses: Sequence[Hypothesis], strata: Mapping[str, int], alpha: float
 ) -> list[str]:
     """List a sentence for each correlation over a cohort that no result can decide; `strata` counts their models."""
-    wanted, lines = alpha / max(1, len(hypotheses)), []
-    alone = sum(count == 1 for count in strata.values())
+    lines = []
     for item in hypotheses:
         if not isinstance(item, Correlation) or item.where:  # which models `where` keeps is seen when they are judged
             continue
-        if item.scope == "within_strata":
-            orders = math.prod(math.factorial(count) for count in strata.values())
-            least = (2 if item.direction == "either" else 1) / min(orders, RANDOM_PERMUTATIONS + 1)
-            if least >= wanted:
-                found = f"{format_count_with_noun(len(strata), 'stratum', 'strata')}, {alone} of one model"
-                family = format_count_with_noun(len(hypotheses), "hypothesis", "hypotheses")
-                asked = f"Holm over {family} may ask for {wanted:.2g}"
-                lines.append(f"{item.id}: p within {found}, cannot fall below {least:.2g}, and {asked}: add models")
-        elif item.scope is not None and len(strata) < FEWEST_STRATA:
-            found = format_count_with_noun(len(strata), "stratum", "strata")
-            lines.append(
-                f"{item.id}: {found} give no interval of a tau over models of different strata: expected at least "
-                f"{FEWEST_STRATA}, and ten to be worth much"
-            )
+        within = item.scope == "within_strata"
+        line = _check_models_within(item, strata) if within else _check_strata(item, strata)
+        if not line and within and item.direction != "weak":  # a weak relation is claimed by t tests
+            line = _check_permutations_within(item, strata, alpha / len(hypotheses), len(hypotheses))
+        lines += [line] if line else []
     return lines
+
+
+def _check_strata(item: Correlation, strata: Mapping[str, int]) -> str:
+    """Warn of too few strata to leave out in turn."""
+    if len(strata) >= FEWEST_GROUPS:
+        return ""
+    found = f"{format_count_with_noun(len(strata), 'stratum gives', 'strata give')} no interval"
+    return (
+        f"{item.id}: {found} of a tau over models of different strata: expected at least {FEWEST_GROUPS}, and ten to "
+        "be worth much"
+    )
+
+
+def _check_models_within(item: Correlation, strata: Mapping[str, int]) -> str:
+    """Warn of too few models to leave out in turn among those that their stratum compares."""
+    compared = sum(count for count in strata.values() if count > 1)
+    if compared >= FEWEST_GROUPS:
+        return ""
+    found = format_count_with_noun(compared, "model")
+    return (
+        f"{item.id}: {found} in strata of two or more give no interval of a tau within strata: expected at least "
+        f"{FEWEST_GROUPS}"
+    )
+
+
+def _check_permutations_within(item: Correlation, strata: Mapping[str, int], wanted: float, family: int) -> str:
+    orders = math.prod(math.factorial(count) for count in strata.values())
+    least = (2 if item.direction == "either" else 1) / min(orders, RANDOM_PERMUTATIONS + 1)
+    if least < wanted:
+        return ""
+    alone = sum(count == 1 for count in strata.values())
+    found = f"{format_count_with_noun(len(strata), 'stratum', 'strata')}, {alone} of one model"
+    asked = f"Holm over {format_count_with_noun(family, 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}"
+    return f"{item.id}: p by permutation within {found}, cannot fall below {least:.2g}, and {asked}: add models"
 
 
 def describe_smallest_effects(spec: SweepFile) -> list[str]:
