@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from gapctl.analysis.cohort import estimate_cohort_correlation
+from gapctl.analysis.estimates import Direction
+from gapctl.analysis.hypothesis_effects import apply_holm
 from gapctl.config.hypotheses import Correlation
 from gapctl.plan.design_warnings import list_cohort_verdict_warnings
 
@@ -26,8 +28,9 @@ def test_a_cohort_of_many_models_can_be_decided(scope: str) -> None:
 def test_few_orders_within_strata_are_counted() -> None:
     (line,) = list_cohort_verdict_warnings([declare()], {"a": 3, "b": 2, "c": 1}, 0.05)
 
-    assert line.startswith(
-        "it: p by permutation within 3 strata, 1 of one model, cannot fall below 0.17, and Holm over 1 hypothesis may"
+    assert line == (
+        "it: p by permutation within 3 strata, 1 of one model, is at least about 0.17, so no result can support it, as "
+        "that takes p below 0.05: add models"
     )
 
 
@@ -53,7 +56,7 @@ def test_what_is_warned_of_is_what_the_analysis_of_the_best_data_cannot_support(
     labels = [f"model-{place}" for place in range(len(stratum))]
     models = pl.DataFrame({"label": labels, "stratum": stratum, "gap/rmg": order, "gap/l2m": order})
     stated = declare(scope=scope, direction=direction)
-    judged = "increasing" if direction == "increasing" else "neither"
+    judged: Direction = "increasing" if direction == "increasing" else "neither"
     found = estimate_cohort_correlation(stated, models, judged, 0.05).estimate
 
     permuted = found.p_test == "permutation" and not found.p < 0.05
@@ -68,11 +71,23 @@ def test_two_models_that_their_strata_compare_have_no_interval() -> None:
     )
 
 
-def test_many_hypotheses_ask_for_a_smaller_p() -> None:
-    strata = {"a": 4, "b": 3}
+@pytest.mark.parametrize(
+    ("hypotheses", "after"),
+    [(3, 0), (4, 1), (5, 2), (6, 3)],  # p of 2 / 144 is below 0.05 / 3, and not below 0.05 / 4
+)
+def test_many_hypotheses_ask_for_a_smaller_p_of_the_first(hypotheses: int, after: int) -> None:
+    lines = list_cohort_verdict_warnings([declare()] * hypotheses, {"a": 4, "b": 3}, 0.05)
+    least, others = 2 / (24 * 6), [0.0] * after
+    passed = [
+        apply_holm([*others[:count], least, *[1.0] * (hypotheses - count - 1)], 0.05) for count in range(after + 1)
+    ]
 
-    assert list_cohort_verdict_warnings([declare()], strata, 0.05) == []
-    assert len(list_cohort_verdict_warnings([declare()] * 4, strata, 0.05)) == 4
+    assert len(lines) == (hypotheses if after else 0)
+    noun = "1 other" if after == 1 else f"{after} others"
+    assert all(
+        f"Holm can support it only after {noun} with a smaller p, as the first of {hypotheses} " in x for x in lines
+    )
+    assert [found[count].p < 0.05 for count, found in enumerate(passed)] == [*[False] * after, True]
 
 
 def test_two_strata_have_no_interval_between_them() -> None:

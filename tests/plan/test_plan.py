@@ -108,7 +108,7 @@ def test_a_trial_is_found_by_the_beginning_of_its_id() -> None:
         find_trial(found, "zzz")
 
 
-def test_what_no_result_can_decide_is_said_before_anything_is_trained() -> None:
+def test_what_cannot_be_decided_is_said_before_anything_is_trained() -> None:
     assert list_verdict_warnings(plan().sweep.spec) == []
     (line,) = list_verdict_warnings(plan("seeds=1").sweep.spec)
     assert "a verdict needs at least 2 seeds" in line
@@ -130,7 +130,10 @@ def test_a_correlation_over_too_few_arms_is_said(tmp_path: Path) -> None:
 
     (line,) = said()
     assert "over 6 arms cannot fall below 0.5" in line
-    assert "vary more factors, or one of names" in line
+    assert (
+        "so no result can support it, as that takes p below 0.05: vary more factors, or a factor with named levels"
+        in line
+    )
 
 
 def test_trials_can_be_copied_to_other_processes() -> None:
@@ -140,7 +143,7 @@ def test_trials_can_be_copied_to_other_processes() -> None:
 
 
 CANNOT_DECIDE = {"object_attribute": 5, "next_confounds": 2}
-"""Shipped sweeps whose published questions stay as they were asked, by how many hypotheses no result can decide.
+"""Shipped sweeps whose published questions stay as they were asked, by how many hypotheses no result can support.
 
 `accuracies` and `public_attributes` ask them so that they can be decided.
 """

@@ -1,4 +1,4 @@
-"""Warn before training about hypotheses that cannot reach a verdict with this design.
+"""Warn before training of hypotheses that this design leaves open, or open to one verdict alone.
 
 1. `list_verdict_warnings` looks at seeds and arms, `list_cohort_verdict_warnings` at the strata of a cohort.
 2. `describe_smallest_effects` puts each smallest effect in words of the design, and `list_smallest_effect_warnings`
@@ -31,7 +31,7 @@ from gapctl.text import format_count_with_noun, format_first_names, join_and
 
 
 def list_verdict_warnings(spec: SweepFile) -> list[str]:
-    """List a sentence for each reason why no result can decide a hypothesis."""
+    """List a sentence for each reason why hypotheses can have no verdict, or no support, or none as Holm's first."""
     if not spec.hypotheses:
         return []
     if spec.cohort is not None:
@@ -63,24 +63,35 @@ def _check_seed_pairs(spec: SweepFile) -> list[str]:
 
 
 def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
-    """Warn where a correlation's permutation test, corrected by Holm over all hypotheses, cannot reach alpha."""
+    """Warn where a correlation's permutation test, corrected by Holm over all hypotheses, may not reach alpha."""
     grid = build_correlation_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
     least = grid.compute_least_p(2 if hypothesis.direction == "either" else 1)
-    wanted = spec.alpha / len(spec.hypotheses)
-    if least < wanted:
+    if not (limit := _explain_least_p(least, spec.alpha, len(spec.hypotheses))):
         return None
-    more = "more factors, or one of names, as levels that are numbers keep their order"
+    more = "more factors, or a factor with named levels; numeric ones are only kept or reversed"
     return (
-        f"{hypothesis.id}: p of a correlation over {grid.arms} arms cannot fall below {least:.2g}, and Holm over "
-        f"{format_count_with_noun(len(spec.hypotheses), 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}: vary "
+        f"{hypothesis.id}: p of a correlation over {grid.arms} arms cannot fall below {least:.2g}, so {limit}: vary "
         f"{more if grid.has_doses else 'more levels'}"
     )
+
+
+def _explain_least_p(least: float, alpha: float, hypotheses: int) -> str:
+    """Return what the least p that a test can have leaves of support after Holm; "" where it can be the first.
+
+    Holm asks for p below alpha / (hypotheses - k) after k with a smaller p have passed.
+    """
+    after = next((k for k in range(hypotheses) if least < alpha / (hypotheses - k)), None)
+    if after is None:
+        return f"no result can support it, as that takes p below {alpha:.2g}"
+    others = format_count_with_noun(after, "other")
+    first = f"as the first of {hypotheses} hypotheses needs p below {alpha / hypotheses:.2g}"
+    return f"Holm can support it only after {others} with a smaller p, {first}" if after else ""
 
 
 def list_cohort_verdict_warnings(
     hypotheses: Sequence[Hypothesis], strata: Mapping[str, int], alpha: float
 ) -> list[str]:
-    """List a sentence for each correlation over a cohort that no result can decide; `strata` counts their models."""
+    """List a sentence for each correlation over a cohort that may not reach support; `strata` counts their models."""
     lines = []
     for item in hypotheses:
         if not isinstance(item, Correlation) or item.where:  # which models `where` keeps is seen when they are judged
@@ -88,7 +99,7 @@ def list_cohort_verdict_warnings(
         within = item.scope == "within_strata"
         line = _check_models_within(item, strata) if within else _check_strata(item, strata)
         if not line and within and item.direction != "weak":  # a weak relation is claimed by t tests
-            line = _check_permutations_within(item, strata, alpha / len(hypotheses), len(hypotheses))
+            line = _check_permutations_within(item, strata, alpha, len(hypotheses))
         lines += [line] if line else []
     return lines
 
@@ -116,15 +127,16 @@ def _check_models_within(item: Correlation, strata: Mapping[str, int]) -> str:
     )
 
 
-def _check_permutations_within(item: Correlation, strata: Mapping[str, int], wanted: float, family: int) -> str:
+def _check_permutations_within(item: Correlation, strata: Mapping[str, int], alpha: float, hypotheses: int) -> str:
+    """Warn where a permutation test within strata, corrected by Holm over all hypotheses, may not reach alpha."""
     orders = math.prod(math.factorial(count) for count in strata.values())
     least = (2 if item.direction == "either" else 1) / min(orders, RANDOM_PERMUTATIONS + 1)
-    if least < wanted:
+    if not (limit := _explain_least_p(least, alpha, hypotheses)):
         return ""
     alone = sum(count == 1 for count in strata.values())
     found = f"{format_count_with_noun(len(strata), 'stratum', 'strata')}, {alone} of one model"
-    asked = f"Holm over {format_count_with_noun(family, 'hypothesis', 'hypotheses')} may ask for {wanted:.2g}"
-    return f"{item.id}: p by permutation within {found}, cannot fall below {least:.2g}, and {asked}: add models"
+    # Orders are drawn at random, so that p may lie a little below its mean over draws.
+    return f"{item.id}: p by permutation within {found}, is at least about {least:.2g}, so {limit}: add models"
 
 
 def describe_smallest_effects(spec: SweepFile) -> list[str]:
