@@ -157,9 +157,27 @@ def test_a_fixed_temperature_may_change_by_more_than_a_cosine(tmp_path: Path) ->
 def test_trainings_that_measure_nothing_on_their_way_are_noted(tmp_path: Path) -> None:
     (line,) = list_measurement_notes(make(tmp_path, {**CONTRAST, "smallest_effect": 0.1}, evaluate={"every": 25_601}))
 
-    assert line.startswith("evaluate.every is 25,601, more than train.samples in each training")
+    assert line.startswith("evaluate.every is 25,601, in each training more than its train.samples: nothing")
     assert (
         list_measurement_notes(make(tmp_path, {**CONTRAST, "smallest_effect": 0.1}, evaluate={"every": 25_600})) == []
+    )
+
+
+@pytest.mark.parametrize(("last", "noted"), [(50_000, True), (40_000, False)])
+def test_each_training_is_compared_with_its_own_samples(tmp_path: Path, last: int, noted: bool) -> None:
+    """Trainings of 25,600 samples measured every 30,000, and of 40,000 measured every `last`."""
+    document = json.loads(write_file(tmp_path).read_text())
+    arms = {
+        "short": {"train.samples": 25_600, "evaluate.every": 30_000},
+        "long": {"train.samples": 40_000, "evaluate.every": last},
+    }
+    document |= {"vary": {"length": [*arms]}, "treatments": {"length": arms}}
+    file = tmp_path / "small.yaml"
+    file.write_text(json.dumps(document))
+    notes = list_measurement_notes(make_plan(load_sweep(file), lambda data: "fingerprint"))
+
+    assert [line.partition(":")[0] for line in notes] == (
+        ["evaluate.every is 30,000 to 50,000, in each training more than its train.samples"] if noted else []
     )
 
 

@@ -270,10 +270,11 @@ def list_measurement_notes(plan: Plan) -> list[str]:
     late = [trial for trial in plan.trainings if 0 < trial.config.train.samples < trial.config.evaluate.every]
     notes = []
     if late and len(late) == sum(trial.config.train.samples > 0 for trial in plan.trainings):
-        least = min(trial.config.evaluate.every for trial in late)
+        every = sorted({trial.config.evaluate.every for trial in late})
+        values = " to ".join(f"{value:,}" for value in dict.fromkeys([every[0], every[-1]]))
         notes.append(
-            f"evaluate.every is {least:,}, more than train.samples in each training: nothing is measured between the "
-            "first and the last step"
+            f"evaluate.every is {values}, in each training more than its train.samples: nothing is measured between "
+            "the first and the last step"
         )
     asking = [item.id for item in spec.hypotheses if LOSS_METRIC in list_hypothesis_metrics(item)]
     if asking:
