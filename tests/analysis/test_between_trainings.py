@@ -22,8 +22,8 @@ from gapctl.analysis.tables import read_trial_tables
 from gapctl.ledger import Ledger
 from gapctl.metrics.embedding_set import normalise_rows
 from gapctl.metrics.gap import gap_direction, measure_dimension_overlap
-from gapctl.plan.design_warnings import list_verdict_warnings
 from gapctl.plan.plan import Plan, Trial
+from gapctl.plan.power import list_verdict_warnings
 from sweep_texts import complaints, document
 
 SEEDS, ARMS = "agreement/axis_seeds", "agreement/axis_arms"

@@ -10,7 +10,7 @@ from gapctl.analysis.cohort import estimate_cohort_correlation
 from gapctl.analysis.estimates import Direction
 from gapctl.analysis.hypothesis_effects import apply_holm
 from gapctl.config.hypotheses import Correlation
-from gapctl.plan.design_warnings import list_cohort_verdict_warnings
+from gapctl.plan.power import list_cohort_verdict_warnings
 
 PUBLIC = {"laion2b": 28, "openai": 9, "webli": 7, "one": 1}
 

@@ -8,8 +8,8 @@ import pytest
 
 from command_line import gapctl
 from gapctl.config.load import load_sweep
-from gapctl.plan.design_warnings import list_few_step_warnings
 from gapctl.plan.plan import make_plan
+from gapctl.plan.power import list_few_step_warnings
 
 
 def sweep_file(folder: Path, vary: dict[str, list[Any]] | None = None, **train: Any) -> Path:

@@ -9,9 +9,9 @@ import pytest
 from gapctl.config.load import load_sweep
 from gapctl.config.trial import MadData, TrialConfig
 from gapctl.errors import InputError
-from gapctl.plan.design_warnings import list_verdict_warnings
 from gapctl.plan.estimate import count_trial_flops, estimate_training_cost
 from gapctl.plan.plan import Plan, find_trial, hash_design, make_plan, shorten_paths
+from gapctl.plan.power import list_verdict_warnings
 from gapctl.plan.trial_id import compute_trial_id
 
 REPOSITORY = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 from command_line import gapctl
 from gapctl.config.load import load_sweep
 from gapctl.config.sweep import SweepFile
-from gapctl.plan.design_warnings import describe_smallest_effects, list_measurement_notes, list_smallest_effect_warnings
 from gapctl.plan.plan import Plan, make_plan
+from gapctl.plan.power import describe_smallest_effects, list_measurement_notes, list_smallest_effect_warnings
 
 ATTRIBUTES = "data.captions.attributes"
 MISMATCHED = "train.mismatched"

@@ -29,14 +29,6 @@ from gapctl.config.trial import OpenClipModel, TrialConfig
 from gapctl.errors import is_installed
 from gapctl.ledger import Ledger
 from gapctl.ledger.search_record import SearchRecord, count_ended_points
-from gapctl.plan.design_warnings import (
-    describe_smallest_effects,
-    list_asks_again_notes,
-    list_few_step_warnings,
-    list_measurement_notes,
-    list_smallest_effect_warnings,
-    list_verdict_warnings,
-)
 from gapctl.plan.estimate import (
     Cost,
     count_pair_flops,
@@ -56,6 +48,14 @@ from gapctl.plan.plan import (
     list_remaining_trials,
     pack_trials,
     shorten_paths,
+)
+from gapctl.plan.power import (
+    describe_smallest_effects,
+    list_asks_again_notes,
+    list_few_step_warnings,
+    list_measurement_notes,
+    list_smallest_effect_warnings,
+    list_verdict_warnings,
 )
 from gapctl.plan.trial_id import PROVISIONAL
 from gapctl.sweep.disk_space import DiskSpace, measure_disks
