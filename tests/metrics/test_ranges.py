@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapctl.config.metrics import METRICS, OPTIMUM_EXCESSES, UNBOUNDED, find_metric
+from gapctl.config.trial import PairCaptions
+from gapctl.data.treatments import treat_caption
 from gapctl.metrics.bias import moad
 from gapctl.metrics.embedding_set import Embeddings
 from gapctl.metrics.suite import measure_embeddings
@@ -81,6 +83,15 @@ def test_every_share_percentage_and_cosine_states_its_range() -> None:
 
     assert [key for key, metric in METRICS.items() if metric.unit in bounded and metric.range == UNBOUNDED] == []
     assert METRICS["temperature/tau"].range == (0, np.inf)
+
+
+def test_keywords_may_have_more_words_than_their_caption() -> None:
+    keywords = {"keywords": ["sports car", "road", "city at night"]}
+    read = treat_caption(PairCaptions(keep="keywords"), "a red car", keywords, 0, 0, 0)
+
+    assert read is not None
+    assert read.words < read.kept
+    assert METRICS["captions/share_kept"].range.most == np.inf
 
 
 def test_a_metric_of_an_evaluation_set_has_the_range_of_the_metric() -> None:

@@ -238,7 +238,12 @@ _INFORMATION: Final = (
 
 _CAPTIONS: Final = (
     MetricName("captions/words_kept", "words of a caption that training read, on average", "words", NOT_NEGATIVE),
-    MetricName("captions/share_kept", "share of all words of captions that training read", "share", SHARE),
+    MetricName(
+        "captions/share_kept",
+        "share of all words of captions that training read",
+        "share",
+        NOT_NEGATIVE,  # above 1 where a treatment adds words, as keywords of several words do
+    ),
     MetricName("captions/empty", "share of captions of which training read nothing", "share", SHARE),
     MetricName("captions/cut", "captions of an evaluation set that the model's context cuts", "captions", NOT_NEGATIVE),
     MetricName("data/substituted", "share of pairs that could not be read, for which others stood in", "share", SHARE),
