@@ -173,6 +173,20 @@ def test_a_training_that_no_table_can_be_like_has_no_excess_and_none_is_advised(
     assert tables.trials.get_column("gap/l2m_excess", default=pl.Series([None]))[0] is None
 
 
+def test_a_training_whose_bayes_loss_is_not_known_has_no_excess_beside_one_that_has(tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    file = sweep_file(tmp_path, ASKED, vary={ATTRIBUTES: [0], "loss.uniformity": [0.0, 1.0]}, name="terms")
+    plan = plan_of(file)
+    for trial in plan.trials:
+        finish(ledger, trial, {"gap/l2m": 0.5})
+
+    tables = read_trial_tables(plan, ledger)
+
+    (message,) = tables.lacking
+    assert "for 3 of 6 trainings (attributes=0 uniformity=1.0 seed=0)" in message
+    assert "the least that its loss can be is not known" in message
+
+
 def test_tables_of_posterior_targets_count_before_those_of_drawn_ones(tmp_path: Path) -> None:
     ledger = filled(tmp_path)
     less_noisy = {**TABLES, "init.gap": [0.0], "loss.targets": ["posterior"]}

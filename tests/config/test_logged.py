@@ -46,6 +46,9 @@ def about(response: str, *, pairs: bool = False, **base: Any) -> dict[str, Any]:
             about("train/converged", loss={"uniformity": 1.0}, model={"preset": "table"}),
             "something is added to the contrastive loss",
         ),
+        (about("gap/l2m_excess", loss={"uniformity": 1.0}), "something is added to the contrastive loss"),
+        (about("gap/l2m_excess", data={"share": 0.5}), "no table is known to have converged"),
+        (about("train/loss_bayes", train={"mismatched": 1.0}), "no pair ever matches its image"),
     ],
 )
 def test_a_metric_that_is_never_there_is_refused(tmp_path: Path, content: dict[str, Any], expected: str) -> None:

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from gapctl.config.trial import Evaluate, MadCaptions, MadData, Train, TrialConfig
 from gapctl.data.mad.feed import MadFeed
 from gapctl.training.batches import draw_partners, iterate_batches, iterate_host_batches, permute_first_texts
-from gapctl.training.optimizer import count_mismatched_steps
 from gapctl.training.trainer import TrainingRun
 from gapctl.training.trial_state import TrialState
 from gapctl.training.workers import SINGLE_WORKER
@@ -70,7 +69,7 @@ def test_texts_are_dealt_within_each_trials_batch_until_the_last_step() -> None:
 
 @pytest.mark.parametrize(("share", "steps"), [(0.0, 0), (0.1, 1), (0.5, 4), (1.0, 8)])
 def test_the_share_is_of_steps(share: float, steps: int) -> None:
-    assert count_mismatched_steps(config(share).train) == steps
+    assert config(share).train.mismatched_steps == steps
 
 
 def test_a_training_that_goes_on_knows_which_step_it_is_at() -> None:

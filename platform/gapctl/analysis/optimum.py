@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from gapctl.config.base import flatten_document
 from gapctl.config.hypotheses import list_hypothesis_metrics
+from gapctl.config.information import find_bayes_loss
 from gapctl.config.metrics import OPTIMUM_EXCESSES
 from gapctl.config.trial import NO_FACTORS, MadData, TrialConfig, is_table, reset_caption_wording
 from gapctl.errors import WorkError, first_line_of_error
@@ -78,7 +79,7 @@ def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Seq
         settings = _list_optimum_settings(trial.config, trial.data_fingerprint)
         matching = [table for table in tables if table.settings == settings and table.converged]
         if not matching:
-            unmatched[trial.label] = _explain_missing_optimum(settings, tables, ledger.root)
+            unmatched[trial.label] = _explain_missing_optimum(trial.config, settings, tables, ledger.root)
         most = max((table.precision for table in matching), default=None)
         best = [table.metrics for table in matching if table.precision == most]
         for name, metric in named.items():
@@ -104,9 +105,9 @@ def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
     assumed_converged = [table.settings for table in tables if table.converged]
     assumed_converged += [settings[trial.label] for trial in awaited]
     unmatched = {
-        label: _explain_missing_optimum(each, tables, ledger.root)
-        for label, each in settings.items()
-        if each not in assumed_converged
+        trial.label: _explain_missing_optimum(trial.config, settings[trial.label], tables, ledger.root)
+        for trial in plan.trials
+        if settings[trial.label] not in assumed_converged
     }
     return _list_reasons(named, unmatched, len(plan.trials))
 
@@ -122,12 +123,23 @@ def _list_reasons(named: Iterable[str], unmatched: Mapping[str, str], trials: in
     ]
 
 
-def _explain_missing_optimum(settings: OptimumSettings, tables: Sequence[_TableResult], root: str) -> str:
-    """Say that no table converged with these settings, and which of them no table has, or can have."""
-    if (moved := settings.get("evaluate.intervention", NO_INTERVENTION)) != NO_INTERVENTION:
+def _explain_unlike_tables(config: TrialConfig) -> str:
+    """Explain why no table that is an optimum can be like this training; "" where one can."""
+    if (moved := _get_intervention(config)) != NO_INTERVENTION:
         return f"evaluate.intervention {moved} moves its embeddings, and an optimum is of tables that nothing moved"
-    if settings.get("temperature.mode") == "frozen":
+    if config.temperature.mode == "frozen":
         return "temperature.mode frozen keeps the temperature of earlier weights, and no table begins with any"
+    if config.loss.has_terms or find_bayes_loss(config) is None:
+        return "the least that its loss can be is not known, so no table is known to have converged to it"
+    return ""
+
+
+def _explain_missing_optimum(
+    config: TrialConfig, settings: OptimumSettings, tables: Sequence[_TableResult], root: str
+) -> str:
+    """Say that no table converged with these settings, and which of them no table has, or can have."""
+    if unlike := _explain_unlike_tables(config):
+        return unlike
     matching = [table for table in tables if table.settings == settings]
     command = shlex.join(["gapctl", "sweep", "optimum", *build_ledger_arguments(root)])
     train = f"`{command}` trains such tables, and a copy of that sweep (`gapctl new`) those of other settings"
@@ -147,7 +159,7 @@ def _explain_missing_optimum(settings: OptimumSettings, tables: Sequence[_TableR
 def _is_optimum_candidate(config: TrialConfig) -> bool:
     """Return whether a table ends at the optimum once it converges: begun without a gap, on matched pairs, unmoved."""
     starts_plain = not (config.init.gap or config.init_from or config.train.mismatched)
-    return is_table(config) and starts_plain and _get_intervention(config) == NO_INTERVENTION
+    return is_table(config) and starts_plain and not _explain_unlike_tables(config)
 
 
 def _get_intervention(config: TrialConfig) -> str:

@@ -72,7 +72,16 @@ from gapctl.config.presets import TABLE
 from gapctl.config.recipes import list_recipes
 from gapctl.config.settings import explain_unknown_factor
 from gapctl.config.sweep import Search, SweepFile
-from gapctl.config.trial import FULL_ATTRIBUTES, LOSSES, FactorName, Model, PairData, TrialConfig, has_logit_bias
+from gapctl.config.trial import (
+    FULL_ATTRIBUTES,
+    LOSS_TERMS,
+    LOSSES,
+    FactorName,
+    Model,
+    PairData,
+    TrialConfig,
+    has_logit_bias,
+)
 from gapctl.config.validation_errors import (
     SweepParts,
     TreatmentChanges,
@@ -857,8 +866,11 @@ def _explain_unknown_bayes_loss(key: str, base: TrialConfig, vary: Vary) -> str:
         return f"that of {join_and(losses)} is not known; expected loss.kind {join_or(LOSSES)}"
     if "negatives" not in _list_values("loss.equal_captions", base.loss.equal_captions, vary):
         return "with equal captions masked, it depends on each batch; expected loss.equal_captions negatives"
-    if key != "train/loss_bayes" and base.loss.has_terms:
-        return "something is added to the contrastive loss; expected loss.alignment, uniformity, cross_uniformity 0"
+    if set(_list_values("train.mismatched", base.train.mismatched, vary)) == {1}:
+        return "no pair ever matches its image; expected train.mismatched below 1"
+    terms = (_list_values(f"loss.{name}", getattr(base.loss, name), vary) for name in LOSS_TERMS)
+    if key != "train/loss_bayes" and any(all(levels) for levels in terms):
+        return f"something is added to the contrastive loss; expected loss.{', '.join(LOSS_TERMS)} 0"
     return ""
 
 
@@ -891,6 +903,8 @@ def _explain_no_optimum(base: TrialConfig, vary: Vary) -> str:
         return "no table is measured by captions that it was not shown; expected data.captions.held_out own"
     if "negatives" not in _list_values("loss.equal_captions", base.loss.equal_captions, vary):
         return "no table masks equal captions; expected loss.equal_captions negatives"
+    if why := _explain_unknown_bayes_loss("train/converged", base, vary):
+        return f"no table is known to have converged to it: {why}"
     return ""
 
 

@@ -140,7 +140,8 @@ def find_bayes_loss(config: TrialConfig) -> float | None:
     other packages' losses, of masked captions, and where no pair ever matches its image.
     """
     # With equal captions masked, the best critic depends on which pairs a batch keeps.
-    masked, never_matched = config.loss.equal_captions == "masked", config.train.mismatched == 1
+    masked = config.loss.equal_captions == "masked"
+    never_matched = bool(config.train.mismatched) and config.train.mismatched_steps == config.train.steps
     if not isinstance(config.data, MadData) or config.data.share < 1 or config.loss.kind not in LOSSES:
         return None
     if masked or never_matched:

@@ -562,6 +562,10 @@ class Temperature(FrozenModel):
         return self
 
 
+LOSS_TERMS: Final = ("alignment", "uniformity", "cross_uniformity")
+"""Weights of what may be added to the contrastive loss."""
+
+
 class Loss(FrozenModel):
     """The contrastive loss: CLIP's softmax both ways, or SigLIP's pairwise sigmoid; and weights of what is added to it.
 
@@ -590,7 +594,7 @@ class Loss(FrozenModel):
     @property
     def has_terms(self) -> bool:
         """Whether anything is added to the contrastive loss."""
-        return bool(self.alignment or self.uniformity or self.cross_uniformity)
+        return any(getattr(self, name) for name in LOSS_TERMS)
 
 
 class Train(FrozenModel):
@@ -631,6 +635,11 @@ class Train(FrozenModel):
     def warmup_steps(self) -> int:
         """The steps over which the learning rate rises."""
         return round(self.warmup * self.steps)
+
+    @property
+    def mismatched_steps(self) -> int:
+        """The first steps, whose texts go with other images."""
+        return round(self.mismatched * self.steps)
 
 
 class Evaluate(FrozenModel):

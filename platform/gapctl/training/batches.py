@@ -27,7 +27,6 @@ from gapctl.data.mad.rows import number_captions, number_images
 from gapctl.data.mad.sampler import ImageIndices
 from gapctl.data.rng import Purpose, make_generator
 from gapctl.models.public import get_model_input
-from gapctl.training.optimizer import count_mismatched_steps
 from gapctl.training.trial_state import TrialState
 from gapctl.training.workers import WorkerGroup
 
@@ -68,7 +67,7 @@ def iterate_batches(
         pairs = iterate_host_batches(feeds)
     else:
         pairs = iterate_device_batches(feeds, copy_to_device(data[0].train, device), device)
-    first, last = members[0].steps, count_mismatched_steps(members[0].config.train)
+    first, last = members[0].steps, members[0].config.train.mismatched_steps
     return permute_first_texts(pairs, [member.seed for member in members], first, last) if first < last else pairs
 
 

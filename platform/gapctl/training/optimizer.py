@@ -26,11 +26,6 @@ class OptimizerState(TypedDict):
     param_groups: list[dict[str, object]]
 
 
-def count_mismatched_steps(train: Train) -> int:
-    """Return the number of first steps whose texts go with other images."""
-    return round(train.mismatched * train.steps)
-
-
 def compute_learning_rate(train: Train, step: int) -> float:
     """Return the rate of the 0-based `step`; as a pure function it needs no state in a checkpoint."""
     if step < train.warmup_steps:

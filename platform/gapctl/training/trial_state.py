@@ -50,7 +50,7 @@ from gapctl.training.evaluation import (
     MadEvaluation,
     compute_gallery_metrics,
 )
-from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature, count_mismatched_steps
+from gapctl.training.optimizer import OptimizerState, compute_scheduled_temperature
 from gapctl.training.workers import WorkerGroup
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ class TrialState:
         """Return the Bayes loss of the steps from `first_step` on, and the excess over it, where these are known."""
         config = self.config
         bayes = find_bayes_loss(config)
-        if bayes is None or first_step < count_mismatched_steps(config.train):
+        if bayes is None or first_step < config.train.mismatched_steps:
             return {}
         excess = {} if config.loss.has_terms else {"train/loss_excess": loss - bayes}
         return {"train/loss_bayes": bayes, **excess}
