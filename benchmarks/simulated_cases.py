@@ -117,7 +117,7 @@ def _correlation_levels() -> Iterator[Case]:
 
 
 def _many_arms() -> Iterator[Case]:
-    """More arms than can be dealt in all ways, and several given metrics; one that is measured badly."""
+    """More arms than can be permuted in all ways, and several given metrics; one that is measured badly."""
     for count, vary in MANY.items():
         draw = partial(_metrics, noise="normal", arms=count, link=0.0)
         yield Case("level", "correlation", f"{count} arms, normal", vary, (correlation(),), draw)
