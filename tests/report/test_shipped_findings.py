@@ -169,8 +169,21 @@ def test_what_the_answer_says_of_6_400_steps_is_so_in_that_run() -> None:
     assert min(rmg, key=lambda k: rmg[k]) == 5
     assert sorted(rmg, key=lambda k: rmg[k])[1] == 0
     assert list(l2m.values()) not in (sorted(l2m.values()), sorted(l2m.values(), reverse=True))
-    said = "after 6,400 steps captions of the digit alone have a smaller RMG than those of one to four attributes"
+    said = "after 6,400 steps captions of the digit alone have a smaller RMG than those of one to four"
     assert said in " ".join(visible().split())
+
+
+def test_what_is_said_of_temperatures_after_6_400_steps_is_so_in_that_run() -> None:
+    note, hour = parse_notes(NOTES.read_text(), "notes").claims["question 2"], verdicts_of("transience-hour")
+    kept, less = hour["a-low-temperature-keeps-a-larger-gap"], hour["information-counts-for-less-later"]
+
+    assert {verdict["verdict"] for verdict in hour.values()} == {"supported"}
+    assert note.elsewhere["6,400 steps"] == (
+        f"yes: 0.03 keeps {kept['estimate']:.3f} more than 0.2; information counts for {less['estimate']:.3f} less"
+    )
+    assert f"keeps 0.607 more L2M than 0.2, and {kept['estimate']:.3f} after 6,400 steps" in " ".join(visible().split())
+    assert note.note is not None
+    assert "all six predictions hold" in note.note
 
 
 def test_the_note_compares_with_the_row_that_stands_below_it() -> None:
