@@ -305,17 +305,16 @@ def render_illustration(judged: SweepAnalysis, folder: str) -> Illustration | No
 
 INTRODUCTION: Final = (
     "What the sweeps of this repository found about the claims of arXiv 2404.07983 (Schrodi and others, *Two Effects, "
-    "One Trigger*). `gapctl claims` makes this page from the ledger. Guides, the claims' wording, withdrawals and "
-    "notes are written by hand."
+    "One Trigger*). `gapctl claims` makes this page from the ledger. Guides, claims' wording and notes are "
+    "written by hand."
 )
 REACH: Final = (
     "Not far. On MAD, models of a few hundred thousand parameters see 28-pixel digits whose factors are independent "
     "and uniform, with captions from 26 words in which nothing is misspelt, implied or wrong. It shows what is enough "
-    "to cause an effect in such models. It does not show what causes the gap of a CLIP that was trained on 400 million "
-    "pairs. Three things move results and are not the paper's: the recipe, as the paper's MAD recipe is not public; "
-    "the length of training; and the size of the gallery. Seeds change the initialisation and the order of samples, "
-    "not data or recipe: an interval holds for other seeds of the same recipe. Where there is a longer run it decides; "
-    "line 4 and what line 2 says of 400 steps lack one."
+    "to cause an effect in such models, not what causes the gap of a CLIP trained on 400 million pairs. Three things "
+    "move results and are not the paper's: the recipe, as the paper's MAD recipe is not public; the length of "
+    "training; and the size of the gallery. Intervals hold for other seeds of the same recipe and data. Where there is "
+    "a longer run it decides; line 4 and what line 2 says of 400 steps lack one."
 )
 READING_GUIDE: Final = (
     "*Key number* is one effect in its own unit, with its interval over seeds or recipes. The next column counts the "

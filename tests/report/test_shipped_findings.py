@@ -169,7 +169,7 @@ def test_what_the_answer_says_of_6_400_steps_is_so_in_that_run() -> None:
     assert min(rmg, key=lambda k: rmg[k]) == 5
     assert sorted(rmg, key=lambda k: rmg[k])[1] == 0
     assert list(l2m.values()) not in (sorted(l2m.values()), sorted(l2m.values(), reverse=True))
-    said = "after 6,400 steps captions of the digit alone have a smaller RMG than those of one to four"
+    said = "at a learned temperature, captions of the digit alone have a smaller RMG than those of one to four"
     assert said in " ".join(visible().split())
 
 
@@ -179,7 +179,8 @@ def test_what_is_said_of_temperatures_after_6_400_steps_is_so_in_that_run() -> N
 
     assert {verdict["verdict"] for verdict in hour.values()} == {"supported"}
     assert note.elsewhere["6,400 steps"] == (
-        f"yes: 0.03 keeps {kept['estimate']:.3f} more than 0.2; information counts for {less['estimate']:.3f} less"
+        f"in part: 0.03 keeps {kept['estimate']:.3f} more than 0.2; "
+        f"information counts for {less['estimate']:.3f} less, but at 0.2 for more"
     )
     assert f"keeps 0.607 more L2M than 0.2, and {kept['estimate']:.3f} after 6,400 steps" in " ".join(visible().split())
     assert note.note is not None
