@@ -353,10 +353,10 @@ def test_the_mark_stands_wherever_the_verdict_is_shown(tmp_path: Path) -> None:
     assert why in render_verdict_markdown(found)
 
 
-def test_a_failure_names_the_bar_of_each_model_where_they_differ() -> None:
+def test_a_failure_names_the_criterion_of_each_model_where_they_differ() -> None:
     failed = [
-        _SeedCheck(0, passed=False, value=4.852, bar="not 2 % below the 4.852 of guessing", model="one"),
-        _SeedCheck(1, passed=False, value=3.466, bar="not 2 % below the 3.466 of guessing", model="two"),
+        _SeedCheck(0, passed=False, value=4.852, criterion="not 2 % below the 4.852 of guessing", model="one"),
+        _SeedCheck(1, passed=False, value=3.466, criterion="not 2 % below the 3.466 of guessing", model="two"),
     ]
     assert _describe_failures("train/loss", failed, 2) == (
         "loss 3.466 to 4.852 in all 2 models, one not 2 % below the 4.852 of guessing; "

@@ -62,12 +62,12 @@ class _Criterion(NamedTuple):
 
 
 class _SeedCheck(NamedTuple):
-    """One training by one check: `passed` is None where the check does not apply, and `bar` then explains why."""
+    """One training by one check: `passed` is None where the check does not apply, and `criterion` then explains why."""
 
     seed: int
     passed: bool | None
     value: float
-    bar: str
+    criterion: str
     model: str = ""
     noun: str = "seed"
 
@@ -129,10 +129,13 @@ def _check_arm(
     for name in (LOSS_METRIC, OBJECT_METRIC, *_list_caption_accuracies(checked[0].config)):
         criteria = compute_by_arm(checked, partial(_find_criterion, name))
         each = zip(trials, checked, criteria, strict=True)
-        looks = [_check_trial(name, trial, metrics.get(training.id), criterion) for trial, training, criterion in each]
+        looks = [
+            _check_metric_of_trial(name, trial, metrics.get(training.id), criterion)
+            for trial, training, criterion in each
+        ]
         seeds = tuple(look.seed for look in looks if look.passed is not None)
         failed = [look for look in looks if look.passed is False]
-        reason = _describe_failures(name, failed, len(seeds)) if failed else "" if seeds else looks[0].bar
+        reason = _describe_failures(name, failed, len(seeds)) if failed else "" if seeds else looks[0].criterion
         losses = [look.value for look in looks if name == LOSS_METRIC and math.isfinite(look.value)]
         yield ArmCheck(
             label_arm(first),
@@ -174,7 +177,9 @@ def _list_caption_accuracies(config: TrialConfig) -> list[str]:
     return [f"quality/accuracy_{factor}" for factor in named if factor != data.main_factor]
 
 
-def _check_trial(name: str, trial: Trial, metrics: TrainingMetrics | None, criterion: _Criterion) -> _SeedCheck:
+def _check_metric_of_trial(
+    name: str, trial: Trial, metrics: TrainingMetrics | None, criterion: _Criterion
+) -> _SeedCheck:
     passed, value, text = None, math.nan, criterion.text
     if metrics is None:
         text = "the training whose weights are measured has no result here"
@@ -241,10 +246,10 @@ def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> s
     some = f"{len(failed)} of {seeds} {noun}s ({format_first_names([look.model or str(look.seed) for look in failed])})"
     where = some if len(failed) < seeds else f"all {seeds} {noun}s" if seeds > 1 else f"its only {noun}"
     what = "loss" if name == LOSS_METRIC else name.removeprefix("quality/").replace("_", " ")
-    bars = dict.fromkeys(look.bar for look in failed)
-    if len(bars) > 1:
-        bars = dict.fromkeys(f"{look.model or f'{noun} {look.seed}'} {look.bar}" for look in failed)
-    return f"{what} {ran}{unit} in {where}, {'; '.join(bars)}"
+    criteria = dict.fromkeys(look.criterion for look in failed)
+    if len(criteria) > 1:
+        criteria = dict.fromkeys(f"{look.model or f'{noun} {look.seed}'} {look.criterion}" for look in failed)
+    return f"{what} {ran}{unit} in {where}, {'; '.join(criteria)}"
 
 
 def is_in_arm(levels: Mapping[str, Level], arm: Arm) -> bool:
