@@ -50,11 +50,11 @@ class OptimumExcesses(NamedTuple):
 
 
 class _TableResult(NamedTuple):
-    """A finished table; one of greater `precision` has less noise: first by its targets, then by its length."""
+    """A finished table. Of those alike, the greatest `preference` counts: posterior targets, then the most samples."""
 
     trial_id: str
     settings: OptimumSettings
-    precision: tuple[bool, int]
+    preference: tuple[bool, int]
     metrics: Mapping[str, float]
 
     @property
@@ -80,8 +80,8 @@ def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Seq
         matching = [table for table in tables if table.settings == settings and table.converged]
         if not matching:
             unmatched[trial.label] = _explain_missing_optimum(trial.config, settings, tables, ledger.root)
-        most = max((table.precision for table in matching), default=None)
-        best = [table.metrics for table in matching if table.precision == most]
+        preferred = max((table.preference for table in matching), default=None)
+        best = [table.metrics for table in matching if table.preference == preferred]
         for name, metric in named.items():
             optima = [metrics[metric] for metrics in best if metric in metrics]
             if optima and isinstance(result, Result) and metric in result.metrics:
@@ -123,7 +123,7 @@ def _list_reasons(named: Iterable[str], unmatched: Mapping[str, str], trials: in
     ]
 
 
-def _explain_unlike_tables(config: TrialConfig) -> str:
+def _explain_why_no_table_matches(config: TrialConfig) -> str:
     """Explain why no table that is an optimum can be like this training; "" where one can."""
     if (moved := _get_intervention(config)) != NO_INTERVENTION:
         return f"evaluate.intervention {moved} moves its embeddings, and an optimum is of tables that nothing moved"
@@ -138,8 +138,8 @@ def _explain_missing_optimum(
     config: TrialConfig, settings: OptimumSettings, tables: Sequence[_TableResult], root: str
 ) -> str:
     """Say that no table converged with these settings, and which of them no table has, or can have."""
-    if unlike := _explain_unlike_tables(config):
-        return unlike
+    if impossible := _explain_why_no_table_matches(config):
+        return impossible
     matching = [table for table in tables if table.settings == settings]
     command = shlex.join(["gapctl", "sweep", "optimum", *build_ledger_arguments(root)])
     train = f"`{command}` trains such tables, and a copy of that sweep (`gapctl new`) those of other settings"
@@ -159,7 +159,7 @@ def _explain_missing_optimum(
 def _is_optimum_candidate(config: TrialConfig) -> bool:
     """Return whether a table ends at the optimum once it converges: begun without a gap, on matched pairs, unmoved."""
     starts_plain = not (config.init.gap or config.init_from or config.train.mismatched)
-    return is_table(config) and starts_plain and not _explain_unlike_tables(config)
+    return is_table(config) and starts_plain and not _explain_why_no_table_matches(config)
 
 
 def _get_intervention(config: TrialConfig) -> str:
@@ -187,8 +187,8 @@ def _read_tables(ledger: Ledger) -> tuple[list[_TableResult], list[str]]:
             damaged.append(str(result))
         elif result is not None and _is_optimum_candidate(config):
             settings = _list_optimum_settings(config, fingerprint)
-            precision = config.loss.targets == "posterior", result.samples_seen
-            found.append(_TableResult(trial_id, settings, precision, result.metrics))
+            preference = config.loss.targets == "posterior", result.samples_seen
+            found.append(_TableResult(trial_id, settings, preference, result.metrics))
     return found, damaged
 
 
