@@ -51,9 +51,9 @@ from gapctl.plan.plan import (
 )
 from gapctl.plan.power import (
     describe_smallest_effects,
-    list_asks_again_notes,
     list_few_step_warnings,
     list_measurement_notes,
+    list_notes_on_asking_itself_again,
     list_smallest_effect_warnings,
     list_verdict_warnings,
 )
@@ -95,7 +95,7 @@ def plan_command(
     asked = estimate_request_cost(remaining, prices)
     exceeded, few_steps = _list_exceeded_limits(plan, ledger, left), list_few_step_warnings(plan)
     optima = list_missing_optima(plan, ledger)
-    notes = [*list_measurement_notes(plan), *list_asks_again_notes(plan.sweep.spec), *optima]
+    notes = [*list_measurement_notes(plan), *list_notes_on_asking_itself_again(plan.sweep.spec), *optima]
     unreachable = list_smallest_effect_warnings(plan.sweep.spec)
     disks = measure_disks(plan, remaining, ledger, None) if remaining else []
     unknown = {address: each.message for address, each in plan.unknown_weights.items()}

@@ -4,7 +4,7 @@
 2. `describe_smallest_effects` puts each smallest effect in words of the design, and `list_smallest_effect_warnings`
    warns of those that the range of the response decides beforehand.
 3. `list_few_step_warnings` looks at trainings too short to learn anything, `list_measurement_notes` at when and on
-   what they measure, `list_asks_again_notes` at a sweep that names itself as the one that it asks again.
+   what they measure, `list_notes_on_asking_itself_again` at a sweep that names itself as the one that it asks again.
 """
 
 import math
@@ -66,7 +66,7 @@ def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     """Warn where a correlation's permutation test, corrected by Holm over all hypotheses, may not reach alpha."""
     grid = build_correlation_arm_grid(spec.vary, hypothesis.where, hypothesis.given)
     least = grid.compute_least_p(2 if hypothesis.direction == "either" else 1)
-    if not (limit := _explain_least_p(least, spec.alpha, len(spec.hypotheses))):
+    if not (limit := _explain_limit_of_holm(least, spec.alpha, len(spec.hypotheses))):
         return None
     more = "more factors, or a factor with named levels; numeric ones are only kept or reversed"
     return (
@@ -75,7 +75,7 @@ def _check_arms(hypothesis: Correlation, spec: SweepFile) -> str | None:
     )
 
 
-def _explain_least_p(least: float, alpha: float, hypotheses: int) -> str:
+def _explain_limit_of_holm(least: float, alpha: float, hypotheses: int) -> str:
     """Return what the least p that a test can have leaves of support after Holm; "" where it can be the first.
 
     Holm asks for p below alpha / (hypotheses - k) after k with a smaller p have passed.
@@ -96,16 +96,17 @@ def list_cohort_verdict_warnings(
     for item in hypotheses:
         if not isinstance(item, Correlation) or item.where:  # which models `where` keeps is seen when they are judged
             continue
-        within = item.scope == "within_strata"
-        line = _check_models_within(item, strata) if within else _check_strata(item, strata)
-        if not line and within and item.direction != "weak":  # a weak relation is claimed by t tests
-            line = _check_permutations_within(item, strata, alpha, len(hypotheses))
-        lines += [line] if line else []
-    return lines
+        if item.scope != "within_strata":
+            lines.append(_explain_too_few_strata(item, strata))
+        elif too_few := _explain_too_few_models_within_strata(item, strata):
+            lines.append(too_few)
+        elif item.direction != "weak":  # a weak relation is claimed by t tests
+            lines.append(_explain_too_few_permutations(item, strata, alpha, len(hypotheses)))
+    return [line for line in lines if line]
 
 
-def _check_strata(item: Correlation, strata: Mapping[str, int]) -> str:
-    """Warn of too few strata to leave out in turn."""
+def _explain_too_few_strata(item: Correlation, strata: Mapping[str, int]) -> str:
+    """Explain that there are too few strata to leave out in turn; "" where there are enough."""
     if len(strata) >= FEWEST_GROUPS:
         return ""
     found = f"{format_count_with_noun(len(strata), 'stratum gives', 'strata give')} no interval"
@@ -115,8 +116,8 @@ def _check_strata(item: Correlation, strata: Mapping[str, int]) -> str:
     )
 
 
-def _check_models_within(item: Correlation, strata: Mapping[str, int]) -> str:
-    """Warn of too few models to leave out in turn among those that their stratum compares."""
+def _explain_too_few_models_within_strata(item: Correlation, strata: Mapping[str, int]) -> str:
+    """Explain that strata compare too few models to leave out in turn; "" where there are enough."""
     compared = sum(count for count in strata.values() if count > 1)
     if compared >= FEWEST_GROUPS:
         return ""
@@ -127,11 +128,11 @@ def _check_models_within(item: Correlation, strata: Mapping[str, int]) -> str:
     )
 
 
-def _check_permutations_within(item: Correlation, strata: Mapping[str, int], alpha: float, hypotheses: int) -> str:
-    """Warn where a permutation test within strata, corrected by Holm over all hypotheses, may not reach alpha."""
+def _explain_too_few_permutations(item: Correlation, strata: Mapping[str, int], alpha: float, hypotheses: int) -> str:
+    """Explain that a permutation test within strata may not reach alpha after Holm; "" where it can."""
     orders = math.prod(math.factorial(count) for count in strata.values())
     least = (2 if item.direction == "either" else 1) / min(orders, RANDOM_PERMUTATIONS + 1)
-    if not (limit := _explain_least_p(least, alpha, hypotheses)):
+    if not (limit := _explain_limit_of_holm(least, alpha, hypotheses)):
         return ""
     alone = sum(count == 1 for count in strata.values())
     found = f"{format_count_with_noun(len(strata), 'stratum', 'strata')}, {alone} of one model"
@@ -202,10 +203,10 @@ def _find_effect_range(
 ) -> tuple[MetricRange, str]:
     """Return which effects responses in this range can have, and what the effect is of a response."""
     if isinstance(item, Threshold):
-        return response.subtract(MetricRange(item.value, item.value)), f"its mean less {item.value:.4g}"
-    difference = response.subtract(response)
+        return response.compute_difference_range(MetricRange(item.value, item.value)), f"its mean less {item.value:.4g}"
+    difference = response.compute_difference_range(response)
     if isinstance(item, Mediation):
-        return difference.subtract(difference), "the difference of two of its differences"
+        return difference.compute_difference_range(difference), "the difference of two of its differences"
     if not isinstance(item, Trend):
         return difference, "its difference"
     levels = _list_levels(item, spec)
@@ -285,7 +286,7 @@ def list_measurement_notes(plan: Plan) -> list[str]:
     return notes
 
 
-def list_asks_again_notes(spec: SweepFile) -> list[str]:
+def list_notes_on_asking_itself_again(spec: SweepFile) -> list[str]:
     """List a sentence where a sweep names itself as the question that it asks again."""
     if spec.asks_again is None or spec.asks_again.partition("@")[0] != spec.name:
         return []
