@@ -27,7 +27,7 @@ class MetricRange(NamedTuple):
     least: float
     most: float
 
-    def subtract(self, other: "MetricRange") -> "MetricRange":
+    def compute_difference_range(self, other: "MetricRange") -> "MetricRange":
         """Return the range of a value in this range less one in another."""
         return MetricRange(self.least - other.most, self.most - other.least)
 
@@ -123,7 +123,10 @@ def _list_bias_metrics() -> list[MetricName]:
     return [
         *found,
         MetricName(
-            "bias/moad_image_less_text", "object bias of images less that of texts", "cosine", BIAS.subtract(BIAS)
+            "bias/moad_image_less_text",
+            "object bias of images less that of texts",
+            "cosine",
+            BIAS.compute_difference_range(BIAS),
         ),
     ]
 
@@ -298,7 +301,7 @@ _AGREEMENT: Final = (
         "agreement/leading_dims_seeds",
         "share of the ten leading dimensions of the gap that a pair of seeds has in common, less that of chance",
         "share",
-        SHARE.subtract(SHARE),
+        SHARE.compute_difference_range(SHARE),
     ),
     MetricName(
         "agreement/axis_seeds", "agreement of the gap's direction within a pair of seeds", "correlation", COSINE
@@ -315,19 +318,19 @@ _AGREEMENT: Final = (
         "agreement of the gap's direction within a pair of seeds, less that of the image mean's or, where more, what "
         "images permuted within labels reach",
         "correlation",
-        COSINE.subtract(COSINE),
+        COSINE.compute_difference_range(COSINE),
     ),
     MetricName(
         "agreement/axis_excess_architectures",
         "the same with arms that differ in model.preset alone",
         "correlation",
-        COSINE.subtract(COSINE),
+        COSINE.compute_difference_range(COSINE),
     ),
     MetricName(
         "agreement/axis_excess_widths",
         "the same with arms that differ in model.embed_dim alone",
         "correlation",
-        COSINE.subtract(COSINE),
+        COSINE.compute_difference_range(COSINE),
     ),
 )
 """Metrics of several trainings together: the analysis computes these from what each training saved."""
@@ -343,7 +346,7 @@ _EXCESS: Final = tuple(
         key,
         f"{of.key}, less its value for a table (preset table) of the same captions, temperature, width and batch",
         of.unit,
-        of.range.subtract(of.range),
+        of.range.compute_difference_range(of.range),
     )
     for key, logged in OPTIMUM_EXCESSES.items()
     for of in (*_GAP, *_list_bias_metrics())
