@@ -200,7 +200,7 @@ def _index_regular_samples(
     larger = image_M2[:, 1].max() > MAX_COLUMN_VALUE or json_M2[:, 1].max() > MAX_JSON_BYTES
     if larger or caption_M2[:, 1].max() > MAX_CAPTION_BYTES:
         return None
-    headers, marks = parse_image_headers(content, image_M2), _hash_all_image_ends(content, image_M2)
+    headers, marks = parse_image_headers(content, image_M2), _hash_first_and_last_bytes_of_images(content, image_M2)
     texts = _inspect_captions(content, caption_M2, json_M2, mode)
     for place, problem in headers.problems.items():
         texts.problems[place] = problem.value
@@ -232,12 +232,12 @@ def _read_marks(marks: Sequence[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(marks), ">u8").astype(np.uint64)
 
 
-def _hash_all_image_ends(content: ShardBytes, image_M2: NDArray[np.int64]) -> list[bytes]:
-    """Return the marks of images at these offsets and sizes, as `_hash_image_ends` does; 0 where there are no bytes."""
+def _hash_first_and_last_bytes_of_images(content: ShardBytes, image_M2: NDArray[np.int64]) -> list[bytes]:
+    """Return the marks of images at these offsets and sizes, as for a single one; 0 where there are no bytes."""
     marks = [bytes(8)] * len(image_M2)
     for place in np.flatnonzero(image_M2[:, 1] < HASHED_END_BYTES).tolist():
         start, size = image_M2[place].tolist()
-        marks[place] = _hash_image_ends(content, start, size).to_bytes(8) if size else marks[place]
+        marks[place] = _hash_first_and_last_bytes(content, start, size).to_bytes(8) if size else marks[place]
     large_D = np.flatnonzero(image_M2[:, 1] >= HASHED_END_BYTES)
     if not len(large_D):
         return marks
@@ -346,7 +346,10 @@ def _build_sample_row(content: ShardBytes, group: _MemberGroup, mode: CaptionLin
     start, size = image
     picture, mark = ImageHeader("", 0, 0, SampleProblem.NO_IMAGE), 0
     if size:
-        picture, mark = parse_image_header(content, start, start + size), _hash_image_ends(content, start, size)
+        picture, mark = (
+            parse_image_header(content, start, start + size),
+            _hash_first_and_last_bytes(content, start, size),
+        )
     found, wrong = _inspect_caption(content, caption, about, mode)
     if about[1] > MAX_COLUMN_VALUE:
         about, wrong = _EMPTY_RANGE, wrong or SampleProblem.JSON_HUGE
@@ -373,7 +376,7 @@ def _build_sample_row(content: ShardBytes, group: _MemberGroup, mode: CaptionLin
     )
 
 
-def _hash_image_ends(content: ShardBytes, start: int, size: int) -> int:
+def _hash_first_and_last_bytes(content: ShardBytes, start: int, size: int) -> int:
     first = content[start : start + min(size, HASHED_END_BYTES)]
     return hash_to_64_bits(size.to_bytes(8) + first + content[start + max(0, size - HASHED_END_BYTES) : start + size])
 
