@@ -126,11 +126,9 @@ def find_caption_bits(config: TrialConfig) -> MadBits | None:
 
     A table's rows are captions without order and words.
     """
-    return (
-        compute_caption_bits(config.data, with_wording=not is_table(config))
-        if isinstance(config.data, MadData)
-        else None
-    )
+    if not isinstance(config.data, MadData):
+        return None
+    return compute_caption_bits(config.data, with_wording=not is_table(config))
 
 
 def find_bayes_loss(config: TrialConfig) -> float | None:
@@ -139,12 +137,11 @@ def find_bayes_loss(config: TrialConfig) -> float | None:
     It assumes equally frequent digits, which a share of the images may lack. Nor is it known of natural captions, of
     other packages' losses, of masked captions, and where no pair ever matches its image.
     """
-    # With equal captions masked, the best critic depends on which pairs a batch keeps.
-    masked = config.loss.equal_captions == "masked"
-    never_matched = bool(config.train.mismatched) and config.train.mismatched_steps == config.train.steps
     if not isinstance(config.data, MadData) or config.data.share < 1 or config.loss.kind not in LOSSES:
         return None
-    if masked or never_matched:
+    if config.loss.equal_captions == "masked":  # the best critic depends on which pairs a batch keeps
+        return None
+    if config.train.mismatched and config.train.mismatched_steps == config.train.steps:
         return None
     return compute_bayes_loss(config.data, config.loss.kind, config.train.batch_size)
 

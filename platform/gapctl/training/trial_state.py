@@ -313,9 +313,8 @@ class TrialState:
                 row["train/loss_floor"] = sums.floor / sums.steps
             row |= self._compare_with_bayes_loss(row["train/loss"], self.steps - sums.steps)
         if is_table(self.config) and self.steps == self.steps_total:
-            # What is added to the contrastive loss has no Bayes loss.
-            bayes = None if self.config.loss.has_terms else row.get("train/loss_bayes")
-            row |= self._state.ending.measure(bayes)
+            # Only a loss that can be compared with the Bayes loss can be known to have converged to it.
+            row |= self._state.ending.measure(row["train/loss_bayes"] if "train/loss_excess" in row else None)
         self._state.seconds += time.monotonic() - started
         self._state.rows.append({**row, "seconds": self._state.seconds})
         with self._store.write_in_parallel():
