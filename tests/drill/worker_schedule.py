@@ -75,11 +75,18 @@ def worker_schedule(
 
 
 def _place(kinds: list[WorkerKind], steps: int, numbers: random.Random) -> list[WorkerFault]:
+    """After a worker was slow in a checkpoint, none is waited for until another process trains.
+
+    A training saves less often the longer it takes, so that a trial might end before the next one.
+    """
     apart = (steps - 1) / max(1, len(kinds) - 1)
-    faults = []
+    faults, saves_seldom = [], False
     for number, kind in enumerate(kinds):
         inside = 0 < number < len(kinds) - 1
         moment: Moment = numbers.choice(MOMENTS) if inside else "step"
+        if saves_seldom and moment == "checkpoint":
+            moment = "step"
+        saves_seldom = kind == "worker slow" and (saves_seldom or moment == "checkpoint")
         step, rank, seconds = round(number * apart), numbers.randrange(4), numbers.uniform(2.0, 5.0)
         faults.append(WorkerFault(kind, moment, step, rank, seconds))
     return faults

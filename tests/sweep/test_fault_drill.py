@@ -83,6 +83,19 @@ def test_the_number_of_workers_changes_in_whole_rounds_and_leaves_trials_whose_n
     assert all(number and number % 3 == 0 for number in (changes[1], changes[3]))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_checkpoint_is_awaited_of_a_process_that_was_slow_in_one(seed: int) -> None:
+    dealt = worker_schedule(WORKERS_LONG, 4, 400, 3, seed)
+    in_order = [fault for faults in dealt for fault in faults]
+
+    assert any(fault.kind == "worker slow" and fault.moment == "checkpoint" for fault in in_order)
+    for faults in dealt:
+        was_slow = False
+        for fault in faults:
+            assert not (was_slow and fault.moment == "checkpoint")
+            was_slow = fault.kind == "worker slow" and (was_slow or fault.moment == "checkpoint")
+
+
 @pytest.fixture
 def gates() -> ModuleType:
     """The file that drilled processes begin with; here it patches nothing."""
