@@ -38,7 +38,7 @@ question: Does a training on several workers keep its numbers whatever happens t
 base:
   data: {{dataset: image_text, source: bundled}}
   model: {{preset: pairs-small, embed_dim: 32}}
-  train: {{samples: {samples}, batch_size: 32}}
+  train: {{samples: {samples}, batch_size: 32, precision: float32, lr: 0.0003}}
   evaluate: {{every: {every}, gallery: 40}}
 vary:
   data.captions.keep: [full, half]
@@ -53,7 +53,11 @@ hypotheses:
     direction: either
     smallest_effect: 0.02
 """
-"""Of image-text pairs, whose batches are dealt to several workers."""
+"""Of image-text pairs, whose batches are dealt to several workers.
+
+Other numbers of workers add in another order. With this precision and rate that stays a matter of 1e-6 for 400 steps.
+In bfloat16 at the usual rate it grows to 0.1, with no fault at all.
+"""
 
 
 class DrilledSweep:

@@ -41,14 +41,11 @@ def in_the_ledger(drilled: DrilledSweep, quiet: DrilledSweep) -> list[str]:
     return broken
 
 
-TOLERANCE: Final = 0.05
+TOLERANCE: Final = 0.001
 """How far a metric may be off, relative to values above 1, where the number of workers was another for a while.
 
-Sums are then taken in another order.
+Sums are then taken in another order, see `SHARED_SWEEP`.
 """
-COUNTING_TOLERANCE: Final = 0.25
-COUNTING: Final = ("quality/", "gap/dims_for_")
-"""Metrics that count single decisions, of which the drill's gallery of 40 has few; one that tips is a fortieth."""
 
 
 def in_the_ledger_of_workers(drilled: DrilledSweep, quiet: DrilledSweep) -> tuple[list[str], int]:
@@ -66,8 +63,7 @@ def in_the_ledger_of_workers(drilled: DrilledSweep, quiet: DrilledSweep) -> tupl
         broken = [line for line in broken if line != strict]
         for name, value in other.metrics.items():
             off = abs(result.metrics.get(name, math.inf) - value)
-            tolerance = COUNTING_TOLERANCE if name.startswith(COUNTING) else TOLERANCE
-            if value == value and not off <= tolerance * max(1.0, abs(value)):
+            if value == value and not off <= TOLERANCE * max(1.0, abs(value)):
                 broken.append(f"{trial}: {name} is {result.metrics.get(name)}, in the quiet run {value}")
     return broken, exact
 
