@@ -35,6 +35,8 @@ WORKERS_SHORT: Final[Mapping[WorkerKind, int]] = {
     "node lost": 1,
     "number changed": 3,
 }
+SLOWING: Final[tuple[WorkerKind, ...]] = ("worker slow", "worker frozen")
+"""After these the same process may go on."""
 MOMENTS: Final[tuple[Moment, ...]] = ("step", "step", "evaluation", "checkpoint")
 
 
@@ -77,7 +79,8 @@ def worker_schedule(
 def _place(kinds: list[WorkerKind], steps: int, numbers: random.Random) -> list[WorkerFault]:
     """After a worker was slow in a checkpoint, none is waited for until another process trains.
 
-    A training saves less often the longer it takes, so that a trial might end before the next one.
+    A training saves less often the longer it takes, so that a trial might end before the next one. A worker that is
+    frozen counts as slow, because one that trains alone goes on.
     """
     apart = (steps - 1) / max(1, len(kinds) - 1)
     faults, saves_seldom = [], False
@@ -86,7 +89,7 @@ def _place(kinds: list[WorkerKind], steps: int, numbers: random.Random) -> list[
         moment: Moment = numbers.choice(MOMENTS) if inside else "step"
         if saves_seldom and moment == "checkpoint":
             moment = "step"
-        saves_seldom = kind == "worker slow" and (saves_seldom or moment == "checkpoint")
+        saves_seldom = kind in SLOWING and (saves_seldom or moment == "checkpoint")
         step, rank, seconds = round(number * apart), numbers.randrange(4), numbers.uniform(2.0, 5.0)
         faults.append(WorkerFault(kind, moment, step, rank, seconds))
     return faults

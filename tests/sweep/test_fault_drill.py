@@ -16,7 +16,7 @@ import pytest
 from drill.outcome import Happened, Outcome
 from drill.processes import came_true
 from drill.schedule import LONG, schedule
-from drill.worker_schedule import WORKERS_LONG, WorkerFault, worker_schedule
+from drill.worker_schedule import SLOWING, WORKERS_LONG, WorkerFault, worker_schedule
 from drill.workers_run import Attended
 
 REPOSITORY = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_no_checkpoint_is_awaited_of_a_process_that_was_slow_in_one(seed: int) -
         was_slow = False
         for fault in faults:
             assert not (was_slow and fault.moment == "checkpoint")
-            was_slow = fault.kind == "worker slow" and (was_slow or fault.moment == "checkpoint")
+            was_slow = fault.kind in SLOWING and (was_slow or fault.moment == "checkpoint")
 
 
 @pytest.fixture
