@@ -51,7 +51,7 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_each_point_of_a_list_begins_a_line(page: Path) -> None:
-    assert re.findall(r"[.;:] [*] [A-Z`].*", page.read_text(encoding="utf-8")) == []
+    assert re.findall(r"[.;:] [*] [A-Z`*].*", page.read_text(encoding="utf-8")) == []
 
 
 def test_three_ways_are_listed() -> None:
