@@ -198,6 +198,52 @@ def test_tables_of_posterior_targets_count_before_those_of_drawn_ones(tmp_path: 
     assert found["gap/l2m_excess"].to_list() == pytest.approx([each - 0.125 for each in found["gap/l2m"]])
 
 
+@pytest.mark.parametrize("recorded", [{}, {"gap/rmg": float("nan")}])
+def test_each_optimum_is_of_the_best_tables_that_have_its_metric(recorded: Mapping[str, float], tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    less_noisy = {**TABLES, "init.gap": [0.0], "loss.targets": ["posterior"]}
+    for trial in planned(tmp_path, "posterior", less_noisy).trials:
+        finish(ledger, trial, {"gap/l2m": 0.125, **recorded, "train/converged": 1.0})
+
+    found = judged(tmp_path, ledger, "gap/l2m_excess", "gap/rmg_excess")
+
+    assert found.lacking == ()
+    assert found.trials["gap/rmg_excess"].to_list() == pytest.approx([0.4] * 12)
+    assert found.trials["gap/l2m_excess"].to_list() == pytest.approx([x - 0.125 for x in found.trials["gap/l2m"]])
+
+
+def test_a_metric_that_no_table_recorded_costs_its_own_excess_alone(tmp_path: Path) -> None:
+    found = judged(tmp_path, filled(tmp_path), "gap/l2m_excess", "bias/moad_image_excess")
+
+    (message,) = found.lacking
+    assert message.startswith("bias/moad_image_excess: for 12 of 12 trainings (attributes=0 mode=learned seed=0), ")
+    assert "converged, but recorded no finite bias/moad_image" in message
+    assert found.trials["gap/l2m_excess"].null_count() == 0
+
+
+def test_a_training_that_no_hypothesis_compares_lacks_no_table(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, {**TABLES, ATTRIBUTES: [0]})
+    held = {"where": {ATTRIBUTES: 0}}
+    other = {**ASKED, "id": "other", "response": "gap/rmg_excess"}
+    some = plan_of(sweep_file(tmp_path, {**ASKED, **held}, vary=ENCODERS, name="some"))
+    both = plan_of(sweep_file(tmp_path, {**ASKED, **held}, other, vary=ENCODERS, name="both"))
+
+    assert list_missing_optima(some, ledger) == []
+    assert read_trial_tables(some, ledger).lacking == ()
+    for (message,) in (list_missing_optima(both, ledger), read_trial_tables(both, ledger).lacking):
+        assert message.startswith("gap/rmg_excess: for 6 of 12 trainings (attributes=5 mode=learned seed=0), ")
+
+
+def test_a_plan_counts_only_compared_trainings(tmp_path: Path) -> None:
+    held = {**ASKED, "where": {ATTRIBUTES: 0}}
+
+    (message,) = list_missing_optima(
+        plan_of(sweep_file(tmp_path, held, vary=ENCODERS, name="some")), Ledger(str(tmp_path / "empty"))
+    )
+
+    assert message.startswith("gap/l2m_excess: for 6 of 6 trainings (attributes=0 mode=learned seed=0), ")
+
+
 def test_tables_that_did_not_converge_are_counted_where_no_other_is_left(tmp_path: Path) -> None:
     ended = filled(tmp_path, converged=lambda trial: float(trial.factors["temperature.mode"] == "learned"))
 

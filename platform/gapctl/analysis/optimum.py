@@ -9,16 +9,19 @@ A table is a training with `model.preset: table`: embeddings that move freely, w
 3. `_explain_missing_optimum` names the settings that no table has.
 """
 
+import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
+from gapctl.analysis.learning import is_in_arm
+from gapctl.config.arms import Arm
 from gapctl.config.base import flatten_document
-from gapctl.config.hypotheses import list_hypothesis_metrics
+from gapctl.config.hypotheses import Hypothesis, list_hypothesis_metrics
 from gapctl.config.information import find_bayes_loss
 from gapctl.config.metrics import OPTIMUM_EXCESSES
 from gapctl.config.trial import NO_FACTORS, MadData, TrialConfig, is_table, reset_caption_wording
@@ -38,7 +41,7 @@ OptimumSettings = Mapping[str, str]
 
 
 class OptimumExcesses(NamedTuple):
-    """`metrics[name][trial id]` is an excess, and `unmatched[label]` says why a training has none.
+    """`metrics[name][trial id]` is an excess, and `unmatched[name, label]` says why a training has none.
 
     `lacking` are messages about the tables that the ledger lacks, `damaged` about those that cannot be read.
     """
@@ -46,7 +49,7 @@ class OptimumExcesses(NamedTuple):
     metrics: Mapping[str, Mapping[str, float]]
     lacking: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
-    unmatched: Mapping[str, str] = MappingProxyType({})
+    unmatched: Mapping[tuple[str, str], str] = MappingProxyType({})
 
 
 class _TableResult(NamedTuple):
@@ -62,31 +65,31 @@ class _TableResult(NamedTuple):
         return self.metrics.get("train/converged") == 1.0
 
 
-def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, asked: Sequence[str]) -> OptimumExcesses:
-    """Compute the requested excesses of finished trials; a trial has none where the ledger has no such table.
+def compute_optimum_excesses(
+    trials: Sequence[Trial], ledger: Ledger, hypotheses: Sequence[Hypothesis]
+) -> OptimumExcesses:
+    """Compute the excesses of finished trials that hypotheses name; a trial has none where no table is like it.
 
-    Of tables that match, those count that converged, of these those with posterior targets where there are any, and of
-    these the longest; their mean is the optimum.
+    Of tables that match, those count that converged and have a finite number of the metric, of these those with
+    posterior targets where there are any, and of these the longest; their mean is the optimum.
     """
-    named = {name: OPTIMUM_EXCESSES[name] for name in asked if name in OPTIMUM_EXCESSES}
-    if not named:
+    asked = _list_asked_excesses(hypotheses)
+    if not asked:
         return OptimumExcesses({})
     tables, damaged = _read_tables(ledger)
     measured = ledger.results([trial.id for trial in trials])
-    found: dict[str, dict[str, float]] = {name: {} for name in named}
-    unmatched: dict[str, str] = {}
+    found: dict[str, dict[str, float]] = {name: {} for name in asked}
+    unmatched: dict[tuple[str, str], str] = {}
     for trial, result in zip(trials, measured, strict=True):
         settings = _list_optimum_settings(trial.config, trial.data_fingerprint)
-        matching = [table for table in tables if table.settings == settings and table.converged]
-        if not matching:
-            unmatched[trial.label] = _explain_missing_optimum(trial.config, settings, tables, ledger.root)
-        preferred = max((table.preference for table in matching), default=None)
-        best = [table.metrics for table in matching if table.preference == preferred]
-        for name, metric in named.items():
-            optima = [metrics[metric] for metrics in best if metric in metrics]
-            if optima and isinstance(result, Result) and metric in result.metrics:
-                found[name][trial.id] = result.metrics[metric] - sum(optima) / len(optima)
-    return OptimumExcesses(found, tuple(_list_reasons(named, unmatched, len(trials))), tuple(damaged), unmatched)
+        for name in asked:
+            metric = OPTIMUM_EXCESSES[name]
+            optimum = _find_optimum(trial.config, settings, metric, tables, ledger.root)
+            if isinstance(optimum, str):
+                unmatched[name, trial.label] = optimum
+            elif isinstance(result, Result) and metric in result.metrics:
+                found[name][trial.id] = result.metrics[metric] - optimum
+    return OptimumExcesses(found, tuple(_list_reasons(asked, unmatched, trials)), tuple(damaged), unmatched)
 
 
 def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
@@ -94,32 +97,66 @@ def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
 
     Tables that the plan is still to train count as if they had converged.
     """
-    asked = dict.fromkeys(name for item in plan.sweep.spec.hypotheses for name in list_hypothesis_metrics(item))
-    named = [name for name in asked if name in OPTIMUM_EXCESSES]
-    if not named:
+    asked = _list_asked_excesses(plan.sweep.spec.hypotheses)
+    if not asked:
         return []
     tables, _ = _read_tables(ledger)
-    settings = {trial.label: _list_optimum_settings(trial.config, trial.data_fingerprint) for trial in plan.trials}
     finished = {table.trial_id for table in tables}
-    awaited = (trial for trial in plan.trials if trial.id not in finished and _is_optimum_candidate(trial.config))
-    assumed_converged = [table.settings for table in tables if table.converged]
-    assumed_converged += [settings[trial.label] for trial in awaited]
-    unmatched = {
-        trial.label: _explain_missing_optimum(trial.config, settings[trial.label], tables, ledger.root)
-        for trial in plan.trials
-        if settings[trial.label] not in assumed_converged
-    }
-    return _list_reasons(named, unmatched, len(plan.trials))
+    settings = {trial.label: _list_optimum_settings(trial.config, trial.data_fingerprint) for trial in plan.trials}
+    unfinished = [trial for trial in plan.trials if trial.id not in finished and _is_optimum_candidate(trial.config)]
+    awaited = [settings[trial.label] for trial in unfinished]
+    unmatched: dict[tuple[str, str], str] = {}
+    for trial in plan.trials:
+        own = settings[trial.label]
+        if own not in awaited:
+            for name in asked:
+                optimum = _find_optimum(trial.config, own, OPTIMUM_EXCESSES[name], tables, ledger.root)
+                if isinstance(optimum, str):
+                    unmatched[name, trial.label] = optimum
+    return _list_reasons(asked, unmatched, plan.trials)
 
 
-def _list_reasons(named: Iterable[str], unmatched: Mapping[str, str], trials: int) -> list[str]:
-    """List a message for each reason, with the number of trainings that it concerns and the first of them."""
-    labels: dict[str, list[str]] = {}
-    for label, reason in unmatched.items():
-        labels.setdefault(reason, []).append(label)
+def _list_asked_excesses(hypotheses: Sequence[Hypothesis]) -> dict[str, list[Arm]]:
+    """List by the name of each excess which trainings the hypotheses that ask for it keep."""
+    asked: dict[str, list[Arm]] = {}
+    for hypothesis in hypotheses:
+        for name in list_hypothesis_metrics(hypothesis):
+            if name in OPTIMUM_EXCESSES:
+                asked.setdefault(name, []).append(hypothesis.where)
+    return asked
+
+
+def _find_optimum(
+    config: TrialConfig, settings: OptimumSettings, metric: str, tables: Sequence[_TableResult], root: str
+) -> float | str:
+    """Return the metric's mean over the preferred of the tables that converged and have it, or why there is none."""
+    matching = [table for table in tables if table.settings == settings]
+    known = [table for table in matching if table.converged and math.isfinite(table.metrics.get(metric, math.nan))]
+    if not known:
+        return _explain_missing_optimum(config, settings, metric, tables, root)
+    preferred = max(table.preference for table in known)
+    values = [table.metrics[metric] for table in known if table.preference == preferred]
+    return sum(values) / len(values)
+
+
+def _list_reasons(
+    asked: Mapping[str, Sequence[Arm]], unmatched: Mapping[tuple[str, str], str], trials: Sequence[Trial]
+) -> list[str]:
+    """List a message for each reason, with the compared trainings that it concerns and the first of them."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    counts: dict[str, int] = {}
+    for name, kept in asked.items():
+        compared = [trial.label for trial in trials if any(is_in_arm(trial.factors, arm) for arm in kept)]
+        counts[name] = len(compared)
+        for label in compared:
+            if (name, label) in unmatched:
+                labels.setdefault((name, unmatched[name, label]), []).append(label)
+    names: dict[tuple[str, int, tuple[str, ...]], list[str]] = {}
+    for (name, reason), some in labels.items():
+        names.setdefault((reason, counts[name], tuple(some)), []).append(name)
     return [
-        f"{', '.join(named)}: for {len(some)} of {format_count_with_noun(trials, 'training')} ({some[0]}), {reason}"
-        for reason, some in labels.items()
+        f"{', '.join(each)}: for {len(some)} of {format_count_with_noun(count, 'training')} ({some[0]}), {reason}"
+        for (reason, count, some), each in names.items()
     ]
 
 
@@ -135,14 +172,17 @@ def _explain_why_no_table_matches(config: TrialConfig) -> str:
 
 
 def _explain_missing_optimum(
-    config: TrialConfig, settings: OptimumSettings, tables: Sequence[_TableResult], root: str
+    config: TrialConfig, settings: OptimumSettings, metric: str, tables: Sequence[_TableResult], root: str
 ) -> str:
-    """Say that no table converged with these settings, and which of them no table has, or can have."""
+    """Say that no table with these settings gives the metric's optimum, and which of them no table has, or can have."""
     if impossible := _explain_why_no_table_matches(config):
         return impossible
     matching = [table for table in tables if table.settings == settings]
     command = shlex.join(["gapctl", "sweep", "optimum", *build_ledger_arguments(root)])
     train = f"`{command}` trains such tables, and a copy of that sweep (`gapctl new`) those of other settings"
+    if any(table.converged for table in matching):
+        count = format_count_with_noun(sum(table.converged for table in matching), "table")
+        return f"{count} of these captions in {root} converged, but recorded no finite {metric}; {train}"
     if matching:
         count = format_count_with_noun(len(matching), "table")
         return f"{count} of these captions in {root} did not converge (train/converged is 1 where one did); {train}"

@@ -339,15 +339,15 @@ class MissingTrials(NamedTuple):
 class RemainingTrials:
     """The plan's trials without a usable result, and the command that trains those that are not damaged.
 
-    `models` names all models of the plan's cohort by their replicate. `no_optimum` says by their label why finished
-    trainings have no excess over the loss' optimum.
+    `models` names all models of the plan's cohort by their replicate. `no_optimum` says by metric and label why
+    finished trainings have no excess over the loss' optimum.
     """
 
     command: str = ""
     trials: Sequence[Trial] = ()
     damaged: frozenset[str] = field(default_factory=frozenset)
     models: Mapping[int, str] = field(default_factory=dict)
-    no_optimum: Mapping[str, str] = field(default_factory=dict)
+    no_optimum: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def of(self, cells: Sequence[Arm], where: Arm) -> MissingTrials:
         """Return the remaining trials that a comparison of these cells needs."""

@@ -43,8 +43,8 @@ class FinishedTrial(NamedTuple):
 class TrialTables(NamedTuple):
     """`trials`, `history`, `provenance` and `learning` as in `AnalysisResults`, and messages about damaged files.
 
-    `no_optimum` says by their label why trainings have no excess over the loss' optimum; `lacking` are messages about
-    the tables that the ledger lacks for it, and what trains them.
+    `no_optimum` says by metric and label why trainings have no excess over the loss' optimum; `lacking` are messages
+    about the tables that the ledger lacks for it, and what trains them.
     """
 
     trials: pl.DataFrame
@@ -52,7 +52,7 @@ class TrialTables(NamedTuple):
     damaged: tuple[str, ...]
     provenance: pl.DataFrame = pl.DataFrame()
     learning: tuple[ArmCheck, ...] = ()
-    no_optimum: Mapping[str, str] = MappingProxyType({})
+    no_optimum: Mapping[tuple[str, str], str] = MappingProxyType({})
     lacking: tuple[str, ...] = ()
 
 
@@ -82,7 +82,7 @@ def read_trial_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) 
     trials = [trial for trial, _ in finished]
     asked = list(filter(is_cross_trial_metric, named))
     between = compute_cross_trial_metrics(plan, [trial.id for trial in trials], ledger, asked)
-    optima = compute_optimum_excesses(trials, ledger, asked)
+    optima = compute_optimum_excesses(trials, ledger, plan.sweep.spec.hypotheses)
     histories = read_histories(trials if with_history else [], ledger, vary)
     added = {**between.metrics, **optima.metrics, **compute_bits(trials)}
     if with_history or SAMPLES_TO_SMALL_GAP in named:

@@ -49,7 +49,6 @@ from gapctl.analysis.results import (
 )
 from gapctl.analysis.two_modes import SecondMode
 from gapctl.config.hypotheses import Correlation, Equivalence, Hypothesis, Mediation, Prediction, Threshold, Trend
-from gapctl.config.metrics import OPTIMUM_EXCESSES
 from gapctl.plan.plan import Trial
 from gapctl.text import format_count_with_noun, format_first_names, join_and, join_or
 
@@ -569,7 +568,7 @@ def _describe_unusable_responses(odd: Sequence[UnusableResponse], remaining: Rem
     """Describe for each metric what is wrong with it, in which trainings, and why where that is known."""
     by_fault: dict[tuple[str, str, str], list[UnusableResponse]] = {}
     for one in odd:
-        why = remaining.no_optimum.get(one.label, "") if one.metric in OPTIMUM_EXCESSES and one.value is None else ""
+        why = remaining.no_optimum.get((one.metric, one.label), "") if one.value is None else ""
         fault = "is not known" if why else _describe_fault(one.value)
         by_fault.setdefault((one.metric, fault, why), []).append(one)
     return [
