@@ -20,7 +20,7 @@ from process_cost import Cost, measured, middle
 from row import Row, write_rows
 
 TRIALS, EVALUATIONS = 10_000, 200
-SECONDS, MEGABYTES, VERDICTS = 5.0, 600.0, 2
+SECONDS, MEGABYTES, VERDICTS = 2.5, 600.0, 2
 SWEEP = """\
 name: ten-thousand
 question: How long do the verdicts of 10,000 trials take?

@@ -28,7 +28,7 @@ from gapctl.training.trial_state import TrialState
 from row import Row, write_rows
 from training_step import Nowhere, plain_open_clip
 
-TARGET = 10.0
+TARGET, WANTED = 8.0, 10.0
 WARM_UP_SECONDS = 2.0
 ATTRIBUTES = 6
 
@@ -166,6 +166,7 @@ def compare(setting: Setting, pack: int, seconds: float, rounds: int, plain: boo
         ours=median(mine for _, mine in found),
         ratio=median(mine / other for other, mine in found),
         target=TARGET if on_gpu else None,
+        wanted=WANTED if on_gpu else None,
         limited_by=limit(on_gpu),
     )
 

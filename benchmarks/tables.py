@@ -28,6 +28,8 @@ from training_step import Nowhere
 MINUTE = 60.0
 ATTRIBUTES, GAPS, TEMPERATURES = range(6), (0.0, 1.0), (0.07, 0.03)
 GALLERY = 512
+TARGET, WANTED = 100.0, 300.0
+"""Points a minute."""
 
 Point = tuple[TrialConfig, int]
 
@@ -65,8 +67,8 @@ def read_clock(device: torch.device) -> float:
     return time.process_time() if device.type == "cpu" else time.perf_counter()
 
 
-def compare(points: Sequence[Point], device: torch.device) -> Row:
-    """Both sides, and whether they agree."""
+def compare(points: Sequence[Point], device: torch.device) -> list[Row]:
+    """Both sides, and their rate beside the target of two cores, after a look whether they agree."""
     data = load_mad_arrays(require_mad_data(points[0][0]))
     train(points[:1], data, device)
     began = read_clock(device)
@@ -77,15 +79,12 @@ def compare(points: Sequence[Point], device: torch.device) -> Row:
     require_equal(together, alone, exactly=device.type == "cpu")
     ours, peer = (MINUTE * len(points) / seconds for seconds in (between - began, ended - between))
     config = points[0][0]
-    return Row(
-        what=f"{len(points)} tables of width {config.model.embed_dim}, {config.train.steps} steps, {device.type}",
-        unit="points/min",
-        peer_name="one after another",
-        peer=peer,
-        ours=ours,
-        ratio=ours / peer,
-        limited_by="the two evaluations of each point, and per step its softmax and products, as small as they are",
-    )
+    what = f"{len(points)} tables of width {config.model.embed_dim}, {config.train.steps} steps, one {device.type}"
+    why = "the two evaluations of each point, and per step its softmax and products, as small as they are"
+    return [
+        Row(what, "points/min", ours, why, "one after another", peer, ours / peer),
+        Row("the same, beside what is asked of two cores", "points/min", ours, why, target=TARGET, wanted=WANTED),
+    ]
 
 
 def require_equal(
@@ -111,11 +110,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     points = list_points(arguments.points, arguments.steps, arguments.batch, arguments.width)
-    row = compare(points, torch.device(arguments.device))
+    rows = compare(points, torch.device(arguments.device))
+    row = rows[0]
     table = Table(row.peer_name, "packed", "ratio", title=row.what)
     table.add_row(f"{row.peer:,.0f} {row.unit}", f"{row.ours:,.0f}", f"{row.ratio:.2f}")
     Console().print(table)
-    write_rows([row], arguments.json)
+    write_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from gapctl.training.trial_state import MAD_VOCABULARY as VOCABULARY
 from gapctl.training.trial_state import TrialState
 from row import Row, write_rows
 
-TARGET, WANTED = 2.5, 4.0
+TARGET, WANTED = 3.0, 4.0
 LIMITS = {
     "auto": "in bfloat16: products at about two thirds of the peak; GELU, norms and softmax, a pass over memory each",
     "float32": "float32 products, which the peer has as well: only what lies between them can be saved",
