@@ -69,6 +69,8 @@ class Case(NamedTuple):
 
 CASES = (
     Case(),
+    Case(attributes=2),
+    Case(attributes=0),
     Case(batch=128),
     Case(batch=128, attributes=2),
     Case(batch=128, attributes=0),
