@@ -1,6 +1,7 @@
 """Imports of what lasts to the end: nothing collects them, and a thread makes them while its caller waits."""
 
 import gc
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def test_a_module_that_is_there_already_changes_nothing() -> None:
     import_without_garbage_collection("gapctl.imports")
 
     assert gc.get_freeze_count() == 0
+
+
+def test_bindings_have_nothing_to_report_when_a_process_that_trains_exits() -> None:
+    program = (
+        "from gapctl.imports import collect_garbage_at_exit, import_without_garbage_collection\n"
+        "import_without_garbage_collection('triton')\n"
+        "collect_garbage_at_exit()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert (ended.stdout, ended.stderr) == ("", "")
 
 
 def test_a_module_is_there_once_its_caller_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:

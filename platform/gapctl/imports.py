@@ -1,5 +1,6 @@
 """Import modules that stay to the end, without letting Python look through them for garbage."""
 
+import atexit
 import gc
 import sys
 import threading
@@ -25,6 +26,14 @@ def import_without_garbage_collection(name: str) -> ModuleType:
         gc.freeze()
         if collects:
             gc.enable()
+
+
+def collect_garbage_at_exit() -> None:
+    """Let this process exit as others do, which look through all objects in the end, also those of imports.
+
+    Else bindings such as triton's print that each of theirs was leaked. With torch it takes up to two seconds.
+    """
+    atexit.register(gc.unfreeze)
 
 
 @contextmanager

@@ -48,7 +48,8 @@ def result(folder: Path) -> tuple[str, bytes]:
 @pytest.mark.timeout(1200)
 def test_ten_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(SWEEP)
-    subprocess.run(command(tmp_path, "quiet"), check=True, capture_output=True, timeout=LONGEST_SECONDS)
+    quiet = subprocess.run(command(tmp_path, "quiet"), check=True, capture_output=True, timeout=LONGEST_SECONDS)
+    assert b"leaked" not in quiet.stderr
 
     draws, went_on = random.Random(0), 0
     for _ in range(KILLS):

@@ -20,7 +20,7 @@ from gapctl.cli.options import (
 )
 from gapctl.config.sweep import Resources
 from gapctl.errors import INTERRUPTED, GapctlError, WorkError
-from gapctl.imports import import_without_garbage_collection
+from gapctl.imports import collect_garbage_at_exit, import_without_garbage_collection
 from gapctl.ledger import LeaseLostError, LeaseOwner, Ledger, Result, TrialFolder
 from gapctl.plan.plan import Trial, find_trial
 
@@ -63,6 +63,7 @@ def train_command(
     claimant = LeaseOwner.for_sweep(plan.sweep.spec.name)
     # Import before taking a lease: Ctrl-C in the middle of torch's import ends the process at once.
     import_without_garbage_collection("gapctl.sweep.pack_work")
+    collect_garbage_at_exit()
 
     try:
         for each in (*preparations, chosen):
