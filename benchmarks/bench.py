@@ -31,6 +31,7 @@ NAMES = (
     "evaluation",
     "packing",
     "tables",
+    "installation",
     "starting",
     "sweep_overhead",
     "planning",
