@@ -39,6 +39,15 @@ def test_bindings_have_nothing_to_report_when_a_process_that_trains_exits() -> N
     assert (ended.stdout, ended.stderr) == ("", "")
 
 
+def test_a_plan_needs_no_statistics() -> None:
+    program = (
+        "import sys, gapctl.cli.plan\nprint([name for name in ('scipy', 'torch', 'polars') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert ended.stdout.strip() == "[]"
+
+
 def test_a_module_is_there_once_its_caller_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     with import_in_background("colorsys"):

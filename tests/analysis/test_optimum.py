@@ -234,6 +234,18 @@ def test_a_training_that_no_hypothesis_compares_lacks_no_table(tmp_path: Path) -
         assert message.startswith("gap/rmg_excess: for 6 of 12 trainings (attributes=5 mode=learned seed=0), ")
 
 
+def test_a_level_between_those_that_are_compared_needs_no_table(tmp_path: Path) -> None:
+    ledger = filled(tmp_path)
+    contrast = {**ASKED, "id": "told", "test": "contrast", "factor": ATTRIBUTES, "between": [0, 5]}
+    del contrast["value"]
+    plan = plan_of(sweep_file(tmp_path, contrast, vary={**ENCODERS, ATTRIBUTES: [0, 3, 5]}, name="three"))
+    for trial in plan.trials:
+        finish(ledger, trial, {"gap/l2m": 0.5})
+
+    assert list_missing_optima(plan, ledger) == []
+    assert read_trial_tables(plan, ledger).lacking == ()
+
+
 def test_a_plan_counts_only_compared_trainings(tmp_path: Path) -> None:
     held = {**ASKED, "where": {ATTRIBUTES: 0}}
 

@@ -41,18 +41,16 @@ from gapctl.analysis.paired_responses import (
 from gapctl.analysis.prediction import PredictionEstimate, estimate_prediction
 from gapctl.analysis.results import Interval, Outcome, RefutationKind
 from gapctl.analysis.tables import select_finished_models
-from gapctl.config.arms import Arm, build_correlation_arm_grid, select_arms
+from gapctl.config.arms import Arm, build_correlation_arm_grid, list_cells, select_arms, sort_trend_levels
 from gapctl.config.cohort import select_members
 from gapctl.config.hypotheses import (
     Contrast,
     Correlation,
     Equivalence,
     Hypothesis,
-    Level,
     Mediation,
     Prediction,
     Threshold,
-    Trend,
     list_hypothesis_metrics,
 )
 from gapctl.config.sweep import SweepFile
@@ -141,26 +139,6 @@ def estimate_cohort_hypothesis_effect(
     return HypothesisResult(hypothesis, ({},), unpaired, found.estimate, cohort=found)
 
 
-def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
-    """List what a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms.
-
-    A threshold's test has one cell with all trainings.
-    """
-    if isinstance(hypothesis, Threshold):
-        return ({},)
-    if isinstance(hypothesis, Correlation):
-        return tuple(select_arms(spec.vary, hypothesis.where))
-    if isinstance(hypothesis, Mediation):
-        sides = (hypothesis.free, hypothesis.fixed)
-        pairs = [(level, side) for side in sides for level in hypothesis.between]
-        return tuple({hypothesis.factor: level, hypothesis.mediator: side} for level, side in pairs)
-    if isinstance(hypothesis, Trend):
-        levels = _sort_levels(hypothesis, spec)
-    else:
-        levels = spec.vary[hypothesis.factor] if isinstance(hypothesis, Prediction) else list(hypothesis.between)
-    return tuple({hypothesis.factor: level} for level in levels)
-
-
 def get_direction(hypothesis: Hypothesis) -> Direction:
     """Return the declared direction; `neither` for an equivalence and for a weak relation."""
     if isinstance(hypothesis, Equivalence) or hypothesis.direction == "weak":
@@ -188,13 +166,9 @@ def _estimate_hypothesis(
     elif isinstance(hypothesis, Contrast | Equivalence):
         estimate = estimate_contrast(responses, direction, smallest, alpha)
     else:
-        levels = [float(level) for level in _sort_levels(hypothesis, spec)]
+        levels = [float(level) for level in sort_trend_levels(hypothesis, spec)]
         estimate = estimate_trend(responses, levels, hypothesis.direction, smallest, alpha)
     return HypothesisResult(hypothesis, cells, responses, estimate, correlated, mediated, predicted=predicted)
-
-
-def _sort_levels(hypothesis: Trend, spec: SweepFile) -> Sequence[Level]:
-    return sorted(spec.vary[hypothesis.factor], key=float)
 
 
 def judge_interval(

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from scipy import stats
 
-from gapctl.config.arms import Arm
+from gapctl.config.arms import Arm, is_in_arm
 from gapctl.config.hypotheses import Level
 from gapctl.config.information import find_bayes_loss
 from gapctl.config.trial import FACTOR_VALUES, LOSSES, Loss, MadData, TrialConfig, is_table
@@ -250,8 +250,3 @@ def _describe_failures(name: str, failed: Sequence[_SeedCheck], seeds: int) -> s
     if len(criteria) > 1:
         criteria = dict.fromkeys(f"{look.model or f'{noun} {look.seed}'} {look.criterion}" for look in failed)
     return f"{what} {ran}{unit} in {where}, {'; '.join(criteria)}"
-
-
-def is_in_arm(levels: Mapping[str, Level], arm: Arm) -> bool:
-    """Return whether a training with these levels has all the levels of `arm`."""
-    return all(levels.get(path) == level for path, level in arm.items())

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from gapctl.analysis.learning import is_in_arm
-from gapctl.config.arms import Arm
+from gapctl.config.arms import Arm, is_in_arm, list_cells
 from gapctl.config.base import flatten_document
-from gapctl.config.hypotheses import Hypothesis, list_hypothesis_metrics
+from gapctl.config.hypotheses import list_hypothesis_metrics
 from gapctl.config.information import find_bayes_loss
 from gapctl.config.metrics import OPTIMUM_EXCESSES
+from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import NO_FACTORS, MadData, TrialConfig, is_table, reset_caption_wording
 from gapctl.errors import WorkError, first_line_of_error
 from gapctl.ledger import Ledger, Result
@@ -65,18 +65,31 @@ class _TableResult(NamedTuple):
         return self.metrics.get("train/converged") == 1.0
 
 
-def compute_optimum_excesses(
-    trials: Sequence[Trial], ledger: Ledger, hypotheses: Sequence[Hypothesis]
-) -> OptimumExcesses:
+class _OptimumTables:
+    """A ledger's finished tables that may be an optimum, and messages about those that are damaged."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.root = ledger.root
+        self.tables, self.damaged = _read_tables(ledger)
+        self._alike: dict[frozenset[tuple[str, str]], list[_TableResult]] = {}
+        for table in self.tables:
+            self._alike.setdefault(frozenset(table.settings.items()), []).append(table)
+
+    def list_matching(self, settings: OptimumSettings) -> Sequence[_TableResult]:
+        """List the tables with these settings."""
+        return self._alike.get(frozenset(settings.items()), ())
+
+
+def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, spec: SweepFile) -> OptimumExcesses:
     """Compute the excesses of finished trials that hypotheses name; a trial has none where no table is like it.
 
     Of tables that match, those count that converged and have a finite number of the metric, of these those with
     posterior targets where there are any, and of these the longest; their mean is the optimum.
     """
-    asked = _list_asked_excesses(hypotheses)
+    asked = _list_asked_excesses(spec)
     if not asked:
         return OptimumExcesses({})
-    tables, damaged = _read_tables(ledger)
+    tables = _OptimumTables(ledger)
     measured = ledger.results([trial.id for trial in trials])
     found: dict[str, dict[str, float]] = {name: {} for name in asked}
     unmatched: dict[tuple[str, str], str] = {}
@@ -84,12 +97,13 @@ def compute_optimum_excesses(
         settings = _list_optimum_settings(trial.config, trial.data_fingerprint)
         for name in asked:
             metric = OPTIMUM_EXCESSES[name]
-            optimum = _find_optimum(trial.config, settings, metric, tables, ledger.root)
+            optimum = _find_optimum(trial.config, settings, metric, tables)
             if isinstance(optimum, str):
                 unmatched[name, trial.label] = optimum
             elif isinstance(result, Result) and metric in result.metrics:
                 found[name][trial.id] = result.metrics[metric] - optimum
-    return OptimumExcesses(found, tuple(_list_reasons(asked, unmatched, trials)), tuple(damaged), unmatched)
+    reasons = _list_reasons(asked, unmatched, trials)
+    return OptimumExcesses(found, tuple(reasons), tuple(tables.damaged), unmatched)
 
 
 def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
@@ -97,11 +111,11 @@ def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
 
     Tables that the plan is still to train count as if they had converged.
     """
-    asked = _list_asked_excesses(plan.sweep.spec.hypotheses)
+    asked = _list_asked_excesses(plan.sweep.spec)
     if not asked:
         return []
-    tables, _ = _read_tables(ledger)
-    finished = {table.trial_id for table in tables}
+    tables = _OptimumTables(ledger)
+    finished = {table.trial_id for table in tables.tables}
     settings = {trial.label: _list_optimum_settings(trial.config, trial.data_fingerprint) for trial in plan.trials}
     unfinished = [trial for trial in plan.trials if trial.id not in finished and _is_optimum_candidate(trial.config)]
     awaited = [settings[trial.label] for trial in unfinished]
@@ -110,30 +124,29 @@ def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
         own = settings[trial.label]
         if own not in awaited:
             for name in asked:
-                optimum = _find_optimum(trial.config, own, OPTIMUM_EXCESSES[name], tables, ledger.root)
+                optimum = _find_optimum(trial.config, own, OPTIMUM_EXCESSES[name], tables)
                 if isinstance(optimum, str):
                     unmatched[name, trial.label] = optimum
     return _list_reasons(asked, unmatched, plan.trials)
 
 
-def _list_asked_excesses(hypotheses: Sequence[Hypothesis]) -> dict[str, list[Arm]]:
-    """List by the name of each excess which trainings the hypotheses that ask for it keep."""
+def _list_asked_excesses(spec: SweepFile) -> dict[str, list[Arm]]:
+    """List by the name of each excess the arms that the hypotheses which ask for it compare."""
     asked: dict[str, list[Arm]] = {}
-    for hypothesis in hypotheses:
+    for hypothesis in spec.hypotheses:
+        compared = [{**hypothesis.where, **cell} for cell in list_cells(hypothesis, spec)]
         for name in list_hypothesis_metrics(hypothesis):
             if name in OPTIMUM_EXCESSES:
-                asked.setdefault(name, []).append(hypothesis.where)
+                asked.setdefault(name, []).extend(compared)
     return asked
 
 
-def _find_optimum(
-    config: TrialConfig, settings: OptimumSettings, metric: str, tables: Sequence[_TableResult], root: str
-) -> float | str:
+def _find_optimum(config: TrialConfig, settings: OptimumSettings, metric: str, tables: _OptimumTables) -> float | str:
     """Return the metric's mean over the preferred of the tables that converged and have it, or why there is none."""
-    matching = [table for table in tables if table.settings == settings]
+    matching = tables.list_matching(settings)
     known = [table for table in matching if table.converged and math.isfinite(table.metrics.get(metric, math.nan))]
     if not known:
-        return _explain_missing_optimum(config, settings, metric, tables, root)
+        return _explain_missing_optimum(config, settings, metric, tables)
     preferred = max(table.preference for table in known)
     values = [table.metrics[metric] for table in known if table.preference == preferred]
     return sum(values) / len(values)
@@ -145,8 +158,8 @@ def _list_reasons(
     """List a message for each reason, with the compared trainings that it concerns and the first of them."""
     labels: dict[tuple[str, str], list[str]] = {}
     counts: dict[str, int] = {}
-    for name, kept in asked.items():
-        compared = [trial.label for trial in trials if any(is_in_arm(trial.factors, arm) for arm in kept)]
+    for name, arms in asked.items():
+        compared = [trial.label for trial in trials if any(is_in_arm(trial.factors, arm) for arm in arms)]
         counts[name] = len(compared)
         for label in compared:
             if (name, label) in unmatched:
@@ -172,28 +185,32 @@ def _explain_why_no_table_matches(config: TrialConfig) -> str:
 
 
 def _explain_missing_optimum(
-    config: TrialConfig, settings: OptimumSettings, metric: str, tables: Sequence[_TableResult], root: str
+    config: TrialConfig, settings: OptimumSettings, metric: str, tables: _OptimumTables
 ) -> str:
     """Say that no table with these settings gives the metric's optimum, and which of them no table has, or can have."""
     if impossible := _explain_why_no_table_matches(config):
         return impossible
-    matching = [table for table in tables if table.settings == settings]
-    command = shlex.join(["gapctl", "sweep", "optimum", *build_ledger_arguments(root)])
+    if matching := tables.list_matching(settings):
+        converged = [table for table in matching if table.converged]
+        these = f"{format_count_with_noun(len(converged or matching), 'table')} of these captions in {tables.root}"
+        others = "a copy of the sweep optimum (`gapctl new`) trains others"
+        if converged:
+            return f"{these} converged, but recorded no finite {metric}; {others}, with other seeds"
+        return f"{these} did not converge (train/converged is 1 where one did); {others}, on more samples"
+    command = shlex.join(["gapctl", "sweep", "optimum", *build_ledger_arguments(tables.root)])
     train = f"`{command}` trains such tables, and a copy of that sweep (`gapctl new`) those of other settings"
-    if any(table.converged for table in matching):
-        count = format_count_with_noun(sum(table.converged for table in matching), "table")
-        return f"{count} of these captions in {root} converged, but recorded no finite {metric}; {train}"
-    if matching:
-        count = format_count_with_noun(len(matching), "table")
-        return f"{count} of these captions in {root} did not converge (train/converged is 1 where one did); {train}"
-    lacking = [name for name, value in settings.items() if all(each.settings.get(name) != value for each in tables)]
+    lacking = [
+        name for name, value in settings.items() if all(each.settings.get(name) != value for each in tables.tables)
+    ]
     beside = ""
-    if tables and not lacking:
-        differing = ([name for name, value in settings.items() if each.settings.get(name) != value] for each in tables)
+    if tables.tables and not lacking:
+        differing = (
+            [name for name, value in settings.items() if each.settings.get(name) != value] for each in tables.tables
+        )
         lacking, beside = min(differing, key=len), " and all else alike"
-    none = f": none with {join_and([f'{name} {settings[name]}' for name in lacking])}{beside}" if tables else ""
+    none = f": none with {join_and([f'{name} {settings[name]}' for name in lacking])}{beside}" if tables.tables else ""
     same = "of the same captions, temperature, width and batch"
-    return f"{root} has no table (model.preset table, init.gap 0) {same}{none}; {train}"
+    return f"{tables.root} has no table (model.preset table, init.gap 0) {same}{none}; {train}"
 
 
 def _is_optimum_candidate(config: TrialConfig) -> bool:

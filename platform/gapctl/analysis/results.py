@@ -11,11 +11,11 @@ from typing import Final, Literal, NamedTuple
 
 import polars as pl
 
-from gapctl.analysis.learning import ArmCheck, is_in_arm
+from gapctl.analysis.learning import ArmCheck
 from gapctl.analysis.paired_responses import get_replicate_noun
 from gapctl.analysis.preregistration import DeclarationDiff
 from gapctl.analysis.two_modes import SecondMode
-from gapctl.config.arms import Arm
+from gapctl.config.arms import Arm, is_in_arm
 from gapctl.config.hypotheses import Level
 from gapctl.plan.command_line import build_plan_arguments
 from gapctl.plan.plan import Plan, Trial

@@ -82,7 +82,7 @@ def read_trial_tables(plan: Plan, ledger: Ledger, *, with_history: bool = True) 
     trials = [trial for trial, _ in finished]
     asked = list(filter(is_cross_trial_metric, named))
     between = compute_cross_trial_metrics(plan, [trial.id for trial in trials], ledger, asked)
-    optima = compute_optimum_excesses(trials, ledger, plan.sweep.spec.hypotheses)
+    optima = compute_optimum_excesses(trials, ledger, plan.sweep.spec)
     histories = read_histories(trials if with_history else [], ledger, vary)
     added = {**between.metrics, **optima.metrics, **compute_bits(trials)}
     if with_history or SAMPLES_TO_SMALL_GAP in named:

@@ -14,7 +14,7 @@ from typing import Final
 
 from gapctl.config.base import KeyPath, replace_at_path
 from gapctl.config.cohort import SHORT_PATHS, CohortModel
-from gapctl.config.hypotheses import Level
+from gapctl.config.hypotheses import Correlation, Hypothesis, Level, Mediation, Prediction, Threshold, Trend
 from gapctl.config.sweep import SweepFile
 from gapctl.config.trial import TrialConfig
 
@@ -79,6 +79,36 @@ def select_arms(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level])
     """List the arms, in the file's order, that have the levels of `where`."""
     kept = _select_levels(vary, where)
     return [dict(zip(kept, levels, strict=True)) for levels in product(*kept.values())]
+
+
+def is_in_arm(levels: Mapping[str, Level], arm: Arm) -> bool:
+    """Return whether a training with these levels has all the levels of `arm`."""
+    return all(levels.get(path) == level for path, level in arm.items())
+
+
+def list_cells(hypothesis: Hypothesis, spec: SweepFile) -> tuple[Arm, ...]:
+    """List what a hypothesis compares: levels of its factor, both by both of a mediation, or whole arms.
+
+    A threshold's test has one cell with all trainings.
+    """
+    if isinstance(hypothesis, Threshold):
+        return ({},)
+    if isinstance(hypothesis, Correlation):
+        return tuple(select_arms(spec.vary, hypothesis.where))
+    if isinstance(hypothesis, Mediation):
+        sides = (hypothesis.free, hypothesis.fixed)
+        pairs = [(level, side) for side in sides for level in hypothesis.between]
+        return tuple({hypothesis.factor: level, hypothesis.mediator: side} for level, side in pairs)
+    if isinstance(hypothesis, Trend):
+        levels = sort_trend_levels(hypothesis, spec)
+    else:
+        levels = spec.vary[hypothesis.factor] if isinstance(hypothesis, Prediction) else list(hypothesis.between)
+    return tuple({hypothesis.factor: level} for level in levels)
+
+
+def sort_trend_levels(hypothesis: Trend, spec: SweepFile) -> Sequence[Level]:
+    """Return the levels of a trend's factor from the least to the greatest."""
+    return sorted(spec.vary[hypothesis.factor], key=float)
 
 
 def _select_levels(vary: Mapping[str, Sequence[Level]], where: Mapping[str, Level]) -> dict[str, list[Level]]:
