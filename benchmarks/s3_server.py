@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -118,15 +119,16 @@ def main() -> None:
     logging.getLogger("werkzeug").disabled = True  # or it tells of each request
     counted = Counter[str]()
     pages: dict[tuple[int, str, str], Answer] = {}
-    changes = 0
+    changes, changing = 0, threading.Lock()
     application = DomainDispatcherApplication(create_backend_app)
     backend = s3_backends["123456789012"]["aws"]
     backend.create_bucket(BUCKET, "us-east-1")
 
     def count_change() -> None:
         nonlocal changes
-        changes += 1
-        pages.clear()
+        with changing:
+            changes += 1
+            pages.clear()
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path, method, query = environ["PATH_INFO"], environ["REQUEST_METHOD"], environ["QUERY_STRING"]
@@ -143,7 +145,7 @@ def main() -> None:
         counted[kind] += 1
         counted["bytes_up"] += length
         page = changes, path, query
-        found = pages.get(page)
+        found = pages.get(page) if kind == "list" else None
         if found is None:
             parts, status, headers = run_wsgi_app(application, environ)
             found = Answer(status, list(headers), b"".join(parts))
