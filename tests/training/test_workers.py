@@ -1,5 +1,7 @@
 """Two workers with half of each batch take the steps that one takes with all of it."""
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,6 +119,41 @@ def test_workers_end_with_the_same_parameters_to_the_last_bit(of_workers: list[d
 
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def train_twice(rank: int, folder: Path) -> None:
+    """One of three workers, through a training and through the same with a new process in its middle."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=3)
+    try:
+        torch.save([train_in_parts([STEPS]), train_in_parts([1, STEPS - 1])], folder / f"{rank}.pt")
+    finally:
+        distributed.destroy_process_group()
+
+
+def train_in_parts(parts: Sequence[int]) -> Tensor:
+    """The parameters after so many steps in each process, one after another, that goes on from the last one's."""
+    group, model, state, done = get_worker_group(), tiny_model(TINY), None, 0
+    for part in parts:
+        step = AutogradStep(copy.deepcopy(model), tiny_rule(TINY), CPU, group)
+        step.load([state])
+        for index in range(done, done + part):
+            step(*(each[group.rank :: group.size] for each in pairs(TINY, BATCH, seed=index)), 1e-3)
+        model, state, done = step.model, step.optimizer_state(), done + part
+    return torch.cat([value.detach().flatten() for value in model.parameters()])
+
+
+def test_three_workers_that_go_on_have_the_same_parameters_to_the_last_bit(tmp_path: Path) -> None:
+    others = [PROCESSES.Process(target=train_twice, args=(rank, tmp_path)) for rank in (0, 1)]
+    for other in others:
+        other.start()
+    train_twice(2, tmp_path)
+    for other in others:
+        other.join()
+
+    for rank in range(3):
+        without_end, with_one = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(without_end, with_one)
 
 
 def test_a_process_that_trains_by_itself_is_a_group_of_one() -> None:

@@ -70,9 +70,15 @@ class AutogradStep:
         self._towers = AutogradTowers(model, rule.precision, compiled=rule.compile)
         self._shared: nn.Module = self._towers
         if group.size > 1:  # backward passes then average the workers' gradients, bucket by bucket
-            places = None if device.type == "cpu" else [device]
+            on_cpu = device.type == "cpu"
             self._shared = DistributedDataParallel(
-                self._towers, device_ids=places, process_group=group.handle, gradient_as_bucket_view=True
+                self._towers,
+                device_ids=None if on_cpu else [device],
+                process_group=group.handle,
+                gradient_as_bucket_view=True,
+                # All are used. But else the buckets change after a process's first step, and with them the order in
+                # which three workers or more add: a trial that goes on would have other last bits.
+                find_unused_parameters=on_cpu,
             )
         self._loss = FeatureLoss(rule.loss, group, rule.terms)
         self._pixels = PixelNormaliser(rule.mean, rule.std, device)
