@@ -38,6 +38,7 @@ WORKERS_SHORT: Final[Mapping[WorkerKind, int]] = {
 SLOWING: Final[tuple[WorkerKind, ...]] = ("worker slow", "worker frozen")
 """After these the same process may go on."""
 MOMENTS: Final[tuple[Moment, ...]] = ("step", "step", "evaluation", "checkpoint")
+"""Drawn from alike, so that half come in a step."""
 
 
 class WorkerFault(NamedTuple):
@@ -54,42 +55,42 @@ class WorkerFault(NamedTuple):
 
 
 def worker_schedule(
-    counts: Mapping[WorkerKind, int], trials: int, steps: int, last_round: int, seed: int
+    counts: Mapping[WorkerKind, int], trials: int, steps: int, changes_per_round: int, seed: int
 ) -> list[list[WorkerFault]]:
     """Deal so many accidents of each kind to trials of `steps` steps, in the order of their steps.
 
     Each trial has one in its first and one in its last step. Numbers change in every other trial, and so that after
-    all changes of a trial the number is again what it was: `last_round` changes make a round.
+    all changes of a trial the number is again what it was: `changes_per_round` of them make a round.
     """
-    numbers = random.Random(seed)
+    draws = random.Random(seed)
     others = [kind for kind, count in counts.items() for _ in range(count) if kind != "number changed"]
-    numbers.shuffle(others)
-    rounds = counts.get("number changed", 0) // last_round
+    draws.shuffle(others)
+    rounds = counts.get("number changed", 0) // changes_per_round
     dealt: list[list[WorkerKind]] = [[] for _ in range(trials)]
     changing = range(1, trials, 2) if trials > 1 else range(1)
-    for number in range(rounds):
-        dealt[changing[number % len(changing)]] += ["number changed"] * last_round
+    for index in range(rounds):
+        dealt[changing[index % len(changing)]] += ["number changed"] * changes_per_round
     for kind in others:
         min(dealt, key=len).append(kind)
     for kinds in dealt:
-        numbers.shuffle(kinds)
-    return [_place(kinds, steps, numbers) for kinds in dealt]
+        draws.shuffle(kinds)
+    return [_place_evenly(kinds, steps, draws) for kinds in dealt]
 
 
-def _place(kinds: list[WorkerKind], steps: int, numbers: random.Random) -> list[WorkerFault]:
-    """After a worker was slow in a checkpoint, none is waited for until another process trains.
+def _place_evenly(kinds: list[WorkerKind], steps: int, draws: random.Random) -> list[WorkerFault]:
+    """Spread them evenly. After a worker was slow in a checkpoint, none is waited for until another process trains.
 
     A training saves less often the longer it takes, so that a trial might end before the next one. A worker that is
     frozen counts as slow, because one that trains alone goes on.
     """
-    apart = (steps - 1) / max(1, len(kinds) - 1)
+    spacing = (steps - 1) / max(1, len(kinds) - 1)
     faults, saves_seldom = [], False
     for number, kind in enumerate(kinds):
-        inside = 0 < number < len(kinds) - 1
-        moment: Moment = numbers.choice(MOMENTS) if inside else "step"
+        is_interior = 0 < number < len(kinds) - 1
+        moment: Moment = draws.choice(MOMENTS) if is_interior else "step"
         if saves_seldom and moment == "checkpoint":
             moment = "step"
         saves_seldom = kind in SLOWING and (saves_seldom or moment == "checkpoint")
-        step, rank, seconds = round(number * apart), numbers.randrange(4), numbers.uniform(2.0, 5.0)
+        step, rank, seconds = round(number * spacing), draws.randrange(4), draws.uniform(2.0, 5.0)
         faults.append(WorkerFault(kind, moment, step, rank, seconds))
     return faults

@@ -6,7 +6,7 @@ A table is a training with `model.preset: table`: embeddings that move freely, w
    its captions, data, temperature, width and batch, and subtracts their metric. `sweeps/optimum.yaml` trains such
    tables.
 2. `list_missing_optima` says before any training of a plan which of its excesses the ledger cannot give.
-3. `_explain_missing_optimum` names the settings that no table has.
+3. `_explain_missing_optimum` says why there is none: which settings no table has, or that none converged.
 """
 
 import math
@@ -41,7 +41,7 @@ OptimumSettings = Mapping[str, str]
 
 
 class OptimumExcesses(NamedTuple):
-    """`metrics[name][trial id]` is an excess, and `unmatched[name, label]` says why a training has none.
+    """`metrics[name][trial id]` is an excess, and `unmatched[name, label]` says why there is no optimum.
 
     `lacking` are messages about the tables that the ledger lacks, `damaged` about those that cannot be read.
     """
@@ -66,13 +66,13 @@ class _TableResult(NamedTuple):
 
 
 class _OptimumTables:
-    """A ledger's finished tables that may be an optimum, and messages about those that are damaged."""
+    """A ledger's finished tables that may be an optimum, and messages about the damaged ones, in `damaged`."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.root = ledger.root
-        self.tables, self.damaged = _read_tables(ledger)
+        self.candidates, self.damaged = _read_tables(ledger)
         self._alike: dict[frozenset[tuple[str, str]], list[_TableResult]] = {}
-        for table in self.tables:
+        for table in self.candidates:
             self._alike.setdefault(frozenset(table.settings.items()), []).append(table)
 
     def list_matching(self, settings: OptimumSettings) -> Sequence[_TableResult]:
@@ -81,7 +81,7 @@ class _OptimumTables:
 
 
 def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, spec: SweepFile) -> OptimumExcesses:
-    """Compute the excesses of finished trials that hypotheses name; a trial has none where no table is like it.
+    """Compute the excesses of finished trials that hypotheses name; a trial has none without a matching table.
 
     Of tables that match, those count that converged and have a finite number of the metric, of these those with
     posterior targets where there are any, and of these the longest; their mean is the optimum.
@@ -107,7 +107,7 @@ def compute_optimum_excesses(trials: Sequence[Trial], ledger: Ledger, spec: Swee
 
 
 def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
-    """List messages about excesses that a plan's hypotheses name, for trainings that no table of the ledger is like.
+    """List messages about excesses that a plan's hypotheses name, for compared trainings without a matching table.
 
     Tables that the plan is still to train count as if they had converged.
     """
@@ -115,7 +115,7 @@ def list_missing_optima(plan: Plan, ledger: Ledger) -> list[str]:
     if not asked:
         return []
     tables = _OptimumTables(ledger)
-    finished = {table.trial_id for table in tables.tables}
+    finished = {table.trial_id for table in tables.candidates}
     settings = {trial.label: _list_optimum_settings(trial.config, trial.data_fingerprint) for trial in plan.trials}
     unfinished = [trial for trial in plan.trials if trial.id not in finished and _is_optimum_candidate(trial.config)]
     awaited = [settings[trial.label] for trial in unfinished]
@@ -200,15 +200,17 @@ def _explain_missing_optimum(
     command = shlex.join(["gapctl", "sweep", "optimum", *build_ledger_arguments(tables.root)])
     train = f"`{command}` trains such tables, and a copy of that sweep (`gapctl new`) those of other settings"
     lacking = [
-        name for name, value in settings.items() if all(each.settings.get(name) != value for each in tables.tables)
+        name for name, value in settings.items() if all(each.settings.get(name) != value for each in tables.candidates)
     ]
     beside = ""
-    if tables.tables and not lacking:
+    if tables.candidates and not lacking:
         differing = (
-            [name for name, value in settings.items() if each.settings.get(name) != value] for each in tables.tables
+            [name for name, value in settings.items() if each.settings.get(name) != value] for each in tables.candidates
         )
         lacking, beside = min(differing, key=len), " and all else alike"
-    none = f": none with {join_and([f'{name} {settings[name]}' for name in lacking])}{beside}" if tables.tables else ""
+    none = (
+        f": none with {join_and([f'{name} {settings[name]}' for name in lacking])}{beside}" if tables.candidates else ""
+    )
     same = "of the same captions, temperature, width and batch"
     return f"{tables.root} has no table (model.preset table, init.gap 0) {same}{none}; {train}"
 
