@@ -5,7 +5,7 @@
 
 With `--workers` it is four trials on so many workers among 100 accidents, each at a moment of the training that the
 schedule names: in the first or last step, in another one, in an evaluation, or within the writing of a checkpoint.
-That takes about 35 minutes with two workers and 50 with four, where the cores have nothing else to do.
+That takes about 50 minutes with two workers and 70 with four, where the cores have nothing else to do.
 
 It needs Linux, and two cores for half an hour; the development dependencies bring the object store. Nothing but its
 own processes is touched. The exit code is 1 where a promise was broken, and each is named.
