@@ -122,7 +122,7 @@ def test_workers_end_with_the_same_parameters_to_the_last_bit(of_workers: list[d
 
 
 def train_twice(rank: int, folder: Path) -> None:
-    """One of three workers, through a training and through the same with a new process in its middle."""
+    """One of three workers: a training without a restart, and the same one with a restart after its first step."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=3)
     try:
@@ -132,7 +132,7 @@ def train_twice(rank: int, folder: Path) -> None:
 
 
 def train_in_parts(parts: Sequence[int]) -> Tensor:
-    """The parameters after so many steps in each process, one after another, that goes on from the last one's."""
+    """The parameters after so many steps a part; each part begins anew from the weights and moments of the last."""
     group, model, state, done = get_worker_group(), tiny_model(TINY), None, 0
     for part in parts:
         step = AutogradStep(copy.deepcopy(model), tiny_rule(TINY), CPU, group)
@@ -152,8 +152,8 @@ def test_three_workers_that_go_on_have_the_same_parameters_to_the_last_bit(tmp_p
         other.join()
 
     for rank in range(3):
-        without_end, with_one = torch.load(tmp_path / f"{rank}.pt")
-        assert torch.equal(without_end, with_one)
+        without_restart, with_restart = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(without_restart, with_restart)
 
 
 def test_a_process_that_trains_by_itself_is_a_group_of_one() -> None:
