@@ -1,6 +1,5 @@
 """Do work on many shards: lock the folder of unfinished work, and map a function over processes or Ray tasks."""
 
-import fcntl
 import logging
 import multiprocessing
 import os
@@ -15,6 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from gapctl.errors import GapctlError, InputError, WorkError
 from gapctl.io.atomic import TEMPORARY
+from gapctl.io.locks import lock_file
 
 Task = TypeVar("Task")
 TaskResult = TypeVar("TaskResult")
@@ -49,8 +49,7 @@ def lock_unfinished_folder(making: Path, out: Path | str, expected: str) -> Iter
     with ExitStack() as stack:
         try:
             making.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((making / "lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(lock_file(making / "lock", wait=False))
             for left_over in making.glob(f"*{TEMPORARY}"):
                 left_over.unlink(missing_ok=True)
         except BlockingIOError as error:

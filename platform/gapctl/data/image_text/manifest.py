@@ -11,7 +11,6 @@ Index letters: N samples of a training.
 """
 
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -38,6 +37,7 @@ from gapctl.errors import InputError, first_line_of_error
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import stage_file_replacement, write_file_atomically
 from gapctl.io.files import Folder
+from gapctl.io.locks import lock_file
 from gapctl.text import format_first_names
 
 Parsed = TypeVar("Parsed")
@@ -409,8 +409,7 @@ def _fetch_file(address: str) -> bytes | Path:
     content = location.read(limit=MAX_MANIFEST_BYTES)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        with copy.with_suffix(".lock").open("w") as lock:  # workers begin at once, and none replaces what another reads
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_file(copy.with_suffix(".lock")):  # workers begin at once, and none replaces what another reads
             if not (copy.is_file() and copy.read_bytes() == content):
                 write_file_atomically(copy, content)
     except OSError:

@@ -9,11 +9,9 @@ A sample is key.jpg (or .png, .webp), key.txt (a caption per line) and key.json.
 to the last byte, so equal images and captions in equal order give equal numbers in whatever layout they come.
 """
 
-import fcntl
 import hashlib
 import io
 import json
-import os
 import posixpath
 import shutil
 import tarfile
@@ -59,6 +57,7 @@ from gapctl.folders import expand_home, find_cache_root
 from gapctl.io.atomic import stage_file_replacement, write_file_atomically
 from gapctl.io.files import Folder
 from gapctl.io.hub import convert_hub_page_address
+from gapctl.io.locks import lock_file
 from gapctl.io.retry import WEB_SCHEMES, is_hidden_or_system_file, retry
 
 SAMPLES_PER_SHARD: Final = 10_000
@@ -264,7 +263,7 @@ def _lock_scratch(folder: Path, layout: Layout) -> Iterator[Path]:
     scratch = folder.with_name(f".{folder.name}.packing-{layout.fingerprint}")
     lock_path = folder.with_name(f".{folder.name}.{LOCK_FILE}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock_file(lock_path):
+    with lock_file(lock_path):
         scratch.mkdir(exist_ok=True)
         try:
             yield scratch
@@ -272,17 +271,6 @@ def _lock_scratch(folder: Path, layout: Layout) -> Iterator[Path]:
             lock_path.unlink(missing_ok=True)
             if scratch.exists() and not any(scratch.glob("*.tar")):
                 shutil.rmtree(scratch)
-
-
-@contextmanager
-def _lock_file(path: Path) -> Iterator[None]:
-    """Hold a lock on a file that its holders delete: one that was deleted meanwhile counts for nothing."""
-    while True:
-        with path.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
-                yield
-                return
 
 
 class _ShardCounts(NamedTuple):

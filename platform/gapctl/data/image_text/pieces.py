@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapctl.data.image_text.storage import REMOTE_GAP_BYTES, REMOTE_READ_BYTES, ShardReader
+from gapctl.io.locks import is_same_file
 
 if TYPE_CHECKING:
     from gapctl.data.image_text.manifest import PairTable
@@ -291,7 +292,7 @@ class NodeCache:
         except OSError:  # a folder that is gone, or a full disk
             return request_piece(piece)
         with file:
-            if not _lock_within(file, 0.0) or not _is_same_file(file, unfinished):
+            if not _lock_within(file, 0.0) or not is_same_file(file, unfinished):
                 return None
             try:
                 if path.exists():  # since it was looked for
@@ -389,7 +390,7 @@ def _lock_alive(folder: Path) -> IO[bytes]:
         with suppress(FileNotFoundError):  # another has deleted the folder meanwhile
             alive = (folder / ALIVE).open("ab")
             fcntl.flock(alive, fcntl.LOCK_SH)
-            if _is_same_file(alive, folder / ALIVE):
+            if is_same_file(alive, folder / ALIVE):
                 os.utime(alive.fileno())
                 return alive
             alive.close()
@@ -406,12 +407,6 @@ def _lock_within(file: IO[bytes], seconds: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_SECONDS)
-
-
-def _is_same_file(file: IO[bytes], path: Path) -> bool:
-    """Return whether an open file is still the one of this name."""
-    about = _get_status(path)
-    return about is not None and about.st_ino == os.fstat(file.fileno()).st_ino
 
 
 def _get_status(path: Path) -> os.stat_result | None:

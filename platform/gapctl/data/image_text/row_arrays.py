@@ -7,7 +7,6 @@ Mapped arrays take memory only for the parts that are read, and processes share 
 time and memory, and nothing else.
 """
 
-import fcntl
 import mmap
 import os
 import time
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from gapctl.errors import InputError
 from gapctl.folders import find_cache_root
 from gapctl.io.atomic import stage_file_replacement
+from gapctl.io.locks import lock_file
 
 UNUSED_SECONDS: Final = 30 * 24 * 3600.0
 """Time after which an array that no process has asked for is deleted."""
@@ -39,8 +39,7 @@ def map_cached_array(name: str, dtype: Any, length: int, write: WriteRows) -> ND
         if (mapped := _map_array_file(path, dtype, length)) is not None:
             return mapped
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_file(path.parent / f"{name}.lock"):
             if (mapped := _map_array_file(path, dtype, length)) is not None:
                 return mapped
             _delete_unused(path.parent)

@@ -1,0 +1,30 @@
+"""Locks on files that whoever holds them may delete."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def lock_file(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file, which is made if needed. A file that was deleted before its lock came is opened anew.
+
+    Raise BlockingIOError where another holds the lock and `wait` is false, OSError where the file cannot be opened.
+    """
+    while True:
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_same_file(file, path):
+                yield
+                return
+
+
+def is_same_file(file: IO[bytes], path: Path) -> bool:
+    """Return whether an open file is still the one of this name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
