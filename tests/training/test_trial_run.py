@@ -100,8 +100,9 @@ def test_a_trial_continued_from_its_checkpoint_gives_the_same_bits(whole: dict[s
 def test_a_checkpoint_follows_each_evaluation_however_long_is_trained_at_once(
     whole: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seconds in ("CHECKPOINT_SPACING", "TRIVIAL_SECONDS"):  # however long the machine takes
-        monkeypatch.setattr(f"gapctl.training.trial_state.{seconds}", 0)
+    monkeypatch.setattr(
+        "gapctl.training.trial_state.CHECKPOINT_SPACING", 0
+    )  # however long the machine takes to write one
     store = MemoryStore()
     finish(begin(store))
     assert [name for name, _ in store.saved] == ["96", "192"]
@@ -109,12 +110,15 @@ def test_a_checkpoint_follows_each_evaluation_however_long_is_trained_at_once(
     assert same(finish(begin(store)), whole)
 
 
-def test_an_evaluation_after_little_work_is_not_worth_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapctl.training.trial_state.TRIVIAL_SECONDS", 1_000.0)
+@pytest.mark.parametrize(("quick", "saved"), [(0.0, ["32"]), (1_000.0, [])])
+def test_a_quick_evaluation_before_the_first_step_is_not_worth_a_checkpoint(
+    quick: float, saved: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gapctl.training.trial_state.QUICK_START_SECONDS", quick)
     store = MemoryStore()
-    finish(begin(store))
+    begin(store).train_for(1e-9, 2)
 
-    assert store.saved == []
+    assert [name for name, _ in store.saved] == saved
 
 
 def test_a_damaged_newest_checkpoint_costs_only_the_work_since_the_older_one(whole: dict[str, float]) -> None:

@@ -63,8 +63,8 @@ UPLOAD_SECONDS = 30.0
 BEAT_SECONDS = 10.0
 CHECKPOINT_SPACING = 20
 """The time between checkpoints, in multiples of the time that writing one took."""
-TRIVIAL_SECONDS = 1.0
-"""Work of less, such as the evaluation before the first step, is not worth a checkpoint."""
+QUICK_START_SECONDS = 1.0
+"""The evaluation before the first step is not worth a checkpoint where no more than this is unsaved after it."""
 UNKNOWN_HARDWARE = "unknown"
 """Hardware of the steps before a checkpoint of an earlier version, which did not record it."""
 NOT_METRICS = ("samples_seen", "seconds", "data/wait_share")
@@ -334,7 +334,8 @@ class TrialState:
                 self._store.save_neighbors(draw_neighbor_sheet(encoded.embeddings, encoded.get_pairs))
         unsaved = time.monotonic() - self._saved_at
         worth = self._save_seconds * CHECKPOINT_SPACING < max(self._state.seconds, unsaved)
-        if worth and unsaved > TRIVIAL_SECONDS and not self._spares_uploads:
+        quick_start = self.steps == 0 and unsaved <= QUICK_START_SECONDS
+        if worth and not quick_start and not self._spares_uploads:
             self._saved_at = -math.inf  # an evaluation that costs more than a checkpoint is worth one
 
     def _compare_with_bayes_loss(self, loss: float, first_step: int) -> dict[str, float]:
