@@ -17,16 +17,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-import polars as pl
-import yaml
-
 from gapctl.cli.options import load_plan
-from gapctl.config.metrics import METRICS
-from gapctl.ledger import Ledger, Result
-from gapctl.ledger.json_files import serialize_result
-from gapctl.ledger.trial import describe_trial
-from gapctl.plan.plan import Plan
+from many_trials import fill_folder
 from process_cost import measured
 from row import Row, write_rows
 
@@ -64,24 +56,6 @@ print(sum(1 for _ in pathlib.Path(runs).glob("*/trial.yaml")))
 """
 
 
-def fill(runs: Path, plan: Plan) -> None:
-    """A finished ledger whose numbers are drawn, without the ledger's wait for the disk after each file."""
-    rng = np.random.default_rng(0)
-    Ledger(str(runs)).declare_plan(plan)
-    samples = np.linspace(0, 51_200, EVALUATIONS).astype(int)
-    hardware: dict[str, str | int] = {"device": "cpu", "precision": "float32", "memory_mb": 800}
-    for trial in plan.trials:
-        folder = runs / trial.id
-        folder.mkdir()
-        (folder / "trial.yaml").write_text(yaml.safe_dump(describe_trial(trial), sort_keys=False), encoding="utf-8")
-        columns = {name: rng.normal(0.4, 0.05, EVALUATIONS) for name in METRICS}
-        history = pl.DataFrame({"samples_seen": samples, "seconds": samples / 2_500.0, **columns})
-        history.write_parquet(folder / "history.parquet")
-        last = {name: float(values[-1]) for name, values in columns.items()}
-        result = Result(trial.id, last, 51_200, 20.6, {"python": "3.11"}, hardware)
-        (folder / "result.json").write_bytes(serialize_result(result))
-
-
 def sync_once(file: Path, runs: Path, store: str, expected: str) -> float:
     """Runs the command and checks what it says; seconds."""
     sync = ("track", "sync", str(file), "--runs", str(runs), "--uri", store)
@@ -110,7 +84,7 @@ def main() -> None:
         folder = Path(name)
         file, runs = folder / "sweep.yaml", folder / "runs"
         file.write_text(SWEEP, encoding="utf-8")
-        fill(runs, load_plan(file, None, None))
+        fill_folder(runs, load_plan(file, None, None), EVALUATIONS, means=False)
         for place in range(arguments.rounds):
             store = f"sqlite:///{folder / f'ours{place}.db'}"
             first.append(sync_once(file, runs, store, f"{TRIALS} created"))
