@@ -12,9 +12,11 @@ import fsspec
 import pytest
 
 from command_line import gapctl
+from gapctl.data.image_text import pack
 from gapctl.data.image_text.index import iterate_shard_samples
 from gapctl.data.image_text.manifest import read_manifest
 from gapctl.data.image_text.pack import find_or_pack_shards, find_packed_classes, pack_place_into_shards
+from gapctl.errors import InputError
 from gapctl.io.hub import convert_hub_page_address
 from layout_places import (
     LAYOUTS,
@@ -116,6 +118,22 @@ def test_links_of_the_web_that_are_dead_are_counted_and_the_others_packed(tmp_pa
     assert samples[0].caption == "words 3\nwords 3 again"
     assert samples[0].about == {"url": f"{address}/000003.jpg"}
     assert read_manifest(tmp_path / "out" / "manifest.parquet").samples["problem"].to_list() == [None, "no image", None]
+
+
+def test_a_last_shard_of_few_dead_links_is_packed_after_one_that_was_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "SAMPLES_PER_SHARD", 2)
+    write_images(tmp_path / "web")
+    with serving(tmp_path / "web") as address:
+        rows = [f"{address}/00000{number}.jpg,words" for number in (3, 1, 9)]
+        (tmp_path / "links.csv").write_text("\n".join(["url,caption", *rows]), encoding="utf-8")
+        packed = pack_place_into_shards(str(tmp_path / "links.csv"), tmp_path / "out")
+
+        assert (packed.shards, packed.samples, packed.unreachable) == (2, 3, 1)
+        monkeypatch.setattr(pack, "FEW_LINKS", 0)
+        with pytest.raises(InputError, match="None of 1 images could be fetched"):
+            pack_place_into_shards(str(tmp_path / "links.csv"), tmp_path / "other")
 
 
 def test_schemes_may_be_in_capitals_and_hosts_numbers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,8 @@ def test_stopped_work_goes_on_after_its_last_whole_shard(tmp_path: Path, monkeyp
     with pytest.raises(StoppedError):
         pack_place_into_shards(place, out, on_progress=stop)
     assert not out.exists()
+    (scratch,) = tmp_path.glob(".out.packing-*")
+    (scratch / ".00002.tar.0123abcd.part").write_bytes(b"of a killed process")
     shown: list[int] = []
     pack_place_into_shards(place, out, on_progress=lambda done, total: shown.append(done))
     pack_place_into_shards(place, tmp_path / "whole")
@@ -88,16 +91,17 @@ def test_stopped_work_goes_on_after_its_last_whole_shard(tmp_path: Path, monkeyp
         path.name: path.read_bytes() for path in (tmp_path / "whole").glob("*.tar")
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out", "pairs.csv", "whole"]
+    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
 
 
 def test_several_at_once_pack_a_place_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, made = str(write_folder(tmp_path)), []
     write = pack._write_shard
 
-    def count(*arguments: Any) -> Any:
+    def count(*arguments: Any, **options: Any) -> Any:
         made.append(arguments[0])
         time.sleep(0.2)  # long enough for the others to arrive
-        return write(*arguments)
+        return write(*arguments, **options)
 
     monkeypatch.setattr(pack, "_write_shard", count)
     with ThreadPoolExecutor(4) as pool:
@@ -134,7 +138,7 @@ def test_pack_and_index_say_where_the_shards_are(tmp_path: Path, cache: Path) ->
     assert again == packed
     refused = gapctl("data", "pack", str(write_folder(tmp_path)), "--out", str(tmp_path / "out"))
     assert (refused.exit_code, refused.out) == (2, "")
-    assert "out: holds other data; expected a new or empty folder. Nothing was written" in refused.err
+    assert "out: holds other data; expected a new or empty folder. Nothing there was changed" in refused.err
 
 
 def test_columns_and_the_folder_of_images_can_be_named(tmp_path: Path) -> None:
@@ -173,3 +177,89 @@ def test_files_that_appear_while_packing_are_not_deleted(tmp_path: Path) -> None
     with pytest.raises(InputError, match="holds other data"):
         pack_shards(recognise_layout(str(tmp_path / "pictures")), out, write_beside)
     assert (out / "thesis.txt").read_text() == "mine"
+
+
+def test_hidden_files_of_a_folder_stay_when_it_is_filled(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / ".git").mkdir(parents=True)
+    (out / ".git" / "config").write_text("mine")
+
+    pack_place_into_shards(str(write_folder(tmp_path)), out)
+    assert (out / ".git" / "config").read_text() == "mine"
+    assert contents(out) == SAME
+
+
+def test_a_shard_that_others_added_to_packed_ones_is_not_deleted(tmp_path: Path) -> None:
+    place, out = str(write_folder(tmp_path)), tmp_path / "out"
+    pack_place_into_shards(place, out)
+    (out / "mine.tar").write_bytes(b"mine")
+    (out / "00000.tar").unlink()
+    (out / "another.tar").write_bytes(b"mine too")
+
+    with pytest.raises(InputError, match="holds other data"):
+        pack_place_into_shards(place, out)
+    assert (out / "mine.tar").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("after", ["packed.json", "manifest.parquet", "00000.tar"])
+def test_a_folder_that_was_filled_in_part_is_filled_again(
+    after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "SAMPLES_PER_SHARD", 3)
+    place, out, rename = str(write_folder(tmp_path)), tmp_path / "out", Path.rename
+    out.mkdir()
+
+    def stop(path: Path, target: Path) -> Path:
+        moved = rename(path, target)
+        if path.name == after:
+            raise StoppedError
+        return moved
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(StoppedError):
+        pack_place_into_shards(place, out)
+    monkeypatch.setattr(Path, "rename", rename)
+
+    assert pack_place_into_shards(place, out).shards == 2
+    assert contents(out) == SAME
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_work_that_was_stopped_when_all_was_packed_packs_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, out = str(write_folder(tmp_path)), tmp_path / "out"
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise StoppedError
+
+    move = pack._move_packed
+    monkeypatch.setattr(pack, "_move_packed", stop)
+    with pytest.raises(StoppedError):
+        pack_place_into_shards(place, out)
+    monkeypatch.setattr(pack, "_move_packed", move)
+    monkeypatch.setattr(pack, "_write_shard", stop)
+
+    assert pack_place_into_shards(place, out).samples == 6
+    assert contents(out) == SAME
+
+
+def test_the_lock_is_held_until_the_folder_of_failed_work_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, delete, locked = str(write_folder(tmp_path)), shutil.rmtree, []
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise StoppedError
+
+    def note_lock(folder: Path, **options: Any) -> None:
+        locked.append((tmp_path / ".out.lock").exists())
+        delete(folder, **options)
+
+    monkeypatch.setattr(pack, "_write_shard", stop)
+    monkeypatch.setattr(shutil, "rmtree", note_lock)
+    with pytest.raises(StoppedError):
+        pack_place_into_shards(place, tmp_path / "out")
+
+    assert locked == [True]
+    assert not (tmp_path / ".out.lock").exists()

@@ -156,6 +156,28 @@ def test_a_table_is_packed_into_a_bucket(store: Store, tmp_path: Path, monkeypat
     assert trials_on(out) == trials_on(str(table))
     refused = gapctl("data", "pack", str(table), "--out", PLACE)
     assert "holds other data (a.tar)" in refused.err
+    other = write_csv(tmp_path / "other")
+    refused = gapctl("data", "pack", str(other), "--out", out)
+    assert "holds other data (00000.tar)" in refused.err
+
+
+def test_packing_into_a_bucket_goes_on_where_it_was_stopped(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAPCTL_CACHE", str(tmp_path / "cache"))
+    table, out = write_csv(tmp_path), f"s3://{BUCKET}/stopped"
+    assert gapctl("data", "pack", str(table), "--out", out).exit_code == 0
+    whole = [name for name in store.names() if name.startswith("stopped/")]
+    client, record = store.client(), "stopped/packed.json"
+    kept = client.get_object(Bucket=BUCKET, Key="stopped/00000.tar")["LastModified"]
+    fingerprint = json.loads(client.get_object(Bucket=BUCKET, Key=record)["Body"].read())["fingerprint"]
+    client.delete_object(Bucket=BUCKET, Key=record)
+    client.put_object(Bucket=BUCKET, Key=f"stopped/.packing-{fingerprint}", Body=b"")
+
+    assert gapctl("data", "pack", str(write_csv(tmp_path / "other")), "--out", out).exit_code == 2
+    assert gapctl("data", "pack", str(table), "--out", out).exit_code == 0
+    assert [name for name in store.names() if name.startswith("stopped/")] == whole
+    assert client.get_object(Bucket=BUCKET, Key="stopped/00000.tar")["LastModified"] == kept
 
 
 def test_captions_are_counted_with_few_requests(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,8 @@ SAMPLES_PER_SHARD: Final = 10_000
 PACKED_FILE: Final = "packed.json"
 LOCK_FILE: Final = "lock"
 FORM_ENDINGS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+FEW_LINKS: Final = 100
+"""So many links of a shard may all be dead; where more are, the network is down."""
 IMAGES_AHEAD: Final = 64
 """Images of a network that are asked for at once."""
 DISK_REMEDY: Final = "Make room, or set GAPCTL_CACHE to another folder; finished shards are kept"
@@ -101,7 +103,8 @@ def find_or_pack_shards(
     """Return the places of shards for places of any layout, packing into the cache what is no shards yet.
 
     Shards at an address are copied into the cache if they must be `local`, and else stay there. `on_progress` gets the
-    finished images and all (0 if that is unknown). Raise InputError for places of no known layout.
+    finished images, or the copied shards, and all (0 if that is unknown). Raise InputError for places of no known
+    layout.
     """
     return [_resolve_place(place, local, on_progress) for place in places]
 
@@ -151,19 +154,25 @@ def pack_place_into_shards(
 
 
 def _pack_to_address(layout: Layout, out: str, on_progress: OnProgress) -> PackResult:
-    """Pack into the cache, and copy what the folder at an address lacks; `packed.json` comes last."""
+    """Pack into the cache, and copy what the folder at an address lacks; `packed.json` comes last.
+
+    A hidden file there says of which layout the shards are until then.
+    """
     target = Folder(out.rstrip("/"), "--out")
     done = _parse_pack_record(target.read(PACKED_FILE), layout.fingerprint)
-    names = target.names("", lambda name: not is_hidden_or_system_file(name))
+    started = f".packing-{layout.fingerprint}"
+    names = target.names("", lambda name: name == started or not is_hidden_or_system_file(name))
     if done is not None and sum(name.endswith(".tar") for name in names) == done.shards:
         return done
     local = find_cache_root() / "packed" / layout.fingerprint
     packed = pack_shards(layout, local, on_progress)
     files = [path for path in sorted(local.iterdir()) if path.name not in (MANIFEST_NAME, PACKED_FILE)]
-    if foreign := set(names) - {MANIFEST_NAME, PACKED_FILE, *(path.name for path in files)}:
+    own = {started, MANIFEST_NAME, PACKED_FILE, *(path.name for path in files)}
+    if foreign := set(names) - (own if done is not None or started in names else set()):
         raise InputError(
             f"--out {out}: holds other data ({min(foreign)}); expected a new or empty folder. Nothing was written"
         )
+    target.write(started, b"")
     manifest, places = read_manifest(local / MANIFEST_NAME), dict[str, ShardInfo]()
     for path in files:
         address = target.path(path.name)
@@ -182,6 +191,7 @@ def _pack_to_address(layout: Layout, out: str, on_progress: OnProgress) -> PackR
         places[str(path.absolute())] = there
     write_manifest(target.path(MANIFEST_NAME), relocate_shards(manifest, places))
     target.write(PACKED_FILE, (local / PACKED_FILE).read_bytes())
+    target.remove(started)
     return packed
 
 
@@ -196,30 +206,54 @@ def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_p
         if (done := _find_packed(folder, layout.fingerprint)) is not None:
             _renew_manifest(folder)
             return done
-        _require_free(folder, layout.fingerprint)
         with _lock_scratch(folder, layout) as scratch:
             if (done := _find_packed(folder, layout.fingerprint)) is not None:
                 return done
-            packed = _pack_into(layout, scratch, on_progress)
-            if folder.exists():
-                _require_free(folder, layout.fingerprint)  # again, as others may have written meanwhile
-                shutil.rmtree(folder)
-            scratch.rename(folder)
+            _refuse_other_data(folder, layout.fingerprint)
+            packed = _find_packed(scratch, layout.fingerprint) or _pack_into(layout, scratch, on_progress)
+            _refuse_other_data(folder, layout.fingerprint)  # again, as others may have written meanwhile
+            _move_packed(scratch, folder)
             return packed
     except OSError as error:
         raise WorkError(f"{folder}: cannot be written ({error.strerror or error}). {DISK_REMEDY}") from error
 
 
-def _require_free(folder: Path, fingerprint: str) -> None:
-    """Raise InputError for a folder that holds anything but shards of this layout that were packed before."""
+def _move_packed(scratch: Path, folder: Path) -> None:
+    """Make `scratch` the folder, or fill one that exists, whose other files stay.
+
+    `packed.json` goes first and shards last, so that a folder with some of them is known as this layout's, not whole.
+    """
+    for path in scratch.glob(".*"):  # what only its making needed, and what killed processes left
+        path.unlink()
+    if not folder.exists():
+        scratch.rename(folder)
+        return
+    for path in sorted(scratch.iterdir(), key=lambda path: (path.name != PACKED_FILE, path.suffix == ".tar")):
+        path.rename(folder / path.name)
+    scratch.rmdir()
+
+
+def _list_own_files(folder: Path, fingerprint: str) -> set[str]:
+    """Return the names of all files that packing this layout wrote into a folder, there or lost."""
+    packed = _read_pack_record(folder, fingerprint)
+    if packed is None:
+        return set()
+    shards = {_name_shard(number) for number in range(packed.shards)}
+    return {PACKED_FILE, MANIFEST_NAME, CLASS_NAMES, CLASS_TEMPLATES, *shards}
+
+
+def _refuse_other_data(folder: Path, fingerprint: str) -> None:
+    """Raise InputError for a folder that holds anything but shards of this layout that were packed before.
+
+    Hidden files and those of other systems may lie there, and stay.
+    """
     if not folder.exists():
         return
-    own = _read_pack_record(folder, fingerprint) is not None
-    ours = {PACKED_FILE, MANIFEST_NAME, *(path.name for path in list_tar_files(folder))} if own else set()
+    own = _list_own_files(folder, fingerprint)
     if not folder.is_dir() or any(
-        not is_hidden_or_system_file(path.name) and path.name not in ours for path in folder.iterdir()
+        not is_hidden_or_system_file(path.name) and path.name not in own for path in folder.iterdir()
     ):
-        raise InputError(f"{folder}: holds other data; expected a new or empty folder. Nothing was written")
+        raise InputError(f"{folder}: holds other data; expected a new or empty folder. Nothing there was changed")
 
 
 def _find_packed(folder: Path, fingerprint: str) -> PackResult | None:
@@ -264,13 +298,13 @@ def _lock_scratch(folder: Path, layout: Layout) -> Iterator[Path]:
     lock_path = folder.with_name(f".{folder.name}.{LOCK_FILE}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(lock_path):
-        scratch.mkdir(exist_ok=True)
         try:
+            scratch.mkdir(exist_ok=True)
             yield scratch
         finally:
-            lock_path.unlink(missing_ok=True)
-            if scratch.exists() and not any(scratch.glob("*.tar")):
-                shutil.rmtree(scratch)
+            if not any(scratch.glob("*.tar")):
+                shutil.rmtree(scratch, ignore_errors=True)
+            lock_path.unlink(missing_ok=True)  # last: whoever finds none may begin
 
 
 class _ShardCounts(NamedTuple):
@@ -287,17 +321,21 @@ def _pack_into(layout: Layout, scratch: Path, on_progress: OnProgress) -> PackRe
     numbered = enumerate((namer.name_key(record.key), record) for record in layout.read())
     for number, group in groupby(numbered, key=lambda each: each[0] // SAMPLES_PER_SHARD):
         keyed = (pair for _, pair in group)
-        path, record = scratch / f"{number:05d}.tar", scratch / f".{number:05d}.json"
-        if path.exists() and record.exists():
-            counts.append(_ShardCounts(*json.loads(record.read_bytes())))
+        path, counted = scratch / _name_shard(number), scratch / f".{number:05d}.json"
+        if path.exists() and counted.exists():
+            counts.append(_ShardCounts(*json.loads(counted.read_bytes())))
             deque(keyed, maxlen=0)
         else:
-            counts.append(
-                _write_shard(path, keyed, layout.far, partial(_show_samples, on_progress, done, layout.images))
-            )
-            write_file_atomically(record, json.dumps(counts[-1]).encode(), scratch)
+            reached = any(shard.samples > shard.unreachable for shard in counts)
+            on_sample = partial(_show_samples, on_progress, done, layout.images)
+            counts.append(_write_shard(path, keyed, layout.far, on_sample, reached=reached))
+            write_file_atomically(counted, json.dumps(counts[-1]).encode(), scratch)
         done += counts[-1].samples
     return _finish_folder(layout, scratch, counts)
+
+
+def _name_shard(number: int) -> str:
+    return f"{number:05d}.tar"
 
 
 def _show_samples(on_progress: OnProgress, before: int, images: int, samples: int) -> None:
@@ -305,7 +343,7 @@ def _show_samples(on_progress: OnProgress, before: int, images: int, samples: in
 
 
 def _finish_folder(layout: Layout, scratch: Path, counts: Sequence[_ShardCounts]) -> PackResult:
-    """Write the manifest and the record of the folder, and take away what only its making needed."""
+    """Write the manifest and the record of the folder."""
     samples, captions, unreachable = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)
     if not samples:
         raise InputError(f"{layout.place}: {layout.kind} without a sample; expected images with captions")
@@ -319,15 +357,17 @@ def _finish_folder(layout: Layout, scratch: Path, counts: Sequence[_ShardCounts]
         layout.place, layout.kind, layout.fingerprint, len(counts), samples, usable, captions, unreachable
     )
     write_file_atomically(scratch / PACKED_FILE, json.dumps(asdict(packed), indent=1).encode(), scratch)
-    for path in scratch.glob(".*.json"):
-        path.unlink()
     return packed
 
 
 def _write_shard(
-    path: Path, keyed: Iterator[tuple[str, Record]], far: bool, on_sample: Callable[[int], None]
+    path: Path, keyed: Iterator[tuple[str, Record]], far: bool, on_sample: Callable[[int], None], *, reached: bool
 ) -> _ShardCounts:
-    samples = captions = wanted = 0
+    """Write a shard and count what it holds. Raise InputError where none of its links gives an image.
+
+    A few dead links are believed once images of an earlier shard were `reached`.
+    """
+    samples = captions = links = 0
     unreachable: list[str] = []
     with stage_file_replacement(path, path.parent) as temporary, tarfile.open(temporary, "w") as tar:
         for key, record, image in _read_images(keyed, far):
@@ -337,7 +377,7 @@ def _write_shard(
                         f"{record.where}: its image cannot be read ({image.strerror or image}); expected it there"
                     )
                 unreachable.append(f"{record.where}: {image}")
-            wanted += not record.required
+            links += not record.required
             content = image if isinstance(image, bytes) else None
             for name, part in _build_members(key, record, content).items():
                 info = tarfile.TarInfo(name)
@@ -345,9 +385,9 @@ def _write_shard(
                 tar.addfile(info, io.BytesIO(part))
             samples, captions = samples + 1, captions + len(record.captions)
             on_sample(samples)
-        if wanted and len(unreachable) == wanted:
+        if links > (FEW_LINKS if reached else 0) and len(unreachable) == links:
             raise InputError(
-                f"{unreachable[0]}. None of {wanted:,} images could be fetched: expected a network that reaches them. "
+                f"{unreachable[0]}. None of {links:,} images could be fetched: expected a network that reaches them. "
                 "Fetch them elsewhere, as with img2dataset, and bring its shards"
             )
     return _ShardCounts(samples, captions, len(unreachable))
@@ -444,11 +484,12 @@ def fetch_shards(place: str, on_progress: OnProgress = ignore_progress) -> Path:
     names = _name_copies(shards)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for done, shard in enumerate(shards):
-            on_progress(done, len(shards))
-            target = folder / names[shard.address]
-            if not target.exists():
-                _copy_file(resolve_location(shard.address), target)
+        with lock_file(folder / f".{LOCK_FILE}"):
+            for done, shard in enumerate(shards):
+                on_progress(done, len(shards))
+                target = folder / names[shard.address]
+                if not target.exists():
+                    _copy_file(resolve_location(shard.address), target)
         classes = find_class_files(resolve_location(shards[0].address).parent)
         if classes is not None:
             for name, lines in ((CLASS_NAMES, classes.names), (CLASS_TEMPLATES, classes.templates)):
@@ -491,5 +532,6 @@ def find_packed_classes(places: Sequence[str]) -> ClassFiles | None:
             document = json.loads((folder / PACKED_FILE).read_bytes())
         except (OSError, ValueError):
             return None
-        found.append(find_class_files(resolve_location(str(folder))) if document.get("layout") == CLASS_KIND else None)
+        labelled = isinstance(document, dict) and document.get("layout") == CLASS_KIND
+        found.append(find_class_files(resolve_location(str(folder))) if labelled else None)
     return found[0] if found and all(each is not None and each == found[0] for each in found) else None
