@@ -38,20 +38,20 @@ class Installer:
 
     def time_make(self) -> float:
         """Return the seconds of `make` in a new clone, which stops before the demo itself."""
-        folder = self._name_folder()
+        folder = self._next_folder()
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
         return self._time_command("make", f"PYTHON={sys.executable}", ".venv/.installed", folder=folder)
 
     def time_sync(self, *options: str) -> float:
         """Return the seconds of `uv pip sync` into a new environment."""
-        folder = self._name_folder()
+        folder = self._next_folder()
         folder.mkdir()
         uv = Path(sys.executable).with_name("uv")
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
         sync = [str(uv), "pip", "sync", "--quiet", "--python", str(folder / "env/bin/python"), *options]
         return self._time_command(*sync, str(REPOSITORY / "requirements.lock"), folder=folder)
 
-    def _name_folder(self) -> Path:
+    def _next_folder(self) -> Path:
         self._made += 1
         return self._root / f"{self._made}"
 
@@ -74,7 +74,7 @@ def main() -> None:
     seconds = defaultdict[str, list[float]](list)
     with tempfile.TemporaryDirectory() as name:
         installer = Installer(Path(name))
-        kinds = {"make": installer.time_make, "sync": installer.time_sync}
+        kinds = {"sync": installer.time_sync, "make": installer.time_make}
         for _ in range(arguments.rounds):
             for kind, measure in kinds.items():
                 installer.empty_cache()
@@ -83,21 +83,28 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for kind, measure in kinds.items():
                 seconds[f"cached {kind}"].append(measure())
-    middle = {kind: median(found) for kind, found in seconds.items()}
-    why = "Python's files are compiled, so that Ray's processes start in time; then pip, uv and gapctl itself"
+    medians = {kind: median(found) for kind, found in seconds.items()}
+    limited_by = "Python's files are compiled, so that Ray's processes start in time; then pip, uv and gapctl itself"
     new, cached = "installation by `make`, all downloaded", "installation by `make`, all in uv's cache"
     rows = [
         Row(
             f"{new}, over `uv pip sync`",
             "times as long",
-            middle["new make"] / middle["new sync"],
-            why,
+            medians["new make"] / medians["new sync"],
+            limited_by,
             target=TARGET,
             better="lower",
         ),
-        Row(new, "s", middle["new make"], why, "uv pip sync", middle["new sync"]),
-        Row(cached, "s", middle["cached make"], why, "uv pip sync", middle["cached sync"]),
-        Row("the same", "s", middle["cached make"], why, "uv pip sync --compile-bytecode", middle["cached compiled"]),
+        Row(new, "s", medians["new make"], limited_by, "uv pip sync", medians["new sync"]),
+        Row(cached, "s", medians["cached make"], limited_by, "uv pip sync", medians["cached sync"]),
+        Row(
+            "the same",
+            "s",
+            medians["cached make"],
+            limited_by,
+            "uv pip sync --compile-bytecode",
+            medians["cached compiled"],
+        ),
     ]
     report(rows, arguments.json)
 
