@@ -159,27 +159,42 @@ def test_a_small_folder_costs_requests_alone(
     assert max(held) <= limit
 
 
-def test_a_piece_that_is_finished_while_room_is_looked_for_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = NodeCache(tmp_path / "node" / "one", limit=15)
-    other, mine = (cache.folder / f"{name}.part" for name in ("other", "mine"))
-    other.write_bytes(bytes(10))
-    look = pieces._get_status
+def test_room_is_made_of_finished_pieces_and_of_what_a_killed_worker_left(tmp_path: Path) -> None:
+    cache = NodeCache(tmp_path / "node" / "one", limit=25)
+    finished, left, fetched, mine = (
+        cache.folder / name for name in ("finished", "left.part", "fetched.part", "mine.part")
+    )
+    for path in (finished, left, fetched):
+        path.write_bytes(bytes(10))
+    with fetched.open("r+b") as other, mine.open("w+b", buffering=0) as file:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert cache._reserve_room(file, 15)
+        assert fetched.exists(), "another worker is fetching it"
+        assert not left.exists()
+        assert not finished.exists()
+        assert not cache._reserve_room(file, 16), "with what the other worker is fetching it would be too much"
 
-    def finish_meanwhile(path: Path) -> os.stat_result | None:
-        if path == other and other.exists():
-            other.rename(other.with_suffix(""))
-        return look(path)
-
-    monkeypatch.setattr(pieces, "_get_status", finish_meanwhile)
-    with mine.open("w+b", buffering=0) as file:
-        assert cache._reserve_room(file, 10)
-
-    assert not other.with_suffix("").exists(), "it was deleted for the room"
     assert (cache.folder / "alive").exists(), "whoever comes later sees that the folder is in use"
     cache.close()
     assert not cache.folder.exists()
+
+
+def test_a_piece_that_another_worker_fetches_anew_stays_that_workers(
+    far: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, piece = NodeCache(tmp_path / "node" / "one"), a_piece(far)
+    finished = cache._find_path(piece)
+    store = NodeCache._store
+
+    def read_and_fetch_anew(cache: NodeCache, *arguments: Any) -> None:
+        store(cache, *arguments)
+        finished.unlink()
+        finished.with_suffix(".part").write_bytes(b"begun by another worker")
+
+    monkeypatch.setattr(NodeCache, "_store", read_and_fetch_anew)
+    cache.fetch(piece)
+
+    assert finished.with_suffix(".part").read_bytes() == b"begun by another worker"
 
 
 def size_of(path: Path) -> int:

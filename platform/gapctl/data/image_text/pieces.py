@@ -300,11 +300,12 @@ class NodeCache:
                 content = request_piece(piece)
                 self._store(file, content, path)
             finally:
-                unfinished.unlink(missing_ok=True)
+                if is_same_file(file, unfinished):  # not another worker's, which may fetch the piece anew by now
+                    unfinished.unlink()
         return content
 
     def _store(self, file: IO[bytes], content: bytes, path: Path) -> None:
-        """Write a piece into its unfinished file and name that `path`, where there is room."""
+        """Write a piece into its unfinished file, which is locked, and name that `path`, where there is room."""
         with suppress(OSError):
             if self._reserve_room(file, len(content)):
                 file.seek(0)
@@ -317,23 +318,30 @@ class NodeCache:
         with (self.folder / ROOM).open("ab") as room:
             if size > self._limit or not _lock_within(room, ROOM_SECONDS):
                 return False
-            ages = sorted(
-                (about.st_mtime_ns, about.st_size, each) for each in self._list_pieces() if (about := _get_status(each))
-            )
-            held = sum(held for _, held, _ in ages)
+            held = self._measure_unfinished()  # first, as a piece that is finished meanwhile is then counted twice
+            pieces = [each for each in self.folder.iterdir() if not each.suffix and each.name not in (ROOM, ALIVE)]
+            ages = sorted((about.st_mtime_ns, about.st_size, each) for each in pieces if (about := _get_status(each)))
+            held += sum(freed for _, freed, _ in ages)
             for _, freed, oldest in ages:
                 if held + size <= self._limit:
                     break
                 oldest.unlink(missing_ok=True)
                 held -= freed
+            if held + size > self._limit:
+                return False
             file.truncate(size)
             return True
 
-    def _list_pieces(self) -> Iterator[Path]:
-        """Iterate over the files of pieces, the unfinished one of each first, as it may become the finished one."""
-        files = [each for each in self.folder.iterdir() if each.suffix in ("", UNFINISHED)]
-        for piece in {each.with_suffix("") for each in files if each.name not in (ROOM, ALIVE)}:
-            yield from (piece.with_suffix(UNFINISHED), piece)
+    def _measure_unfinished(self) -> int:
+        """Return the bytes of the pieces that are being fetched, and delete what killed workers left."""
+        held = 0
+        for unfinished in self.folder.glob(f"*{UNFINISHED}"):
+            with suppress(FileNotFoundError), unfinished.open("r+b") as file:
+                if not _lock_within(file, 0.0):
+                    held += os.fstat(file.fileno()).st_size
+                elif is_same_file(file, unfinished):
+                    unfinished.unlink()
+        return held
 
     def _count_reader(self, piece: Piece) -> None:
         """Note that this worker has read a piece; the last of its readers deletes it."""
