@@ -10,13 +10,14 @@ Metrics that compare rows with each other (entropies, recall, neighbours, probes
 `suite.measure_with_samples`.
 
 Index letters: N images, M texts, P pairs, C classes, D embedding, B rows of a block or piece, K labels, J a row of ones
-and one row per label, T combinations of labels.
+and one row per label, T combinations of labels, H halves of a block.
 """
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Final, NamedTuple
 
@@ -355,32 +356,49 @@ def _number_labels(label_B: Integers) -> tuple[Integers, Integers]:
 def _sum_large_block(block: Embeddings, labels: _LabelCombinations) -> EmbeddingSums:
     """Return the sums of a block of pairs, of which each row is widened once and added once.
 
-    The sums are by combination of labels; those by object and by attribute follow.
+    The sums are by combination of labels; those by object and by attribute follow. The block's halves are summed side
+    by side, on one core as well, so that the last bits do not depend on the machine.
     """
-    clouds = (block.image_ND, block.text_MD)
     count, width = block.image_ND.shape
-    rows = max(1, 2 * CACHE_BYTES // (8 * width))  # a sparse product costs as much as adding a hundred rows
-    room_2BD = np.empty((2, min(rows, count), width))
-    total_2TD = np.zeros((2, labels.combinations, width))
-    squared_2N, cosine_N = np.empty((2, count)), np.empty(count)
-    with np.errstate(all="ignore"):  # rows without a direction are named below
-        for start in range(0, count, rows):
-            piece = slice(start, min(start + rows, count))
-            wide_2BD = room_2BD[:, : piece.stop - start]
-            for side, cloud_ND in enumerate(clouds):
-                wide_2BD[side] = cloud_ND[piece]
-                squared_2N[side, piece] = _compute_row_products(wide_2BD[side], wide_2BD[side])
-            inverse_2B = 1 / np.sqrt(squared_2N[:, piece])
-            cosine_N[piece] = _compute_row_products(*wide_2BD) * inverse_2B[0] * inverse_2B[1]
-            _add_by_combination(total_2TD, wide_2BD, inverse_2B, labels.row_B[piece])
-    for name, cloud_ND, squared_N in zip(("image", "text"), clouds, squared_2N, strict=True):
+    sums = _RowSums(np.empty((2, count)), np.empty(count), np.zeros((2, 2, labels.combinations, width)))
+    halves = (slice(0, count // 2), slice(count // 2, count))
+    with ThreadPoolExecutor(len(halves), "gapctl-sum") as pool:
+        list(pool.map(partial(_sum_half, block, labels, sums), halves, sums.total_H2TD))
+    clouds = (block.image_ND, block.text_MD)
+    for name, cloud_ND, squared_N in zip(("image", "text"), clouds, sums.squared_2N, strict=True):
         if not (np.isfinite(squared_N) & (squared_N > 0)).all():
             check_row_norms(name, cloud_ND)
+    total_2TD = sums.total_H2TD.sum(axis=0)
     image, text = (CloudSums(count, total_TD.sum(axis=0), float(count)) for total_TD in total_2TD)
-    distance = _sum_distances(block, cosine_N)
-    matched = MatchedSums(count, float(cosine_N.sum()), distance, image.total_D - text.total_D)
+    distance = _sum_distances(block, sums.cosine_N)
+    matched = MatchedSums(count, float(sums.cosine_N.sum()), distance, image.total_D - text.total_D)
     image_bias, text_bias = (_sum_kinds(labels, total_TD) for total_TD in total_2TD)
     return EmbeddingSums(GapSums(image, text, matched), image_bias=image_bias, text_bias=text_bias)
+
+
+class _RowSums(NamedTuple):
+    """Each row's squared norm (2, N) and each pair's cosine (N,); each half's sums by combination (H, 2, T, D)."""
+
+    squared_2N: Array
+    cosine_N: Array
+    total_H2TD: Array
+
+
+def _sum_half(block: Embeddings, labels: _LabelCombinations, sums: _RowSums, half: slice, total_2TD: Array) -> None:
+    """Add half of a block's rows to `total_2TD`, in pieces that stay in the cache."""
+    width = block.image_ND.shape[1]
+    rows = max(1, 2 * CACHE_BYTES // (8 * width))  # a sparse product costs as much as adding a hundred rows
+    room_2BD = np.empty((2, min(rows, half.stop - half.start), width))
+    with np.errstate(all="ignore"):  # the caller names rows without a direction
+        for start in range(half.start, half.stop, rows):
+            piece = slice(start, min(start + rows, half.stop))
+            wide_2BD = room_2BD[:, : piece.stop - start]
+            for side, cloud_ND in enumerate((block.image_ND, block.text_MD)):
+                wide_2BD[side] = cloud_ND[piece]
+                sums.squared_2N[side, piece] = _compute_row_products(wide_2BD[side], wide_2BD[side])
+            inverse_2B = 1 / np.sqrt(sums.squared_2N[:, piece])
+            sums.cosine_N[piece] = _compute_row_products(*wide_2BD) * inverse_2B[0] * inverse_2B[1]
+            _add_by_combination(total_2TD, wide_2BD, inverse_2B, labels.row_B[piece])
 
 
 def _add_by_combination(total_2TD: Array, wide_2BD: Array, inverse_2B: Array, row_B: Integers) -> None:
