@@ -115,6 +115,17 @@ def test_pixels_are_the_same_without_torchvisions_decoder(monkeypatch: pytest.Mo
     assert np.array_equal(crop_and_resize(content, (340, 256), box, 224), fast)
 
 
+@pytest.mark.parametrize("side", [224, 64, 2])
+def test_pixels_lie_as_batches_store_them_and_are_those_of_planes(side: int) -> None:
+    picture_HWC = np.asarray(smooth(340, 256))
+    planes_1CHW = torch.from_numpy(picture_HWC.copy()).permute(2, 0, 1).contiguous()[None]
+    expected_1CHW = torch.ops.aten._upsample_bicubic2d_aa(planes_1CHW, [side, side], False)
+    resized_HWC = decode._resize_pixels(picture_HWC, (side, side))
+
+    assert np.array_equal(resized_HWC, expected_1CHW[0].permute(1, 2, 0).numpy())
+    assert resized_HWC.flags.c_contiguous, "to bring colours last by a copy takes longer than to resize"
+
+
 @pytest.mark.parametrize(
     ("mode", "form", "options"),
     [("L", "JPEG", {}), ("L", "PNG", {}), ("RGB", "WEBP", {"lossless": True}), ("RGB", "PNG", {}), ("1", "PNG", {})],

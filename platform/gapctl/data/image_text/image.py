@@ -166,7 +166,8 @@ def _resize_pixels(picture_HWC: PixelArray, size: tuple[int, int]) -> PixelArray
 
     if picture_HWC.shape[:2] == size:
         return picture_HWC
-    picture_1CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC)).permute(2, 0, 1)[None]
+    # With the axis in front before the others change places torch sees that colours come last, and returns them so.
+    picture_1CHW = torch.from_numpy(np.ascontiguousarray(picture_HWC))[None].permute(0, 3, 1, 2)
     resized_1CHW: Tensor = torch.ops.aten._upsample_bicubic2d_aa(picture_1CHW, list(size), False)
     return np.asarray(resized_1CHW[0].permute(1, 2, 0).numpy())
 
