@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -90,6 +91,15 @@ def test_a_file_is_downloaded_once(mirror: Mirror, tmp_path: Path) -> None:
     assert fetch(tmp_path / "new", mirror) == [(FILE.name, None)]
     assert len(mirror.asked) == 1
     assert [path.name for path in (tmp_path / "new").iterdir()] == [FILE.name]
+
+
+def test_several_at_once_download_a_file_once(mirror: Mirror, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = [asked.result() for asked in [pool.submit(fetch, tmp_path, mirror) for _ in range(4)]]
+
+    assert sorted(found, key=str) == [[(FILE.name, mirror.address)], *3 * [[(FILE.name, None)]]]
+    assert len(mirror.asked) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [FILE.name]
 
 
 @pytest.mark.parametrize("content", [ZIPPED, gzip.compress(CONTENT, 9), CONTENT], ids=["same", "zipped more", "plain"])

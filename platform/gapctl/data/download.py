@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from gapctl.errors import InputError, WorkError
+from gapctl.io.locks import lock_file
 
 MIRRORS: Final = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -94,10 +95,29 @@ def fetch_files(
 
 
 def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_progress: OnFileProgress) -> FetchResult:
+    if found := _find_file(file, folder):
+        return FetchResult(found, None)
+    lock = folder / f".{file.name}.lock"
+    with lock_file(lock):
+        try:
+            if found := _find_file(file, folder):  # another process has downloaded it meanwhile
+                return FetchResult(found, None)
+            return _fetch_from_mirrors(file, mirrors, folder, on_progress)
+        finally:
+            lock.unlink()
+
+
+def _find_file(file: PublishedFile, folder: Path) -> Path | None:
     for path in (folder / file.name, folder / file.content_name):
         with suppress(FileNotFoundError, _WrongContentError):
             _check_sha256(path, file)
-            return FetchResult(path, None)
+            return path
+    return None
+
+
+def _fetch_from_mirrors(
+    file: PublishedFile, mirrors: Sequence[str], folder: Path, on_progress: OnFileProgress
+) -> FetchResult:
     answers = []
     for mirror in mirrors:
         try:
