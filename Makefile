@@ -65,6 +65,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/python -m compileall -q platform dashboards
 	@touch $@
 
 # Beside what gapctl needs; the stamp is older than the environment's once that was synchronised, which removes these.
