@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def test_a_shard_that_others_added_to_packed_ones_is_not_deleted(tmp_path: Path)
     assert (out / "mine.tar").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("after", ["packed.json", "manifest.parquet", "00000.tar"])
+@pytest.mark.parametrize("after", ["manifest.parquet", "00000.tar"])
 def test_a_folder_that_was_filled_in_part_is_filled_again(
     after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +224,42 @@ def test_a_folder_that_was_filled_in_part_is_filled_again(
     assert pack_place_into_shards(place, out).shards == 2
     assert contents(out) == SAME
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("moved", range(5))
+def test_shards_of_an_earlier_time_are_never_taken_for_those_packed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, moved: int
+) -> None:
+    monkeypatch.setattr(pack, "SAMPLES_PER_SHARD", 2)
+    place, out, rename = str(write_folder(tmp_path)), tmp_path / "out", Path.rename
+    pack_place_into_shards(place, out)
+    anew = {path.name: path.read_bytes() for path in out.glob("*.tar")}
+    for path in out.glob("*.tar"):
+        path.write_bytes(b"fetched at an earlier time")
+    (out / f"{lost:05d}.tar").unlink()
+    renamed: list[Path] = []
+
+    def stop(path: Path, target: Path) -> Path:
+        if target.parent == out:
+            if len(renamed) == moved:
+                raise StoppedError
+            renamed.append(path)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with suppress(StoppedError):
+        pack_place_into_shards(place, out)
+    monkeypatch.setattr(Path, "rename", rename)
+    pack_place_into_shards(place, out)
+
+    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == anew
+    assert contents(out) == SAME
+
+
+def test_a_folder_without_a_name_is_refused_as_any_that_holds_other_data(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="/: holds other data"):
+        pack_place_into_shards(str(write_folder(tmp_path)), Path("/"))
 
 
 def test_work_that_was_stopped_when_all_was_packed_packs_nothing_again(

@@ -191,7 +191,8 @@ def _pack_to_address(layout: Layout, out: str, on_progress: OnProgress) -> PackR
         places[str(path.absolute())] = there
     write_manifest(target.path(MANIFEST_NAME), relocate_shards(manifest, places))
     target.write(PACKED_FILE, (local / PACKED_FILE).read_bytes())
-    target.remove(started)
+    with suppress(WorkError):  # who may write need not have the right to delete
+        target.remove(started)
     return packed
 
 
@@ -206,31 +207,38 @@ def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_p
         if (done := _find_packed(folder, layout.fingerprint)) is not None:
             _renew_manifest(folder)
             return done
+        _refuse_other_data(folder, layout.fingerprint)
         with _lock_scratch(folder, layout) as scratch:
             if (done := _find_packed(folder, layout.fingerprint)) is not None:
                 return done
-            _refuse_other_data(folder, layout.fingerprint)
             packed = _find_packed(scratch, layout.fingerprint) or _pack_into(layout, scratch, on_progress)
             _refuse_other_data(folder, layout.fingerprint)  # again, as others may have written meanwhile
-            _move_packed(scratch, folder)
+            _move_packed(scratch, folder, layout.fingerprint)
             return packed
     except OSError as error:
         raise WorkError(f"{folder}: cannot be written ({error.strerror or error}). {DISK_REMEDY}") from error
 
 
-def _move_packed(scratch: Path, folder: Path) -> None:
+def _move_packed(scratch: Path, folder: Path, fingerprint: str) -> None:
     """Make `scratch` the folder, or fill one that exists, whose other files stay.
 
-    `packed.json` goes first and shards last, so that a folder with some of them is known as this layout's, not whole.
+    Shards of an earlier time are deleted first, and the new ones come last, behind `packed.json`: so a folder with some
+    of either is known as this layout's, and as not whole.
     """
-    for path in scratch.glob(".*"):  # what only its making needed, and what killed processes left
-        path.unlink()
+    hidden = list(scratch.glob(".*"))  # what only its making needed, and what killed processes left
     if not folder.exists():
+        for path in hidden:
+            path.unlink()
         scratch.rename(folder)
         return
-    for path in sorted(scratch.iterdir(), key=lambda path: (path.name != PACKED_FILE, path.suffix == ".tar")):
+    for name in _list_own_files(folder, fingerprint):
+        if name.endswith(".tar"):
+            (folder / name).unlink(missing_ok=True)
+    write_file_atomically(folder / PACKED_FILE, (scratch / PACKED_FILE).read_bytes(), folder)
+    moved = {*scratch.iterdir()} - {*hidden, scratch / PACKED_FILE}
+    for path in sorted(moved, key=lambda path: (path.suffix == ".tar", path.name)):
         path.rename(folder / path.name)
-    scratch.rmdir()
+    shutil.rmtree(scratch)
 
 
 def _list_own_files(folder: Path, fingerprint: str) -> set[str]:
