@@ -1,6 +1,9 @@
 """Locks on files that their holders delete."""
 
+import errno
 import fcntl
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,30 @@ def test_a_file_deleted_while_its_lock_was_waited_for_is_opened_anew(
         assert path.exists()
         with pytest.raises(BlockingIOError), lock_file(path, wait=False):
             pass
+
+
+def test_a_lock_that_is_held_is_as_young_as_its_hold(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    os.utime(path, (0, 0))
+
+    with lock_file(path):
+        assert time.time() - path.stat().st_mtime < 60, "or what deletes old files would delete it"
+
+
+def test_a_file_system_without_locks_is_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_with(code: int) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+
+    refuse_with(errno.ENOLCK)
+    with lock_file(tmp_path / "lock"):
+        assert (tmp_path / "lock").exists()
+    refuse_with(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"), lock_file(tmp_path / "lock"):
+        pass
 
 
 def test_another_file_of_the_same_name_is_told_apart(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_pr
                 return FetchResult(found, None)
             return _fetch_from_mirrors(file, mirrors, folder, on_progress)
         finally:
-            lock.unlink()
+            lock.unlink(missing_ok=True)
 
 
 def _find_file(file: PublishedFile, folder: Path) -> Path | None:

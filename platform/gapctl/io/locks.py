@@ -1,22 +1,32 @@
 """Locks on files that whoever holds them may delete."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
+
+NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Errors of file systems that have no locks."""
 
 
 @contextmanager
 def lock_file(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of a file, which is made if needed. A file that was deleted before its lock came is opened anew.
 
-    Raise BlockingIOError where another holds the lock and `wait` is false, OSError where the file cannot be opened.
+    Its time of change becomes now. Where a file system has no locks, nobody else can hold one either. Raise
+    BlockingIOError where another holds the lock and `wait` is false, OSError where the file cannot be opened.
     """
     while True:
         with path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            os.utime(file.fileno())
             if is_same_file(file, path):
                 yield
                 return
