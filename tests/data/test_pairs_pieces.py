@@ -179,6 +179,19 @@ def test_room_is_made_of_finished_pieces_and_of_what_a_killed_worker_left(tmp_pa
     assert not cache.folder.exists()
 
 
+def test_no_piece_is_deleted_for_one_that_has_no_room_all_the_same(tmp_path: Path) -> None:
+    cache = NodeCache(tmp_path / "node" / "one", limit=100)
+    finished, fetched = cache.folder / "finished", cache.folder / "fetched.part"
+    finished.write_bytes(bytes(30))
+    fetched.write_bytes(bytes(90))
+    with fetched.open("r+b") as other, (cache.folder / "mine.part").open("w+b", buffering=0) as file:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert not cache._reserve_room(file, 30)
+
+    assert finished.exists()
+    cache.close()
+
+
 def test_a_piece_that_another_worker_fetches_anew_stays_that_workers(
     far: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

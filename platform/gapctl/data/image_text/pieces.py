@@ -318,17 +318,19 @@ class NodeCache:
         with (self.folder / ROOM).open("ab") as room:
             if size > self._limit or not _lock_within(room, ROOM_SECONDS):
                 return False
-            held = self._measure_unfinished()  # first, as a piece that is finished meanwhile is then counted twice
+            held = (
+                size + self._measure_unfinished()
+            )  # first, as a piece that is finished meanwhile is then counted twice
             pieces = [each for each in self.folder.iterdir() if not each.suffix and each.name not in (ROOM, ALIVE)]
             ages = sorted((about.st_mtime_ns, about.st_size, each) for each in pieces if (about := _get_status(each)))
+            if held > self._limit:
+                return False
             held += sum(freed for _, freed, _ in ages)
             for _, freed, oldest in ages:
-                if held + size <= self._limit:
+                if held <= self._limit:
                     break
                 oldest.unlink(missing_ok=True)
                 held -= freed
-            if held + size > self._limit:
-                return False
             file.truncate(size)
             return True
 
