@@ -1,5 +1,7 @@
 """A stream of blocks gives what the whole gives, in any order of blocks and workers, and does not drift."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -216,3 +218,27 @@ def test_float32_sums_would_be_off_by_a_hundredth_at_ten_million_rows_and_float6
     exact = 0.7 * 10_000_000
     assert stream.sums().gap.image.total_D == pytest.approx([exact, exact], rel=1e-7)
     assert np.abs(narrow_D / exact - 1).max() > 0.01
+
+
+AFTER_THE_MAIN_THREAD = """
+import threading
+import numpy as np
+from gapctl.metrics.embedding_set import Embeddings
+from gapctl.metrics.streaming import EmbeddingStream
+
+def work():
+    threading.main_thread().join()
+    rows = np.random.default_rng(0).normal(size=(5_000, 8))
+    stream = EmbeddingStream(second_moments=False)
+    stream.update(Embeddings(rows, rows))
+    print(stream.compute()["geometry/alignment"])
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_adds_blocks_up() -> None:
+    ended = subprocess.run([sys.executable, "-c", AFTER_THE_MAIN_THREAD], capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert float(ended.stdout) == pytest.approx(0, abs=1e-12)

@@ -10,7 +10,7 @@ Metrics that compare rows with each other (entropies, recall, neighbours, probes
 `suite.measure_with_samples`.
 
 Index letters: N images, M texts, P pairs, C classes, D embedding, B rows of a block or piece, K labels, J a row of ones
-and one row per label, T combinations of labels, H halves of a block.
+and one row per label, T combinations of labels.
 """
 
 import math
@@ -359,16 +359,18 @@ def _sum_large_block(block: Embeddings, labels: _LabelCombinations) -> Embedding
     The sums are by combination of labels; those by object and by attribute follow. The block's halves are summed side
     by side, on one core as well, so that the last bits do not depend on the machine.
     """
-    count, width = block.image_ND.shape
-    sums = _RowSums(np.empty((2, count)), np.empty(count), np.zeros((2, 2, labels.combinations, width)))
-    halves = (slice(0, count // 2), slice(count // 2, count))
+    count = len(block.image_ND)
+    sums, halves = _RowSums(np.empty((2, count)), np.empty(count)), (slice(0, count // 2), slice(count // 2, count))
+    sum_half = partial(_sum_half, block, labels, sums)
     with ThreadPoolExecutor(len(halves), "gapctl-sum") as pool:
-        list(pool.map(partial(_sum_half, block, labels, sums), halves, sums.total_H2TD))
+        try:
+            total_2TD = reduce(add, pool.map(sum_half, halves))
+        except RuntimeError:  # the interpreter is ending, and starts no threads any more
+            total_2TD = reduce(add, map(sum_half, halves))
     clouds = (block.image_ND, block.text_MD)
     for name, cloud_ND, squared_N in zip(("image", "text"), clouds, sums.squared_2N, strict=True):
         if not (np.isfinite(squared_N) & (squared_N > 0)).all():
             check_row_norms(name, cloud_ND)
-    total_2TD = sums.total_H2TD.sum(axis=0)
     image, text = (CloudSums(count, total_TD.sum(axis=0), float(count)) for total_TD in total_2TD)
     distance = _sum_distances(block, sums.cosine_N)
     matched = MatchedSums(count, float(sums.cosine_N.sum()), distance, image.total_D - text.total_D)
@@ -377,16 +379,16 @@ def _sum_large_block(block: Embeddings, labels: _LabelCombinations) -> Embedding
 
 
 class _RowSums(NamedTuple):
-    """Each row's squared norm (2, N) and each pair's cosine (N,); each half's sums by combination (H, 2, T, D)."""
+    """Each row's squared norm (2, N), and each pair's cosine (N,)."""
 
     squared_2N: Array
     cosine_N: Array
-    total_H2TD: Array
 
 
-def _sum_half(block: Embeddings, labels: _LabelCombinations, sums: _RowSums, half: slice, total_2TD: Array) -> None:
-    """Add half of a block's rows to `total_2TD`, in pieces that stay in the cache."""
+def _sum_half(block: Embeddings, labels: _LabelCombinations, sums: _RowSums, half: slice) -> Array:
+    """Return the sums of half of a block's rows by combination (2, T, D), in pieces that stay in the cache."""
     width = block.image_ND.shape[1]
+    total_2TD = np.zeros((2, labels.combinations, width))
     rows = max(1, 2 * CACHE_BYTES // (8 * width))  # a sparse product costs as much as adding a hundred rows
     room_2BD = np.empty((2, min(rows, half.stop - half.start), width))
     with np.errstate(all="ignore"):  # the caller names rows without a direction
@@ -399,6 +401,7 @@ def _sum_half(block: Embeddings, labels: _LabelCombinations, sums: _RowSums, hal
             inverse_2B = 1 / np.sqrt(sums.squared_2N[:, piece])
             sums.cosine_N[piece] = _compute_row_products(*wide_2BD) * inverse_2B[0] * inverse_2B[1]
             _add_by_combination(total_2TD, wide_2BD, inverse_2B, labels.row_B[piece])
+    return total_2TD
 
 
 def _add_by_combination(total_2TD: Array, wide_2BD: Array, inverse_2B: Array, row_B: Integers) -> None:
