@@ -151,7 +151,7 @@ def test_an_unknown_scale_is_answered_with_those_there_are(tmp_path: Path) -> No
     (none,) = complaints(tmp_path, edited(("scales:\n  quick: {seeds: 1}\n", "")), "quick")
 
     assert found == "--scale quik: F has no scale 'quik'; did you mean quick? Expected one of quick, large"
-    assert none == "--scale quick: F has no scale 'quick'; expected none, as it lists none"
+    assert none == "--scale quick: F has no scale 'quick'; expected none, as it lists none; leave --scale out"
 
 
 def test_seeds_that_multiply_a_grid_beyond_measure_are_answered_with_what_brought_them(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def measure_command(
     beside each other: `--model ViT-B-32 --pretrained openai --model hf-hub:ORGANISATION/NAME --data shards/`.
 
     An .npz archive is what `numpy.savez(file, image=..., text=...)` writes. Embeddings are float rows, (rows, width),
-    and are normalised here; everything else is whole numbers. Nothing is ever unpickled.
+    and are normalised here; labels and attributes are whole numbers or words. Nothing is ever unpickled.
 
     * `image` (N, D) and `text` (M, D): needed. With M = N, row i of one matches row i of the other.
 

@@ -240,8 +240,9 @@ def _say_information(config: TrialConfig) -> str:
     bits, loss = find_caption_bits(config), find_bayes_loss(config)
     if bits is None:
         return ""
-    said = f"captions leave {bits.image_given_caption:.3g} bits unsaid; {bits.caption_given_image:.3g} of theirs"
-    return f"{said} cannot be foreseen{'' if loss is None else f', Bayes loss {loss:.3g} nats'}"
+    unsaid, unforeseen = f"{bits.image_given_caption:.3g}", f"{bits.caption_given_image:.3g}"
+    said = f"captions leave {unsaid} bits of an image unsaid; {unforeseen} bits of a caption cannot be foreseen from it"
+    return f"{said}{'' if loss is None else f', Bayes loss {loss:.3g} nats'}"
 
 
 def _describe_model(trial: Trial) -> dict[str, object]:

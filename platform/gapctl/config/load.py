@@ -369,7 +369,7 @@ def _locate_in_file(problem: Problem, source: YamlSource) -> str:
 
 
 def _describe_scales(spec: SweepFile, wrong: str) -> str:
-    return format_choices(wrong, spec.scales) if spec.scales else "expected none, as it lists none"
+    return format_choices(wrong, spec.scales) if spec.scales else "expected none, as it lists none; leave --scale out"
 
 
 def list_scale_settings(scales: Mapping[str, Mapping[str, object]], name: str) -> list[Setting]:

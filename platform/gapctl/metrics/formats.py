@@ -89,7 +89,10 @@ def read_embeddings(place: str) -> EmbeddingsFile:
     if "," in place and not path.exists():
         names = place.split(",")
         if len(names) != 2 or not all(name.endswith(".npy") for name in names):
-            expected = "expected two .npy files, the images' and the texts', as image.npy,text.npy"
+            expected = (
+                "expected two .npy files, the images' and the texts', as image.npy,text.npy. With a labels.npy beside "
+                "them, name their folder"
+            )
             raise InputError(f"--embeddings {place}: {expected}")
         return _build_embeddings_file(path, read_npy(dict(zip(("image", "text"), map(Path, names), strict=True))))
     if path.is_dir():
