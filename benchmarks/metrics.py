@@ -307,7 +307,9 @@ def table_rows(found: Found) -> list[Row]:
                     target=2.0 if state == "cache" else 3.0,
                     wanted=1.3 if state == "cache" else None,
                     better="lower",
-                    limited_by="widening rows to float64, and three products of them" if state == "cache" else "the disk",
+                    limited_by="widening rows to float64, and three products of them"
+                    if state == "cache"
+                    else "the disk",
                 )
             )
         peak = stream["peak_gigabytes"]
