@@ -318,9 +318,8 @@ class NodeCache:
         with (self.folder / ROOM).open("ab") as room:
             if size > self._limit or not _lock_within(room, ROOM_SECONDS):
                 return False
-            held = (
-                size + self._measure_unfinished()
-            )  # first, as a piece that is finished meanwhile is then counted twice
+            # First, so that a piece that is finished meanwhile is counted twice and not left out.
+            held = size + self._measure_unfinished()
             pieces = [each for each in self.folder.iterdir() if not each.suffix and each.name not in (ROOM, ALIVE)]
             ages = sorted((about.st_mtime_ns, about.st_size, each) for each in pieces if (about := _get_status(each)))
             if held > self._limit:
