@@ -301,7 +301,7 @@ class NodeCache:
                 self._store(file, content, path)
             finally:
                 if is_same_file(file, unfinished):  # not another worker's, which may fetch the piece anew by now
-                    unfinished.unlink()
+                    unfinished.unlink(missing_ok=True)
         return content
 
     def _store(self, file: IO[bytes], content: bytes, path: Path) -> None:
