@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -157,6 +158,42 @@ def test_a_small_folder_costs_requests_alone(
     assert_batches_are_those_of_a_disk(near, in_step(far, 2, tmp_path / "node" / "one"))
     assert held
     assert max(held) <= limit
+
+
+def test_a_piece_that_is_finished_while_room_is_looked_for_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = NodeCache(tmp_path / "node" / "one", limit=15)
+    other, mine = (cache.folder / f"{name}.part" for name in ("other", "mine"))
+    other.write_bytes(bytes(10))
+    look = Path.open
+
+    def finish_meanwhile(path: Path, *how: Any, **options: Any) -> Any:
+        if path == other and other.exists():
+            other.rename(other.with_suffix(""))
+        return look(path, *how, **options)
+
+    with mine.open("w+b", buffering=0) as file:
+        monkeypatch.setattr(Path, "open", finish_meanwhile)
+        assert cache._reserve_room(file, 10)
+
+    assert not other.with_suffix("").exists(), "it was deleted for the room"
+    assert (cache.folder / "alive").exists(), "whoever comes later sees that the folder is in use"
+    cache.close()
+    assert not cache.folder.exists()
+
+
+def test_what_finds_no_room_is_requested_once_by_each_worker(
+    far: Manifest, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(worker(far, 0, 1, None))
+    alone = Counter(requests)
+    requests.clear()
+    monkeypatch.setattr(feeds, "open_node_cache", lambda node: node and NodeCache(node.folder, 0))
+    in_step(far, 2, tmp_path / "node" / "one")
+
+    assert Counter(requests).keys() == alone.keys()
+    assert all(times <= 2 * alone[request] for request, times in Counter(requests).items())
 
 
 def test_room_is_made_of_finished_pieces_and_of_what_a_killed_worker_left(tmp_path: Path) -> None:

@@ -177,9 +177,8 @@ class FetchedPiece:
             content = self._fetching.result()
             assert content is not None  # without a cache the request's own result
             return self._piece.cut(content, ranges)
-        if not self._fetching.cancel():
-            self._fetching.result()
-        return self._cache.read(self._piece, ranges)
+        unstored = None if self._fetching.cancel() else self._fetching.result()
+        return self._cache.read(self._piece, ranges, unstored)
 
 
 def request_piece(piece: Piece) -> bytes:
@@ -243,43 +242,47 @@ class NodeCache:
         if not self._keeps:
             delete_unused_folder(self.folder)
 
-    def fetch(self, piece: Piece) -> None:
-        """Fetch a piece into the folder, unless it is there or another worker is fetching it."""
-        self._fetch_unless_locked(piece)
+    def fetch(self, piece: Piece) -> bytes | None:
+        """Fetch a piece into the folder, unless it is there or another worker is fetching it.
 
-    def read(self, piece: Piece, ranges: Sequence[ByteRange]) -> list[bytes]:
+        Return its content where the folder has no room for it.
+        """
+        content = self._fetch_unless_locked(piece)
+        return None if self._find_path(piece).exists() else content
+
+    def read(self, piece: Piece, ranges: Sequence[ByteRange], content: bytes | None = None) -> list[bytes]:
         """Return the content of each (start, size) of a piece, and note that this worker has read it.
 
-        Wait for another worker that is fetching it. Raise OSError as `ShardReader.read`.
+        `content` is what `fetch` returned. Wait for another worker that is fetching the piece. Raise OSError as
+        `ShardReader.read`.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (found := self._read_file(piece, ranges)) is None:
+        deadline, found = time.monotonic() + PATIENCE_SECONDS, list[bytes]()
+        while content is None and not (found := self._read_file(piece, ranges)):
             content = self._fetch_unless_locked(piece)
             if content is None and time.monotonic() > deadline:
                 content = request_piece(piece)
-            if content is not None:
-                found = piece.cut(content, ranges)
-                break
-            time.sleep(POLL_SECONDS)
+            elif content is None:
+                time.sleep(POLL_SECONDS)
         self._count_reader(piece)
-        return found
+        return found if content is None else piece.cut(content, ranges)
 
     def _find_path(self, piece: Piece) -> Path:
         """Return a piece's file. A chunk is read once in a training, so no name ever stands for other bytes."""
         words = f"{piece.position}\n{piece.address}\n{piece.start}\n{piece.size}"
         return self.folder / blake2b(words.encode(), digest_size=16).hexdigest()
 
-    def _read_file(self, piece: Piece, ranges: Sequence[ByteRange]) -> list[bytes] | None:
+    def _read_file(self, piece: Piece, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Return the content of each (start, size) from the folder; nothing if it does not have the whole piece."""
         try:
             file = os.open(self._find_path(piece), os.O_RDONLY)
         except OSError:
-            return None
+            return []
         try:
             found = [os.pread(file, size, start - piece.start) for start, size in ranges]
         finally:
             os.close(file)
         whole = all(len(content) == size for content, (_, size) in zip(found, ranges, strict=True))
-        return found if whole else None
+        return found if whole else []
 
     def _fetch_unless_locked(self, piece: Piece) -> bytes | None:
         """Fetch a piece and store it; None if it is there, or another worker is fetching it."""
@@ -319,7 +322,7 @@ class NodeCache:
             if size > self._limit or not _lock_within(room, ROOM_SECONDS):
                 return False
             # First, so that a piece that is finished meanwhile is counted twice and not left out.
-            held = size + self._measure_unfinished()
+            held = size + self._clean_up_unfinished()
             pieces = [each for each in self.folder.iterdir() if not each.suffix and each.name not in (ROOM, ALIVE)]
             ages = sorted((about.st_mtime_ns, about.st_size, each) for each in pieces if (about := _get_status(each)))
             if held > self._limit:
@@ -333,8 +336,8 @@ class NodeCache:
             file.truncate(size)
             return True
 
-    def _measure_unfinished(self) -> int:
-        """Return the bytes of the pieces that are being fetched, and delete what killed workers left."""
+    def _clean_up_unfinished(self) -> int:
+        """Delete the unfinished pieces of killed workers, and return the bytes of those that are being fetched."""
         held = 0
         for unfinished in self.folder.glob(f"*{UNFINISHED}"):
             with suppress(FileNotFoundError), unfinished.open("r+b") as file:
