@@ -5,6 +5,7 @@ import json
 import shutil
 import tarfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -202,24 +203,28 @@ def test_a_shard_that_others_added_to_packed_ones_is_not_deleted(tmp_path: Path)
     assert (out / "mine.tar").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("after", ["manifest.parquet", "00000.tar"])
+@pytest.mark.parametrize("after", ["packed.json", "manifest.parquet", "00000.tar"])
 def test_a_folder_that_was_filled_in_part_is_filled_again(
     after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pack, "SAMPLES_PER_SHARD", 3)
-    place, out, rename = str(write_folder(tmp_path)), tmp_path / "out", Path.rename
+    place, out = str(write_folder(tmp_path)), tmp_path / "out"
     out.mkdir()
 
-    def stop(path: Path, target: Path) -> Path:
-        moved = rename(path, target)
-        if path.name == after:
-            raise StoppedError
-        return moved
+    def stop_after(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def stop(path: Path, target: Path) -> Path:
+            moved = move(path, target)
+            if target == out / after:
+                raise StoppedError
+            return moved
 
-    monkeypatch.setattr(Path, "rename", stop)
-    with pytest.raises(StoppedError):
-        pack_place_into_shards(place, out)
-    monkeypatch.setattr(Path, "rename", rename)
+        return stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", stop_after(Path.rename))
+        patched.setattr(Path, "replace", stop_after(Path.replace))
+        with pytest.raises(StoppedError):
+            pack_place_into_shards(place, out)
 
     assert pack_place_into_shards(place, out).shards == 2
     assert contents(out) == SAME
@@ -270,11 +275,11 @@ def test_work_that_was_stopped_when_all_was_packed_packs_nothing_again(
     def stop(*_: Any, **__: Any) -> None:
         raise StoppedError
 
-    move = pack._move_packed
-    monkeypatch.setattr(pack, "_move_packed", stop)
+    move = pack._move_packed_files
+    monkeypatch.setattr(pack, "_move_packed_files", stop)
     with pytest.raises(StoppedError):
         pack_place_into_shards(place, out)
-    monkeypatch.setattr(pack, "_move_packed", move)
+    monkeypatch.setattr(pack, "_move_packed_files", move)
     monkeypatch.setattr(pack, "_write_shard", stop)
 
     assert pack_place_into_shards(place, out).samples == 6

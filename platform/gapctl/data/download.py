@@ -95,19 +95,16 @@ def fetch_files(
 
 
 def _fetch_file(file: PublishedFile, mirrors: Sequence[str], folder: Path, on_progress: OnFileProgress) -> FetchResult:
-    if found := _find_file(file, folder):
-        return FetchResult(found, None)
-    lock = folder / f".{file.name}.lock"
-    with lock_file(lock):
-        try:
-            if found := _find_file(file, folder):  # another process has downloaded it meanwhile
-                return FetchResult(found, None)
-            return _fetch_from_mirrors(file, mirrors, folder, on_progress)
-        finally:
-            lock.unlink(missing_ok=True)
+    if there := _find_right_file(file, folder):
+        return FetchResult(there, None)
+    with lock_file(folder / f".{file.name}.lock", delete=True):
+        if there := _find_right_file(file, folder):  # another process has downloaded it meanwhile
+            return FetchResult(there, None)
+        return _download_from_a_mirror(file, mirrors, folder, on_progress)
 
 
-def _find_file(file: PublishedFile, folder: Path) -> Path | None:
+def _find_right_file(file: PublishedFile, folder: Path) -> Path | None:
+    """Return the path of the file with the right content, gzipped or not; None if there is none."""
     for path in (folder / file.name, folder / file.content_name):
         with suppress(FileNotFoundError, _WrongContentError):
             _check_sha256(path, file)
@@ -115,7 +112,7 @@ def _find_file(file: PublishedFile, folder: Path) -> Path | None:
     return None
 
 
-def _fetch_from_mirrors(
+def _download_from_a_mirror(
     file: PublishedFile, mirrors: Sequence[str], folder: Path, on_progress: OnFileProgress
 ) -> FetchResult:
     answers = []

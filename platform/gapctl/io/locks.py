@@ -13,11 +13,12 @@ NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def lock_file(path: Path, *, wait: bool = True) -> Iterator[None]:
+def lock_file(path: Path, *, wait: bool = True, delete: bool = False) -> Iterator[None]:
     """Hold the lock of a file, which is made if needed. A file that was deleted before its lock came is opened anew.
 
-    Its time of change becomes now. Where a file system has no locks, nobody else can hold one either. Raise
-    BlockingIOError where another holds the lock and `wait` is false, OSError where the file cannot be opened.
+    With `delete` the file is deleted before the lock is released. Holding a lock renews the file's age. Where a file
+    system has no locks, the block runs without one. Raise BlockingIOError where another holds the lock and `wait` is
+    false, OSError where the file cannot be opened or locked.
     """
     while True:
         with path.open("ab") as file:
@@ -28,7 +29,11 @@ def lock_file(path: Path, *, wait: bool = True) -> Iterator[None]:
                     raise
             os.utime(file.fileno())
             if is_same_file(file, path):
-                yield
+                try:
+                    yield
+                finally:
+                    if delete:
+                        path.unlink(missing_ok=True)
                 return
 
 

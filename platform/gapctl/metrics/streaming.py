@@ -360,33 +360,37 @@ def _sum_large_block(block: Embeddings, labels: _LabelCombinations) -> Embedding
     by side, on one core as well, so that the last bits do not depend on the machine.
     """
     count = len(block.image_ND)
-    sums, halves = _RowSums(np.empty((2, count)), np.empty(count)), (slice(0, count // 2), slice(count // 2, count))
-    sum_half = partial(_sum_half, block, labels, sums)
+    products = _RowProducts(np.empty((2, count)), np.empty(count))
+    halves = (slice(0, count // 2), slice(count // 2, count))
+    sum_half = partial(_sum_half_of_block, block, labels, products)
     with ThreadPoolExecutor(len(halves), "gapctl-sum") as pool:
         try:
             total_2TD = reduce(add, pool.map(sum_half, halves))
         except RuntimeError:  # the interpreter is ending, and starts no threads any more
             total_2TD = reduce(add, map(sum_half, halves))
     clouds = (block.image_ND, block.text_MD)
-    for name, cloud_ND, squared_N in zip(("image", "text"), clouds, sums.squared_2N, strict=True):
+    for name, cloud_ND, squared_N in zip(("image", "text"), clouds, products.squared_2N, strict=True):
         if not (np.isfinite(squared_N) & (squared_N > 0)).all():
             check_row_norms(name, cloud_ND)
     image, text = (CloudSums(count, total_TD.sum(axis=0), float(count)) for total_TD in total_2TD)
-    distance = _sum_distances(block, sums.cosine_N)
-    matched = MatchedSums(count, float(sums.cosine_N.sum()), distance, image.total_D - text.total_D)
+    distance = _sum_distances(block, products.cosine_N)
+    matched = MatchedSums(count, float(products.cosine_N.sum()), distance, image.total_D - text.total_D)
     image_bias, text_bias = (_sum_kinds(labels, total_TD) for total_TD in total_2TD)
     return EmbeddingSums(GapSums(image, text, matched), image_bias=image_bias, text_bias=text_bias)
 
 
-class _RowSums(NamedTuple):
+class _RowProducts(NamedTuple):
     """Each row's squared norm (2, N), and each pair's cosine (N,)."""
 
     squared_2N: Array
     cosine_N: Array
 
 
-def _sum_half(block: Embeddings, labels: _LabelCombinations, sums: _RowSums, half: slice) -> Array:
-    """Return the sums of half of a block's rows by combination (2, T, D), in pieces that stay in the cache."""
+def _sum_half_of_block(block: Embeddings, labels: _LabelCombinations, products: _RowProducts, half: slice) -> Array:
+    """Return the sums of half of a block's rows by combination (2, T, D), and write their products.
+
+    Rows are taken in pieces that stay in the cache.
+    """
     width = block.image_ND.shape[1]
     total_2TD = np.zeros((2, labels.combinations, width))
     rows = max(1, 2 * CACHE_BYTES // (8 * width))  # a sparse product costs as much as adding a hundred rows
@@ -397,9 +401,9 @@ def _sum_half(block: Embeddings, labels: _LabelCombinations, sums: _RowSums, hal
             wide_2BD = room_2BD[:, : piece.stop - start]
             for side, cloud_ND in enumerate((block.image_ND, block.text_MD)):
                 wide_2BD[side] = cloud_ND[piece]
-                sums.squared_2N[side, piece] = _compute_row_products(wide_2BD[side], wide_2BD[side])
-            inverse_2B = 1 / np.sqrt(sums.squared_2N[:, piece])
-            sums.cosine_N[piece] = _compute_row_products(*wide_2BD) * inverse_2B[0] * inverse_2B[1]
+                products.squared_2N[side, piece] = _compute_row_products(wide_2BD[side], wide_2BD[side])
+            inverse_2B = 1 / np.sqrt(products.squared_2N[:, piece])
+            products.cosine_N[piece] = _compute_row_products(*wide_2BD) * inverse_2B[0] * inverse_2B[1]
             _add_by_combination(total_2TD, wide_2BD, inverse_2B, labels.row_B[piece])
     return total_2TD
 

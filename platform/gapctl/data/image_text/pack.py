@@ -200,7 +200,7 @@ def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_p
     """Write a layout's records into a folder that appears whole, or return what it holds from an earlier time.
 
     Stopped work goes on after its last whole shard. Raise InputError if the folder holds anything else or nothing of
-    the layout can be packed, WorkError if an image cannot be read or a shard not be written.
+    the layout can be packed, or an image cannot be read, WorkError if a shard cannot be written.
     """
     folder = folder.resolve()  # a linked folder cannot be replaced, the one that it leads to can
     try:
@@ -213,13 +213,13 @@ def pack_shards(layout: Layout, folder: Path, on_progress: OnProgress = ignore_p
                 return done
             packed = _find_packed(scratch, layout.fingerprint) or _pack_into(layout, scratch, on_progress)
             _refuse_other_data(folder, layout.fingerprint)  # again, as others may have written meanwhile
-            _move_packed(scratch, folder, layout.fingerprint)
+            _move_packed_files(scratch, folder, layout.fingerprint)
             return packed
     except OSError as error:
         raise WorkError(f"{folder}: cannot be written ({error.strerror or error}). {DISK_REMEDY}") from error
 
 
-def _move_packed(scratch: Path, folder: Path, fingerprint: str) -> None:
+def _move_packed_files(scratch: Path, folder: Path, fingerprint: str) -> None:
     """Make `scratch` the folder, or fill one that exists, whose other files stay.
 
     Shards of an earlier time are deleted first, and the new ones come last, behind `packed.json`: so a folder with some
@@ -303,16 +303,14 @@ def _parse_pack_record(content: bytes | None, fingerprint: str) -> PackResult | 
 def _lock_scratch(folder: Path, layout: Layout) -> Iterator[Path]:
     """Yield the folder beside the target in which it is made; another process that makes it is waited for."""
     scratch = folder.with_name(f".{folder.name}.packing-{layout.fingerprint}")
-    lock_path = folder.with_name(f".{folder.name}.{LOCK_FILE}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file(lock_path):
+    with lock_file(folder.with_name(f".{folder.name}.{LOCK_FILE}"), delete=True):
         try:
             scratch.mkdir(exist_ok=True)
             yield scratch
         finally:
             if not any(scratch.glob("*.tar")):
                 shutil.rmtree(scratch, ignore_errors=True)
-            lock_path.unlink(missing_ok=True)  # last: whoever finds none may begin
 
 
 class _ShardCounts(NamedTuple):
